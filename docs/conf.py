@@ -1,0 +1,35 @@
+"""Sphinx: API pages from the docstrings, tutorials executed by sphinx-gallery, nothing from the network."""
+
+import matplotlib
+
+import sj_lowlat
+
+matplotlib.use("Agg")
+
+project = "sj_lowlat"
+author = "the sj_lowlat authors"
+release = version = sj_lowlat.__version__
+
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["_build", "tutorials", "gallery/*.ipynb", "gallery/*.py"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+# an override without a docstring of its own stays out, instead of showing SpikingJelly's or torch's
+autodoc_inherit_docstrings = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "tutorials",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"/plot_",
+    "abort_on_example_error": True,
+    "capture_repr": (),
+    "show_memory": False,
+    "download_all_examples": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = f"sj_lowlat {release}"
+html_theme_options = {"show_prev_next": False, "icon_links": [], "navigation_with_keys": False}
+html_sidebars = {"**": []}

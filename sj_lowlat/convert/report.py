@@ -1,0 +1,66 @@
+"""What a conversion did, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class LayerReport:
+    """One weighted layer.
+
+    :param layer: its name
+    :param kind: its type
+    :param folded: name of the batch norm that was folded into it, or ``None``
+    :param activation: name of the activation that became neurons, or ``None`` for a read-out
+    :param neuron: type of the neurons, or what else became of it
+    :param scale: its activation's scale (lambda): one number, or smallest and largest of the channels'
+    :param scale_in: smallest and largest scale of its input channels
+    """
+
+    layer: str
+    kind: str
+    folded: str | None
+    activation: str | None
+    neuron: str
+    scale: tuple[float, ...]
+    scale_in: tuple[float, ...]
+
+
+@dataclass
+class ConversionReport:
+    """What was replaced, folded and converted, with each layer's scale, and what was refused and why.
+
+    :param layers: one entry per weighted layer, in the order of the forward pass
+    :param replaced: module name -> what it was and what it became
+    :param refused: sentences with module and remedy
+    """
+
+    layers: list[LayerReport] = field(default_factory=list)
+    replaced: dict[str, str] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as plain lists and dictionaries."""
+        return asdict(self)
+
+    def table(self) -> str:
+        """An aligned text table."""
+
+        def span(values: tuple[float, ...]) -> str:
+            return " .. ".join(f"{v:.3g}" for v in dict.fromkeys(values))
+
+        rows = [("layer", "type", "folded", "fires as", "lambda", "lambda in")]
+        rows += [
+            (r.layer, r.kind, r.folded or "-", r.neuron, span(r.scale), span(r.scale_in)) for r in self.layers
+        ]
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        if self.replaced:
+            lines += ["", "replaced:", *(f"  {name}: {what}" for name, what in self.replaced.items())]
+        if self.refused:
+            lines += ["", "refused:", *(f"  {sentence}" for sentence in self.refused)]
+        return "\n".join(lines)
+
+    __str__ = table

@@ -1,0 +1,133 @@
+"""Scales of activations on calibration images."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from sj_lowlat.errors import InputError
+
+_SAMPLES_PER_BATCH = 1 << 16
+
+
+def parse_statistic(statistic: str) -> float:
+    """Fraction of values at or below the scale: 1.0 for ``"max"``, 0.999 for ``"99.9%"``.
+
+    :raises InputError: for anything else
+    """
+    if statistic == "max":
+        return 1.0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", statistic)
+    if match and 0 < float(match.group(1)) <= 100:
+        return float(match.group(1)) / 100
+    raise InputError(f"statistic is {statistic!r}; write 'max' or a percentage above 0, for instance '99.9%'")
+
+
+def image_batches(images: torch.Tensor | Iterable[torch.Tensor], batch_size: int = 8) -> Iterator[torch.Tensor]:
+    """Batches of calibration images.
+
+    :param images: ``[N, C, H, W]``, or an iterable of such tensors (or of tuples that start with one)
+    :raises InputError: if there are none, or they hold NaN
+    """
+    batches: Iterable[torch.Tensor] = images.split(batch_size) if isinstance(images, torch.Tensor) else images
+    empty = True
+    for batch in batches:
+        batch = batch[0] if isinstance(batch, (tuple, list)) else batch
+        if not len(batch):
+            continue
+        if not bool(torch.isfinite(batch).all()):
+            raise InputError("calibration images hold NaN or infinite values; give finite images in [0, 1]")
+        empty = False
+        yield batch
+    if empty:
+        raise InputError("calibration holds no images; give a tensor [N, C, H, W] or a loader with at least one batch")
+
+
+class ScaleCollector:
+    """Percentile of the positive part of each channel (or layer), from a seeded sample of each batch.
+
+    Keeps the exact maximum, and at most ``2 ** 16`` values per layer and batch (or ``2 ** 16 / C`` per channel).
+    """
+
+    def __init__(self, fraction: float, per_channel: bool, seed: int = 0) -> None:
+        self.fraction = fraction
+        self.per_channel = per_channel
+        self.generator = torch.Generator().manual_seed(seed)
+        self.highest: torch.Tensor | None = None
+        self.samples: list[torch.Tensor] = []
+
+    def add(self, value: torch.Tensor) -> None:
+        """Take in the activations of a batch, ``[N, C, *]``."""
+        rows = value.detach().float().transpose(0, 1).flatten(1)  # [C, N * positions]
+        rows = rows if self.per_channel else rows.reshape(1, -1)
+        highest = rows.amax(1)
+        self.highest = highest if self.highest is None else torch.maximum(self.highest, highest)
+        if self.fraction < 1:
+            budget = max(256, _SAMPLES_PER_BATCH // rows.shape[0])
+            if rows.shape[1] > budget:
+                picked = torch.randint(rows.shape[1], (budget,), generator=self.generator).to(rows.device)
+                rows = rows[:, picked]
+            self.samples.append(rows)
+
+    def result(self) -> torch.Tensor:
+        """The scale, scalar or ``[C]``; 1 where a channel was never positive."""
+        assert self.highest is not None
+        scale = self.highest
+        if self.fraction < 1:
+            values = torch.cat(self.samples, 1)
+            rank = max(1, min(values.shape[1], round(self.fraction * values.shape[1])))
+            scale = values.kthvalue(rank, dim=1).values
+            # a channel that is seldom active: its percentile is 0, its maximum is not
+            scale = torch.where(scale > 0, scale, self.highest)
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        return scale if self.per_channel else scale[0]
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Run in eval mode, then restore each module's own flag."""
+    flags = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags.items():
+            module.training = training
+
+
+@torch.no_grad()
+def collect_scales(
+    model: nn.Module,
+    names: Iterable[str],
+    images: torch.Tensor | Iterable[torch.Tensor],
+    statistic: str,
+    per_channel: bool,
+) -> dict[str, torch.Tensor]:
+    """Scale of the output of each named module on calibration images.
+
+    :param model: the network
+    :param names: modules to watch
+    :param images: see :func:`image_batches`
+    :param statistic: ``"max"`` or a percentage such as ``"99.9%"``
+    :param per_channel: one scale per channel, or one per layer
+    :return: name -> scale
+    """
+    fraction = parse_statistic(statistic)
+    collectors = {name: ScaleCollector(fraction, per_channel) for name in names}
+    handles = [
+        model.get_submodule(name).register_forward_hook(lambda m, a, out, c=collector: c.add(out))
+        for name, collector in collectors.items()
+    ]
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    try:
+        with eval_mode(model):
+            for batch in image_batches(images):
+                model(batch.to(device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: collector.result() for name, collector in collectors.items()}

@@ -1,0 +1,32 @@
+"""Images with boxes: COCO, VOC, plain folders and generated traffic."""
+
+from sj_lowlat.data.augment import AugmentedDataset, train_transform
+from sj_lowlat.data.batch import Batch, batches, collate
+from sj_lowlat.data.coco import CocoDataset
+from sj_lowlat.data.folder import ImageFolderDataset
+from sj_lowlat.data.images import read_image
+from sj_lowlat.data.letterbox import Letterbox, letterbox
+from sj_lowlat.data.sample import DetectionDataset, Sample, Target, ground_truth
+from sj_lowlat.data.traffic import MovingSequence, TrafficDataset, moving_sequence
+from sj_lowlat.data.voc import VocDataset
+
+__all__ = [
+    "AugmentedDataset",
+    "Batch",
+    "CocoDataset",
+    "DetectionDataset",
+    "ImageFolderDataset",
+    "Letterbox",
+    "MovingSequence",
+    "Sample",
+    "Target",
+    "TrafficDataset",
+    "VocDataset",
+    "batches",
+    "collate",
+    "ground_truth",
+    "letterbox",
+    "moving_sequence",
+    "read_image",
+    "train_transform",
+]

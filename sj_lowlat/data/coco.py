@@ -1,0 +1,183 @@
+"""COCO and everything stored like it: one instances JSON and a folder of images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from copy import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sj_lowlat.data.images import image_size, read_image
+from sj_lowlat.data.sample import Sample, Target
+from sj_lowlat.errors import InputError
+
+__all__ = ["CocoDataset"]
+
+CLIPPED, DROPPED, ORPHANS = (
+    "boxes clipped to the picture",
+    "empty boxes dropped",
+    "boxes of unlisted images ignored",
+)
+
+
+class CocoDataset:
+    """Images with boxes from a COCO instances JSON.
+
+    Labels are places in the JSON's ``categories`` list, not category ids. Boxes reaching out of the picture
+    are clipped to it, those with nothing left are dropped; ``notes`` counts both, for the whole JSON.
+
+    :param annotations: the instances JSON
+    :param images: the folder in which its ``file_name`` entries lie
+    :raises FileNotFoundError: if the JSON, the folder or any listed image is missing
+    :raises InputError: if the JSON is not an instances JSON
+    """
+
+    #: names of the JSON's categories, in its order
+    class_names: tuple[str, ...]
+    #: ids of the JSON's categories, in its order
+    category_ids: tuple[int, ...]
+    #: what was changed while reading -> how often
+    notes: dict[str, int]
+
+    def __init__(self, annotations: str | Path, images: str | Path) -> None:
+        self.folder = Path(images)
+        record = _read(Path(annotations))
+        if not self.folder.is_dir():
+            raise FileNotFoundError(
+                f"no image folder at {images}: give the folder that holds the JSON's images"
+            )
+        try:
+            self.class_names = tuple(str(category["name"]) for category in record["categories"])
+            self.category_ids = tuple(int(category["id"]) for category in record["categories"])
+            #: the JSON's image records, extra fields included
+            self.images: list[dict[str, Any]] = [dict(image) for image in record["images"]]
+            self._check_images(annotations)
+            self._targets = self._make_targets(record["annotations"])
+        except InputError:
+            raise
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise InputError(
+                f"{annotations} is not an instances JSON ({type(error).__name__}: {error}): every image "
+                "needs id and file_name, every annotation image_id, category_id and bbox, every category "
+                "id and name"
+            ) from error
+
+    def _check_images(self, annotations: str | Path) -> None:
+        if not self.images:
+            raise InputError(f"{annotations} lists no images: give a JSON with at least one")
+        missing = [
+            name
+            for name in (image["file_name"] for image in self.images)
+            if not (self.folder / name).is_file()
+        ]
+        if missing:
+            some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+            raise FileNotFoundError(
+                f"{len(missing)} of the {len(self.images)} images named in {annotations} are not in "
+                f"{self.folder} ({some}): fetch them or take them out of the JSON"
+            )
+        if len({image["id"] for image in self.images}) < len(self.images):
+            raise InputError(f"{annotations} gives several images the same id: make the ids unique")
+        for image in self.images:
+            if "width" not in image or "height" not in image:
+                image["width"], image["height"] = image_size(self.folder / image["file_name"])
+
+    def _make_targets(self, annotations: list[dict[str, Any]]) -> list[Target]:
+        self.notes = {CLIPPED: 0, DROPPED: 0, ORPHANS: 0}
+        labels = {number: place for place, number in enumerate(self.category_ids)}
+        rows: dict[Any, list[tuple[list[float], int, bool]]] = {image["id"]: [] for image in self.images}
+        sizes = {image["id"]: (float(image["width"]), float(image["height"])) for image in self.images}
+        for annotation in annotations:
+            number, category = annotation["image_id"], annotation["category_id"]
+            if category not in labels:
+                raise InputError(
+                    f"annotation of image {number}: category {category} is not in the JSON's categories"
+                )
+            if number not in rows:
+                self.notes[ORPHANS] += 1
+                continue
+            box = self._clip(annotation["bbox"], *sizes[number])
+            if box is not None:
+                rows[number].append((box, labels[category], bool(annotation.get("iscrowd", 0))))
+        return [_target(rows[image["id"]], image["id"]) for image in self.images]
+
+    def _clip(self, bbox: list[float], width: float, height: float) -> list[float] | None:
+        """COCO's x, y, w, h -> x1, y1, x2, y2 inside the picture, or None if nothing is left."""
+        x, y, w, h = map(float, bbox)
+        whole = [x, y, x + w, y + h]
+        box = [min(max(value, 0.0), limit) for value, limit in zip(whole, (width, height) * 2, strict=True)]
+        # written so that NaN counts as empty
+        if not (w > 0 and h > 0 and box[2] > box[0] and box[3] > box[1]):
+            self.notes[DROPPED] += 1
+            return None
+        # COCO's own boxes leave the picture by rounding errors, which are not worth a note
+        self.notes[CLIPPED] += any(abs(a - b) > 0.01 for a, b in zip(whole, box, strict=True))
+        return box
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def target(self, index: int) -> Target:
+        """What is in a picture, without reading the picture."""
+        return self._targets[index]
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        :raises InputError: if the image file is broken, or has another size than the JSON says
+        """
+        record, target = self.images[index], self._targets[index]
+        path = self.folder / record["file_name"]
+        image = read_image(path)
+        height, width = image.shape[-2:]
+        if (width, height) != (record["width"], record["height"]):
+            raise InputError(
+                f"{path} is {width} x {height} px, but its JSON entry says "
+                f"{record['width']} x {record['height']}: the boxes belong to "
+                "another version of the image; use that one or correct the JSON"
+            )
+        return Sample.of(image, target)
+
+    def subset(self, indices: Iterable[int]) -> CocoDataset:
+        """The same data set with only some images.
+
+        :param indices: their places
+        """
+        chosen = list(indices)
+        part = copy(self)
+        part.images = [self.images[index] for index in chosen]
+        part._targets = [self._targets[index] for index in chosen]
+        return part
+
+    def select(self, predicate: Callable[[dict[str, Any]], bool]) -> CocoDataset:
+        """The same data set with only the images whose JSON record fits.
+
+        :param predicate: for example ``lambda image: image["in_darknet_5k"]``
+        """
+        return self.subset(index for index, image in enumerate(self.images) if predicate(image))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no annotations at {path}: give the path of an instances JSON") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}): give an instances JSON") from error
+    needed = ("images", "annotations", "categories")
+    if not isinstance(record, dict) or any(not isinstance(record.get(key), list) for key in needed):
+        raise InputError(f"{path} is not an instances JSON: it must hold the lists {', '.join(needed)}")
+    return record
+
+
+def _target(rows: list[tuple[list[float], int, bool]], image_id: int | str) -> Target:
+    return Target(
+        boxes=torch.tensor([box for box, _, _ in rows], dtype=torch.float32).reshape(-1, 4),
+        labels=torch.tensor([label for _, label, _ in rows], dtype=torch.int64),
+        crowd=torch.tensor([crowd for _, _, crowd in rows], dtype=torch.bool),
+        difficult=torch.zeros(len(rows), dtype=torch.bool),
+        image_id=image_id,
+    )

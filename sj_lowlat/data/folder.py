@@ -1,0 +1,51 @@
+"""Pictures without labels, for calibration, distillation and detection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sj_lowlat.data.images import read_image
+from sj_lowlat.data.sample import Sample, Target, no_boxes
+from sj_lowlat.errors import InputError
+
+__all__ = ["ImageFolderDataset"]
+
+_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+
+class ImageFolderDataset:
+    """All pictures in a folder and its subfolders, sorted by path; no sample has boxes.
+
+    ``image_id`` is the path inside the folder.
+
+    :param folder: the folder
+    :raises FileNotFoundError: if it does not exist
+    :raises InputError: if it holds no pictures
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.class_names: tuple[str, ...] = ()
+        if not self.folder.is_dir():
+            raise FileNotFoundError(f"no folder at {folder}: give a folder with pictures")
+        self.images = sorted(
+            path for path in self.folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()
+        )
+        if not self.images:
+            raise InputError(
+                f"{folder} holds no pictures: looked for {', '.join(_SUFFIXES)} in it and its subfolders"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def target(self, index: int) -> Target:
+        """The empty target that carries the picture's name."""
+        return no_boxes(self.images[index].relative_to(self.folder).as_posix())
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one picture.
+
+        :raises InputError: if the file is broken
+        """
+        return Sample.of(read_image(self.images[index]), self.target(index))

@@ -1,0 +1,105 @@
+"""Fit a picture of any size into a square network input, and bring boxes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from sj_lowlat.data.sample import check_image
+from sj_lowlat.errors import InputError
+
+__all__ = ["Letterbox", "letterbox"]
+
+_GREY = 0.5
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """Where a picture lies in the network input.
+
+    A point maps as ``x_network = x_image * scale_x + pad_x``. ``scale_x = resized_width / width`` differs
+    from ``scale`` by the rounding to whole pixels, so that boxes follow the pixels exactly.
+
+    :param scale: network pixels per image pixel, before rounding
+    :param pad_x: columns left of the picture
+    :param pad_y: rows above the picture
+    :param width: the picture's width in its own pixels
+    :param height: the picture's height in its own pixels
+    """
+
+    scale: float
+    pad_x: int
+    pad_y: int
+    width: int
+    height: int
+
+    @classmethod
+    def fit(cls, width: int, height: int, size: int) -> Letterbox:
+        """The letterbox that centres a picture in a square.
+
+        :param width: the picture's width
+        :param height: the picture's height
+        :param size: the square's side, in pixels
+        :raises InputError: if one of them is not positive
+        """
+        if min(width, height, size) < 1:
+            raise InputError(
+                f"a picture of {width} x {height} cannot be fitted into {size} px: all must be at least 1"
+            )
+        scale = min(size / width, size / height)
+        inner = cls(scale, 0, 0, width, height)
+        return cls(
+            scale, (size - inner.resized_width) // 2, (size - inner.resized_height) // 2, width, height
+        )
+
+    @property
+    def resized_width(self) -> int:
+        """The picture's width in network pixels."""
+        return max(1, round(self.width * self.scale))
+
+    @property
+    def resized_height(self) -> int:
+        """The picture's height in network pixels."""
+        return max(1, round(self.height * self.scale))
+
+    def _affine(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        scale_x, scale_y = self.resized_width / self.width, self.resized_height / self.height
+        return boxes.new_tensor([scale_x, scale_y] * 2), boxes.new_tensor([self.pad_x, self.pad_y] * 2)
+
+    def to_network(self, boxes: Tensor) -> Tensor:
+        """Image pixels -> network pixels.
+
+        :param boxes: float ``[..., 4]``, x1 y1 x2 y2
+        """
+        scale, pad = self._affine(boxes)
+        return boxes * scale + pad
+
+    def to_image(self, boxes: Tensor) -> Tensor:
+        """Network pixels -> image pixels, the inverse of :meth:`to_network`, clipped to the picture.
+
+        :param boxes: float ``[..., 4]``, x1 y1 x2 y2
+        """
+        scale, pad = self._affine(boxes)
+        limit = boxes.new_tensor([self.width, self.height] * 2)
+        return ((boxes - pad) / scale).clamp(min=boxes.new_zeros(4), max=limit)
+
+
+def letterbox(image: Tensor, size: int) -> tuple[Tensor, Letterbox]:
+    """Resize a picture (bilinear, antialiased) so that its longer side is ``size``, and pad it with grey 0.5.
+
+    :param image: uint8 ``[3, H, W]``
+    :param size: side of the network input, in pixels
+    :return: float32 ``[3, size, size]`` in [0, 1], and where the picture lies in it
+    :raises InputError: if ``image`` is not uint8 ``[3, H, W]`` or ``size`` is not positive
+    """
+    check_image(image)
+    height, width = image.shape[-2:]
+    box = Letterbox.fit(width, height, size)
+    rows, columns = box.resized_height, box.resized_width
+    resized = F.resize(image, [rows, columns], antialias=True)
+    square = torch.full((3, size, size), _GREY)
+    square[:, box.pad_y : box.pad_y + rows, box.pad_x : box.pad_x + columns] = resized.float() / 255
+    return square, box

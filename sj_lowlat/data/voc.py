@@ -1,0 +1,103 @@
+"""PASCAL VOC in its own folder layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import torch
+from torchvision.datasets import VOCDetection
+
+from sj_lowlat.class_names import VOC_CLASSES
+from sj_lowlat.data.images import read_image
+from sj_lowlat.data.sample import Sample, Target
+from sj_lowlat.errors import InputError
+
+__all__ = ["VocDataset"]
+
+
+class VocDataset:
+    """Images with boxes from a folder that holds ``VOCdevkit/VOC<year>``.
+
+    VOC counts pixels from 1 and names the first and the last pixel inside a box; here boxes are edges, with
+    the picture's corner at (0, 0): x1 = xmin - 1, y1 = ymin - 1, x2 = xmax, y2 = ymax, so that x2 - x1 is the
+    number of pixel columns. Objects marked difficult are kept and flagged.
+
+    :param root: the folder above ``VOCdevkit``
+    :param image_set: "train", "val", "trainval" or, for 2007, "test"
+    :param year: "2007" to "2012"
+    :raises FileNotFoundError: if the layout or a listed file is missing
+    :raises InputError: if the set or year is unknown, or an XML file cannot be used
+    """
+
+    def __init__(self, root: str | Path, image_set: str = "test", year: str = "2007") -> None:
+        self.class_names: tuple[str, ...] = VOC_CLASSES
+        try:
+            listing = VOCDetection(root, year=year, image_set=image_set, download=False)
+        except ValueError as error:
+            raise InputError(f"{error} (VOC has a test set with boxes only for 2007)") from error
+        except (RuntimeError, FileNotFoundError) as error:
+            raise FileNotFoundError(
+                f"no VOC {year} {image_set} set under {root}: there must be VOCdevkit/VOC{year} with "
+                f"JPEGImages, Annotations and ImageSets/Main/{image_set}.txt"
+            ) from error
+        self.images = [Path(name) for name in listing.images]
+        if not self.images:
+            raise InputError(f"the VOC {year} {image_set} list under {root} is empty: give a set with images")
+        files = [*self.images, *map(Path, listing.annotations)]
+        missing = [path for path in files if not path.is_file()]
+        if missing:
+            some = ", ".join(str(path) for path in missing[:3]) + (", ..." if len(missing) > 3 else "")
+            raise FileNotFoundError(
+                f"{len(missing)} files of the VOC {year} {image_set} set are missing ({some}): "
+                "unpack the whole archive"
+            )
+        self._targets = [_read_target(Path(name)) for name in listing.annotations]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def target(self, index: int) -> Target:
+        """What is in a picture, without reading the picture."""
+        return self._targets[index]
+
+    def __getitem__(self, index: int) -> Sample:
+        """Read one sample.
+
+        :raises InputError: if the image file is broken
+        """
+        return Sample.of(read_image(self.images[index]), self._targets[index])
+
+
+def _read_target(path: Path) -> Target:
+    try:
+        record: dict[str, Any] = VOCDetection.parse_voc_xml(ElementTree.parse(path).getroot())["annotation"]
+        size, objects = record["size"], record.get("object", [])
+        limits = [float(size["width"]), float(size["height"])] * 2
+        names = [thing["name"] for thing in objects]
+        corners = [
+            [float(thing["bndbox"][key]) for key in ("xmin", "ymin", "xmax", "ymax")] for thing in objects
+        ]
+        difficult = [thing.get("difficult", "0") == "1" for thing in objects]
+    except (ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is not a VOC annotation ({type(error).__name__}: {error}): replace it"
+        ) from error
+    unknown = sorted(set(names) - set(VOC_CLASSES))
+    if unknown:
+        raise InputError(
+            f"{path} names {', '.join(unknown)}, which VOC does not have: the classes are {VOC_CLASSES}"
+        )
+    boxes = torch.tensor(corners, dtype=torch.float32).reshape(-1, 4) - torch.tensor([1.0, 1.0, 0.0, 0.0])
+    boxes = boxes.clamp(min=torch.zeros(4), max=torch.tensor(limits))
+    target = Target(
+        boxes=boxes,
+        labels=torch.tensor([VOC_CLASSES.index(name) for name in names], dtype=torch.int64),
+        crowd=torch.zeros(len(names), dtype=torch.bool),
+        difficult=torch.tensor(difficult, dtype=torch.bool),
+        image_id=path.stem,
+    )
+    if len(boxes) and not bool((boxes[:, 2:] > boxes[:, :2]).all()):
+        raise InputError(f"{path} has a box without area inside the picture: correct the file")
+    return target

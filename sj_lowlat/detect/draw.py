@@ -1,0 +1,98 @@
+"""Detections drawn into their picture."""
+
+from __future__ import annotations
+
+import colorsys
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import ImageFont
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
+from torchvision.utils import draw_bounding_boxes
+
+from sj_lowlat.detect.detections import Detections, class_names_of
+from sj_lowlat.errors import InputError
+from sj_lowlat.files import atomic_write
+
+_GOLDEN_RATIO = 0.6180339887
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """The colour (red, green, blue, 0..255) of a class: the same in every picture, unlike its neighbours'."""
+    red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_RATIO % 1, 0.9, 0.85)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def draw(
+    image: Tensor, detections: Detections, class_names: Sequence[str], min_score: float = 0.25
+) -> Tensor:
+    """A copy of the image with boxes, class names and scores drawn in, the best on top.
+
+    :param image: uint8 ``[3, H, W]``
+    :param detections: boxes in pixels of this image
+    :param class_names: names indexed by label
+    :param min_score: detections below this score are left out
+    :return: uint8 ``[3, H, W]``
+    :raises InputError: if the image is of another kind or a label has no name
+    """
+    _check_image(image)
+    shown = detections.to("cpu").filter(min_score)
+    if not len(shown):
+        return image.clone()
+    best_last = shown.scores.argsort(stable=True)
+    height, width = image.shape[1:]
+    edges = torch.tensor([width - 1, height - 1, width - 1, height - 1])
+    boxes = shown.boxes[best_last].clamp(min=0).minimum(edges)  # keeps labels of boxes that reach out visible
+    labels = shown.labels[best_last].tolist()
+    names = class_names_of(labels, class_names)
+    texts = [
+        f"{name} {score:.2f}" for name, score in zip(names, shown.scores[best_last].tolist(), strict=True)
+    ]
+    colours = [class_colour(label) for label in labels]
+    ink = ["black" if _is_bright(colour) else "white" for colour in colours]
+    size = max(12, min(height, width) // 32)
+    return draw_bounding_boxes(
+        image,
+        boxes,
+        labels=texts,
+        colors=colours,
+        width=max(2, size // 6),
+        font=_font(size),
+        font_size=size,
+        label_colors=ink,
+        label_background_colors=colours,
+        fill_labels=True,
+    )
+
+
+def save_image(path: str | Path, image: Tensor) -> None:
+    """Write an image as PNG or JPEG, by the name's ending, whole or not at all.
+
+    :param path: name ending in .png, .jpg or .jpeg
+    :param image: uint8 ``[3, H, W]``
+    :raises InputError: if the ending or the image is of another kind
+    """
+    if Path(path).suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"pictures are saved as .png, .jpg or .jpeg; got {path}")
+    _check_image(image)
+    with atomic_write(path) as temporary:
+        to_pil_image(image.cpu()).save(temporary)
+
+
+def _check_image(image: Tensor) -> None:
+    if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
+        raise InputError(f"a picture must be uint8 [3, H, W]; got {image.dtype} {list(image.shape)}")
+
+
+def _is_bright(colour: tuple[int, int, int]) -> bool:
+    red, green, blue = colour
+    return 0.299 * red + 0.587 * green + 0.114 * blue > 140
+
+
+def _font(size: int) -> io.BytesIO | None:
+    """Pillow's own scalable font as a file; None (its small bitmap font) where Pillow lacks FreeType."""
+    font = ImageFont.load_default(size)
+    return io.BytesIO(font.font_bytes) if isinstance(font, ImageFont.FreeTypeFont) else None

@@ -1,0 +1,68 @@
+"""Class-wise non-maximum suppression."""
+
+from __future__ import annotations
+
+import torch
+import torchvision
+from torch import Tensor
+
+from sj_lowlat.detect.detections import Detections
+from sj_lowlat.errors import InputError
+
+
+def nms(
+    boxes: Tensor,
+    scores: Tensor,
+    score_threshold: float = 0.005,
+    iou_threshold: float = 0.45,
+    max_detections: int = 100,
+) -> Detections:
+    """The best boxes of one image, of which no two of a class overlap more than ``iou_threshold``.
+
+    Every (box, class) pair whose score is above the threshold is a candidate, so one box may answer for
+    several classes. Torchvision's ``nms`` runs per class: ``batched_nms`` would move the classes apart by
+    shifting coordinates, which lets boxes of different classes touch where coordinates are negative and
+    loses precision beside huge boxes.
+
+    :param boxes: ``[M, 4]`` x1, y1, x2, y2
+    :param scores: ``[M, K]`` one score per class
+    :param score_threshold: candidates score more than this, in [0, 1]
+    :param iou_threshold: overlap (intersection over union) above which the lower score goes, in [0, 1]
+    :param max_detections: the best so many are kept, 1 or more
+    :return: :class:`Detections`, highest score first
+    :raises InputError: if shapes or thresholds are wrong, or boxes or scores are not finite
+    """
+    if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.ndim != 2 or len(scores) != len(boxes):
+        raise InputError(
+            f"nms takes boxes [M, 4] and scores [M, K]; got {list(boxes.shape)} and {list(scores.shape)}"
+        )
+    if not 0 <= score_threshold <= 1 or not 0 <= iou_threshold <= 1 or max_detections < 1:
+        raise InputError(
+            "nms needs score_threshold and iou_threshold in [0, 1] and max_detections of 1 or more; "
+            f"got {score_threshold}, {iou_threshold} and {max_detections}"
+        )
+    if not torch.isfinite(boxes).all() or not torch.isfinite(scores).all():
+        raise InputError(
+            "nms got boxes or scores that are NaN or infinite: check the head maps they come from"
+        )
+    boxes, scores = boxes.detach().float(), scores.detach().float()
+    rows, labels = (scores > score_threshold).nonzero(as_tuple=True)
+    values, order = scores[rows, labels].sort(descending=True, stable=True)
+    rows, labels = rows[order], labels[order]
+    # Suppression only ever looks at higher scores: the survivors of a prefix are the prefix of the survivors.
+    prefix = 8 * max_detections
+    while True:
+        kept = _survivors(boxes[rows[:prefix]], values[:prefix], labels[:prefix], iou_threshold)
+        if len(kept) >= max_detections or prefix >= len(rows):
+            kept = kept[:max_detections]
+            return Detections(boxes[rows[kept]], values[kept], labels[kept])
+        prefix *= 4
+
+
+def _survivors(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
+    """Indices, ascending, of what is left after suppression within each class."""
+    kept = [labels.new_zeros(0)]
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        kept.append(members[torchvision.ops.nms(boxes[members], scores[members], iou_threshold)])
+    return torch.cat(kept).sort().values

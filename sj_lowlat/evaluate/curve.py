@@ -1,0 +1,276 @@
+"""Average precision at every read-out, from one simulation."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from sj_lowlat.class_names import match_classes
+from sj_lowlat.data import DetectionDataset, Letterbox, batches, ground_truth
+from sj_lowlat.detect import Detections, HeadSpec, detections_from_maps
+from sj_lowlat.encoders import Encoder
+from sj_lowlat.errors import InputError
+from sj_lowlat.evaluate.ap import APResult
+from sj_lowlat.evaluate.coco_ap import coco_ap
+from sj_lowlat.evaluate.energy import EnergyReport, energy
+from sj_lowlat.evaluate.voc_ap import voc_ap
+from sj_lowlat.layers import LowLatencyIFNode
+from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
+from sj_lowlat.simulate import check_steps, simulate_steps
+
+PROTOCOLS = ("coco", "voc07", "voc")
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Accuracy at one latency.
+
+    :param steps: every step until the read-out, flush included; ``None`` for a network that is not spiking
+    :param ap: average precision there
+    """
+
+    steps: int | None
+    ap: APResult
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy of a detector on a data set.
+
+    :param points: one per read-out, ascending
+    :param ann: accuracy of the network beside it, if one was given
+    :param energy: energy per image on the monitored images, for a spiking network
+    :param rates: firing rates per layer on the same images (``FiringRateMonitor.to_json``)
+    :param settings: image size, thresholds, protocol, seed, versions, command, seconds
+    """
+
+    points: tuple[CurvePoint, ...]
+    ann: APResult | None
+    energy: EnergyReport | None
+    rates: dict[str, Any] | None
+    settings: dict[str, Any]
+
+    @property
+    def final(self) -> APResult:
+        """Average precision at the last read-out."""
+        return self.points[-1].ap
+
+    def curve(self) -> list[tuple[int, float]]:
+        """``(steps, mAP50)`` of every read-out."""
+        return [(point.steps or 0, point.ap.map50) for point in self.points]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict that ``json`` can write."""
+        return {
+            "points": [{"steps": point.steps, **point.ap.to_json()} for point in self.points],
+            "ann": self.ann.to_json() if self.ann else None,
+            "energy": self.energy.to_json() if self.energy else None,
+            "rates": self.rates,
+            "settings": self.settings,
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'ANN' if point.steps is None else f'SNN, {point.steps} steps'}: {point.ap}" for point in self.points
+        ]
+        lines += [f"ANN beside it: {self.ann}"] if self.ann else []
+        return "\n".join([*lines, *([str(self.energy)] if self.energy else [])])
+
+
+def score(
+    dataset: DetectionDataset,
+    detections: Sequence[Detections],
+    protocol: str = "coco",
+    class_map: Mapping[int, int] | None = None,
+) -> APResult:
+    """Average precision by name of the protocol.
+
+    :param dataset: the data set, whose boxes are the truth
+    :param detections: one record an image, in pixels of the original image
+    :param protocol: ``"coco"`` (pycocotools), ``"voc07"`` (11-point) or ``"voc"`` (all-point)
+    :param class_map: model label -> data set label
+    :raises InputError: for an unknown protocol
+    """
+    _check_protocol(protocol)
+    if protocol == "coco":
+        return coco_ap(dataset, detections, class_map)
+    return voc_ap(dataset, detections, "11-point" if protocol == "voc07" else "all-point", class_map)
+
+
+def _check_protocol(protocol: str) -> None:
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol is {protocol!r}, it must be one of {', '.join(PROTOCOLS)}")
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: DetectionDataset,
+    time_steps: int | None = None,
+    *,
+    flush: int = 0,
+    readout: Sequence[int] | None = None,
+    ann: nn.Module | None = None,
+    size: int | None = None,
+    batch_size: int = 1,
+    protocol: str = "coco",
+    score_threshold: float = 0.005,
+    iou_threshold: float = 0.45,
+    max_detections: int = 100,
+    encoder: str | Encoder = "constant",
+    seed: int = 0,
+    monitored: int = 16,
+) -> Evaluation:
+    """Score a detector, spiking or not, on a data set.
+
+    A spiking network runs once; its accuracy is given at every read-out. Classes are matched by name, and only the
+    shared ones count.
+
+    :param model: a detector of :mod:`sj_lowlat.models`, or what ``convert`` made of one
+    :param dataset: images with boxes
+    :param time_steps: T of a spiking network; by default the levels it was trained for
+    :param flush: further steps without input
+    :param readout: steps at which to score, by default the last one
+    :param ann: a network to score beside it
+    :param size: side of the network's input in pixels, by default the model's
+    :param batch_size: images per pass
+    :param protocol: ``"coco"``, ``"voc07"`` or ``"voc"``
+    :param score_threshold: detections score more than this
+    :param iou_threshold: of the non-maximum suppression
+    :param max_detections: per image
+    :param encoder: see :func:`~sj_lowlat.simulate.simulate`
+    :param seed: of the Poisson encoder
+    :param monitored: firing rates and energy are counted on the first so many images; 0 for none
+    :raises InputError: for arguments that cannot be
+    """
+    spiking = any(isinstance(module, LowLatencyIFNode) for module in model.modules())
+    specs = _specs(model)
+    steps: tuple[int | None, ...] = (None,)
+    if spiking:
+        time_steps = time_steps if time_steps is not None else getattr(model, "levels", None)
+        if time_steps is None:
+            raise InputError("time_steps is not given and the network does not know its levels; give time_steps=16, say")
+        steps = check_steps(time_steps, flush, readout)
+    elif time_steps is not None or flush or readout is not None:
+        raise InputError("time_steps, flush and readout are for spiking networks; call sj_lowlat.convert first")
+    _check_protocol(protocol)
+    class_map = _class_map(model, dataset)
+    size = size or getattr(model, "input_size", 416)
+    ground_truth(dataset)  # a data set that cannot be read should say so before the long run
+    started = time.perf_counter()
+    found: dict[int | None, list[Detections]] = {step: [] for step in steps}
+    beside: list[Detections] = []
+    monitors = _Monitors(model, monitored if spiking else 0)
+    thresholds = (score_threshold, iou_threshold, max_detections)
+    device = next(model.parameters()).device
+    with monitors:
+        for images, boxes, _ in tqdm(batches(dataset, batch_size, size), desc="evaluate", disable=None):
+            images = images.to(device)
+            if spiking:
+                assert time_steps is not None
+                run = simulate_steps(
+                    model, images, time_steps, flush=flush, readout=[s for s in steps if s], encoder=encoder, seed=seed
+                )
+                for read in run:
+                    found[read.step] += _back(read.outputs, specs, boxes, thresholds)
+            else:
+                found[None] += _back(_run(model, images), specs, boxes, thresholds)
+            if ann is not None:
+                beside += _back(_run(ann, images), _specs(ann), boxes, thresholds)
+            monitors.seen(len(images))
+    return Evaluation(
+        points=tuple(CurvePoint(step, score(dataset, found[step], protocol, class_map)) for step in steps),
+        ann=score(dataset, beside, protocol, _class_map(ann, dataset)) if ann is not None else None,
+        energy=monitors.energy,
+        rates=monitors.rates,
+        settings={
+            "images": len(dataset),
+            "size": size,
+            "time_steps": time_steps,
+            "flush": flush,
+            "encoder": encoder if isinstance(encoder, str) else type(encoder).__name__,
+            "batch_size": batch_size,
+            "score_threshold": score_threshold,
+            "iou_threshold": iou_threshold,
+            "max_detections": max_detections,
+            "seed": seed,
+            "seconds": round(time.perf_counter() - started, 1),
+            "command": sys.argv,
+            "versions": {name: version(name) for name in ("torch", "torchvision", "spikingjelly", "sj_lowlat")},
+        },
+    )
+
+
+class _Monitors:
+    """Firing rates and operations of the first images; then the hooks go."""
+
+    def __init__(self, model: nn.Module, images: int) -> None:
+        self.left = images
+        self.energy: EnergyReport | None = None
+        self.rates: dict[str, Any] | None = None
+        self.stack = ExitStack()
+        if images:
+            self.firing, self.synops = FiringRateMonitor(model), SynOpMonitor(model)
+
+    def __enter__(self) -> _Monitors:
+        if self.left:
+            self.stack.enter_context(self.firing)
+            self.stack.enter_context(self.synops)
+        return self
+
+    def seen(self, images: int) -> None:
+        """Count images; read the monitors once there were enough."""
+        if self.left > 0:
+            self.left -= images
+            if self.left <= 0:
+                self._read()
+
+    def _read(self) -> None:
+        self.stack.close()
+        self.energy, self.rates = energy(self.synops, self.firing), self.firing.to_json()
+        self.left = 0
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if self.left > 0 and kind is None:
+            self._read()  # fewer images than were to be monitored
+        self.stack.close()
+
+
+def _specs(model: nn.Module) -> Sequence[HeadSpec]:
+    specs = getattr(model, "head_specs", None)
+    if not specs:
+        raise InputError(f"{type(model).__name__} has no head_specs, so its maps cannot be decoded; give it sj_lowlat.detect.HeadSpec")
+    return specs
+
+
+def _class_map(model: nn.Module, dataset: DetectionDataset) -> dict[int, int] | None:
+    names = tuple(getattr(model, "class_names", ()))
+    return None if not names or names == tuple(dataset.class_names) else match_classes(names, dataset.class_names)
+
+
+@torch.no_grad()
+def _run(model: nn.Module, images: torch.Tensor) -> Any:
+    training = model.training
+    try:
+        return model.eval()(images)
+    finally:
+        model.train(training)
+
+
+def _back(
+    maps: Any, specs: Sequence[HeadSpec], boxes: Sequence[Letterbox], thresholds: tuple[float, float, int]
+) -> list[Detections]:
+    """Head maps -> detections in pixels of the original images."""
+    found = detections_from_maps(maps, specs, *thresholds)
+    return [
+        Detections(box.to_image(each.boxes.cpu()), each.scores.cpu(), each.labels.cpu())
+        for each, box in zip(found, boxes, strict=True)
+    ]

@@ -1,0 +1,152 @@
+"""One pure function per equation.
+
+Notation: ``T`` time steps, ``L`` quantisation levels, ``clip`` the clip value (scale) of a layer,
+``v_threshold`` the firing threshold, ``v0 = V(0) / v_threshold``. Eq. numbers are those of Qiu and Zhu,
+"Low latency spiking neural network for object detection".
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+__all__ = [
+    "constant_input_count",
+    "imbalanced_step",
+    "level_mismatch_mse",
+    "quant_relu",
+    "rate_error",
+    "residual",
+    "signed_step",
+    "soft_reset_step",
+]
+
+
+def quant_relu(z: torch.Tensor, clip: torch.Tensor | float, levels: int) -> torch.Tensor:
+    r"""Quantised ReLU, section 4.3 of the paper:
+    :math:`q(z) = \lambda \, \mathrm{clip}(\lfloor z L / \lambda + 1/2 \rfloor, 0, L) / L`.
+
+    Rounds half up (not half to even), as an IF neuron that starts at half its threshold does.
+
+    :param z: input, any shape
+    :param clip: :math:`\lambda > 0`, broadcastable to ``z``
+    :param levels: :math:`L \ge 1`
+    :return: tensor of the shape of ``z`` with values in ``{0, clip / L, ..., clip}``
+    """
+    wide = z.to(torch.promote_types(z.dtype, torch.float32))  # 16 bits would move the borders of the levels
+    return (wide * (levels / clip)).add_(0.5).floor_().clamp_(0, levels).mul_(clip / levels).to(z.dtype)
+
+
+def soft_reset_step(
+    v: torch.Tensor, current: torch.Tensor, v_threshold: torch.Tensor | float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step of the IF neuron with soft reset, Eq. (2) to (5).
+
+    :param v: membrane potential ``[N, *]``
+    :param current: input of this step ``[N, *]``
+    :param v_threshold: threshold, broadcastable
+    :return: ``(spike, v)``, spikes 0 or 1
+    """
+    v = v + current
+    spike = (v >= v_threshold).to(v.dtype)
+    return spike, v - spike * v_threshold
+
+
+def signed_step(
+    v: torch.Tensor,
+    count: torch.Tensor,
+    current: torch.Tensor,
+    v_threshold: torch.Tensor | float,
+    max_count: int | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """One step of the signed IF neuron: a spike that came too early is taken back by a spike of -1.
+
+    Fires +1 when ``V >= V_th`` (and ``N < max_count``), -1 when ``V < 0`` and ``N > 0``; ``N`` is their sum.
+
+    :param v: membrane potential ``[N, *]``
+    :param count: net spike count ``[N, *]``
+    :param current: input of this step ``[N, *]``
+    :param v_threshold: threshold, broadcastable
+    :param max_count: the highest net count, for a quantised ReLU of T levels: T; ``None`` for no limit
+    :return: ``(spike, v, count)``, spikes -1, 0 or 1
+    """
+    v = v + current
+    positive = v >= v_threshold
+    if max_count is not None:
+        positive = positive & (count < max_count)
+    spike = positive.to(v.dtype) - ((v < 0) & (count > 0)).to(v.dtype)
+    return spike, v - spike * v_threshold, count + spike
+
+
+def imbalanced_step(
+    v: torch.Tensor, current: torch.Tensor, v_threshold: torch.Tensor | float, slope: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step of the IF neuron with imbalanced threshold (Spiking-YOLO), for leaky ReLU.
+
+    Fires +1 at ``V >= V_th``; fires -1 at ``V <= -V_th / slope`` and adds ``V_th / slope``. The rate is that
+    of ``leaky_relu(z, slope)``.
+
+    :param v: membrane potential ``[N, *]``
+    :param current: input of this step ``[N, *]``
+    :param v_threshold: threshold, broadcastable
+    :param slope: negative slope of the leaky ReLU, in (0, 1]
+    :return: ``(spike, v)``, spikes -1, 0 or 1
+    """
+    v = v + current
+    positive = (v >= v_threshold).to(v.dtype)
+    negative = (v <= -(v_threshold / slope)).to(v.dtype)
+    return positive - negative, v - positive * v_threshold + negative * (v_threshold / slope)
+
+
+def constant_input_count(z: torch.Tensor, time_steps: int, v0: float = 0.5) -> torch.Tensor:
+    r"""Spikes of an IF neuron after ``T`` steps of constant input:
+    :math:`N(T) = \mathrm{clip}(\lfloor z T + v_0 \rfloor, 0, T)`.
+
+    :param z: input per step in units of the threshold, any shape
+    :param time_steps: ``T``
+    :param v0: initial potential in units of the threshold
+    :return: counts, the shape of ``z``
+    """
+    return torch.floor(z * time_steps + v0).clamp(0, time_steps)
+
+
+def residual(v: torch.Tensor, time_steps: int) -> torch.Tensor:
+    """The paper's remainder ``Re = V(T) / T`` (section 4.2).
+
+    :param v: membrane potential after ``T`` steps, any shape
+    :param time_steps: ``T``
+    """
+    return v / time_steps
+
+
+def rate_error(time_steps: int, v0: float = 0.5) -> dict[str, float]:
+    """Error of the rate of an IF neuron against a ReLU, over constant inputs uniform in [0, 1] (Figure 3).
+
+    With ``v0`` the rate is ``floor(z T + v0) / T``, so its error is uniform in ``((v0 - 1) / T, v0 / T]``.
+
+    :param time_steps: ``T``
+    :param v0: initial potential in units of the threshold, in [0, 1]
+    :return: ``bias``, ``mean_absolute`` and ``mean_square`` error
+    """
+    low, high = (v0 - 1) / time_steps, v0 / time_steps
+    return {
+        "bias": (low + high) / 2,
+        "mean_absolute": (low**2 + high**2) / 2 * time_steps,
+        "mean_square": (high**3 - low**3) / 3 * time_steps,
+    }
+
+
+def level_mismatch_mse(levels: int, time_steps: int) -> float:
+    r"""Mean square difference of an IF rate (``v0 = 1/2``, ``T`` steps) and a quantised ReLU of ``L`` levels.
+
+    :math:`1/(12 L^2) + 1/(12 T^2) - 2c` with :math:`g = \gcd(L, T)` and :math:`c = g^2/(12 L^2 T^2)` if
+    :math:`(T - L)/g` is even, else :math:`-g^2/(24 L^2 T^2)`; zero only at ``L = T``.
+
+    :param levels: ``L``
+    :param time_steps: ``T``
+    """
+    g = math.gcd(levels, time_steps)
+    square = (levels * time_steps) ** 2
+    c = g**2 / (12 * square) if (time_steps - levels) // g % 2 == 0 else -(g**2) / (24 * square)
+    return 1 / (12 * levels**2) + 1 / (12 * time_steps**2) - 2 * c

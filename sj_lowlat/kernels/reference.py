@@ -1,0 +1,42 @@
+"""The reference kernel: plain torch operations, in place, a loop over time."""
+
+from __future__ import annotations
+
+import torch
+
+from sj_lowlat.kernels.rule import FireRule
+
+
+def multi_step_reference(
+    currents: torch.Tensor,
+    v: torch.Tensor,
+    v_threshold: torch.Tensor,
+    rule: FireRule,
+    count: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Run ``T`` steps of a layer of neurons; see :func:`sj_lowlat.kernels.multi_step`."""
+    spikes = torch.empty_like(currents)
+    positive, negative, allowed = torch.empty_like(v), torch.empty_like(v), torch.empty_like(v)
+    for current, spike in zip(currents, spikes, strict=True):
+        v.add_(current)
+        torch.ge(v, v_threshold, out=positive)
+        if rule.kind == "if":
+            v.addcmul_(positive, v_threshold, value=-1)
+            spike.copy_(positive)
+            continue
+        if rule.kind == "imbalanced":
+            low = v_threshold / rule.slope
+            torch.le(v, -low, out=negative)
+            v.addcmul_(positive, v_threshold, value=-1).addcmul_(negative, low)
+            spike.copy_(positive.sub_(negative))
+            continue
+        assert count is not None  # the caller checked it
+        if rule.max_count is not None:
+            positive.mul_(torch.lt(count, rule.max_count, out=allowed))
+        torch.lt(v, 0, out=negative)
+        negative.mul_(torch.gt(count, 0, out=allowed))
+        positive.sub_(negative)
+        count.add_(positive)
+        v.addcmul_(positive, v_threshold, value=-1)
+        spike.copy_(positive)
+    return spikes

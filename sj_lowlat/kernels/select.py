@@ -1,0 +1,64 @@
+"""The one entry to all kernels."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from sj_lowlat.errors import InputError
+from sj_lowlat.kernels.reference import multi_step_reference
+from sj_lowlat.kernels.rule import FireRule
+
+
+class Kernel(Protocol):
+    """A multi-step neuron; every kernel gives the spikes of ``"reference"``, bit by bit in float32."""
+
+    def __call__(
+        self,
+        currents: torch.Tensor,
+        v: torch.Tensor,
+        v_threshold: torch.Tensor,
+        rule: FireRule,
+        count: torch.Tensor | None = None,
+    ) -> torch.Tensor: ...
+
+
+KERNELS: dict[str, Kernel] = {"reference": multi_step_reference}
+
+
+def register_kernel(name: str, kernel: Kernel) -> None:
+    """Add a kernel that :func:`multi_step` can be asked for by name.
+
+    :param name: its name
+    :param kernel: a callable with the signature of :func:`multi_step`
+    """
+    KERNELS[name] = kernel
+
+
+def multi_step(
+    currents: torch.Tensor,
+    v: torch.Tensor,
+    v_threshold: torch.Tensor,
+    rule: FireRule,
+    count: torch.Tensor | None = None,
+    kernel: str = "reference",
+) -> torch.Tensor:
+    """Run ``T`` steps of a layer of integrate-and-fire neurons without gradients.
+
+    :param currents: input ``[T, N, *]``; may be expanded over T (stride 0) for a constant current
+    :param v: membrane potentials ``[N, *]``, updated in place; float32 where currents are float16 or bfloat16
+    :param v_threshold: thresholds, broadcastable to ``[N, *]``
+    :param rule: when the neurons fire
+    :param count: net spike counts ``[N, *]``, updated in place; a signed neuron needs them
+    :param kernel: name of the implementation, a key of ``KERNELS``
+    :return: spikes ``[T, N, *]`` in the dtype of ``currents``
+    :raises InputError: if shapes differ, counts are missing or the kernel is unknown
+    """
+    if kernel not in KERNELS:
+        raise InputError(f"there is no kernel {kernel!r}; known: {', '.join(KERNELS)}")
+    if currents.shape[1:] != v.shape:
+        raise InputError(f"currents have shape {tuple(currents.shape)}, it must be (T, *{tuple(v.shape)})")
+    if rule.kind == "signed" and (count is None or count.shape != v.shape):
+        raise InputError("a signed neuron needs count, a tensor of the shape of v")
+    return KERNELS[kernel](currents, v, v_threshold, rule, count)

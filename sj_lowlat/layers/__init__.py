@@ -1,0 +1,16 @@
+"""Layers: state around the equations and the kernels."""
+
+from sj_lowlat.layers.merged import MergedTime
+from sj_lowlat.layers.quant_relu import QuantReLU
+from sj_lowlat.layers.readout import RateReadout
+from sj_lowlat.layers.spiking import ImbalancedIFNode, LowLatencyIFNode, ResidualFixIFNode, SignedIFNode
+
+__all__ = [
+    "ImbalancedIFNode",
+    "LowLatencyIFNode",
+    "MergedTime",
+    "QuantReLU",
+    "RateReadout",
+    "ResidualFixIFNode",
+    "SignedIFNode",
+]

@@ -1,0 +1,39 @@
+"""Time without a graph: layers that keep time inside a merged batch.
+
+Stateless layers see one batch ``[T * N, *]`` (time-major). Only the layers with a state, which derive from
+:class:`MergedTime`, view it as ``[T, N, *]``. So the network's own ``forward`` runs unmodified.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from sj_lowlat.errors import InputError
+
+
+class MergedTime:
+    """Mixin of modules that know how many time steps a merged batch holds.
+
+    ``merged_steps`` is T while a simulation runs and ``None`` otherwise; ``merged_batch`` is N.
+    """
+
+    merged_steps: int | None = None
+    merged_batch: int = 0
+
+    def split_time(self, x: torch.Tensor) -> torch.Tensor:
+        """View a merged batch as ``[T, N, *]``.
+
+        :param x: ``[T * N, *]``, or ``[N, *]`` for an input that is the same at every step
+        :return: ``[T, N, *]``, a view
+        :raises InputError: if the batch is neither
+        """
+        steps, batch = self.merged_steps, self.merged_batch
+        assert steps is not None
+        if x.shape[0] == steps * batch:
+            return x.view(steps, batch, *x.shape[1:])
+        if x.shape[0] == batch:
+            return x.unsqueeze(0).expand(steps, *x.shape)
+        raise InputError(
+            f"{type(self).__name__} got a batch of {x.shape[0]}, it expects {steps} steps x {batch} images "
+            f"(or {batch}); the network's forward must leave dimension 0 alone"
+        )

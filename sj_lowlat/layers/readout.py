@@ -1,0 +1,81 @@
+"""The heads of a spiking network: they count, and do not fire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from spikingjelly.activation_based.base import MemoryModule
+from torch import nn
+
+from sj_lowlat.layers.merged import MergedTime
+
+
+class RateReadout(MergedTime, MemoryModule):
+    r"""A linear layer that reads firing rates: :math:`out(t) = W \frac{1}{t} \sum_{s \le t} spikes(s) + b`.
+
+    Being linear, it needs one run of ``layer`` per read-out and not one per step. ``step_mode="s"`` takes
+    ``[N, *]`` and gives the read-out at the present step; ``"m"`` takes ``[T, N, *]`` and gives one per step.
+
+    :param layer: the convolution or linear layer, whose bias counts once
+
+    In a simulation of merged steps ``readout_steps`` names the steps (1 to T of the present chunk, ascending)
+    to read out, and ``input_steps`` the divisor once the input has ended (flush).
+    """
+
+    total: Any  # summed spikes [N, *], 0.0 before the first
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.register_memory("total", 0.0)
+        self.steps = 0
+        self.readout_steps: tuple[int, ...] = ()
+        self.input_steps: int | None = None
+
+    def reset(self) -> None:
+        """Forget the counted spikes."""
+        self.steps = 0
+        super().reset()
+
+    def _add(self, spikes: torch.Tensor) -> None:
+        total = spikes.sum(0, dtype=torch.promote_types(spikes.dtype, torch.float32))
+        if isinstance(self.total, torch.Tensor) and self.total.shape == total.shape:
+            total = self.total + total
+        else:  # first spikes, or another batch
+            self.steps = 0
+        self.total = total
+        self.steps += spikes.shape[0]
+
+    def _rate(self) -> torch.Tensor:
+        return self.total / (self.steps if self.input_steps is None else min(self.steps, self.input_steps))
+
+    def single_step_forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        self._add(x.unsqueeze(0))
+        return self._read([self._rate()], x)
+
+    def multi_step_forward(self, x_seq: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        rates = []
+        for x in x_seq:
+            self._add(x.unsqueeze(0))
+            rates.append(self._rate())
+        return self._read(rates, x_seq).unflatten(0, (len(rates), -1))
+
+    def _read(self, rates: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        weight = self.layer.weight
+        # an empty read-out still has the right channels for what the network's forward does with it
+        stacked = torch.cat(rates) if rates else self.total[:0]
+        return self.layer(stacked.to(weight.dtype))  # type: ignore[arg-type]
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        if self.merged_steps is None:
+            return super().forward(x, *args, **kwargs)
+        spikes = self.split_time(x)  # [T, N, *]
+        rates, done = [], 0
+        for step in self.readout_steps:
+            self._add(spikes[done:step])
+            rates.append(self._rate())
+            done = step
+        if done < self.merged_steps:
+            self._add(spikes[done:])
+        return self._read(rates, x)  # [R * N, *]

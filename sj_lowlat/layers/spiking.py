@@ -1,0 +1,275 @@
+"""Integrate-and-fire neurons with soft reset and a chosen initial potential."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import surrogate
+from spikingjelly.activation_based.neuron import IFNode
+
+from sj_lowlat import kernels
+from sj_lowlat.errors import InputError
+from sj_lowlat.kernels import FireRule
+from sj_lowlat.layers.merged import MergedTime
+
+
+def _reset_after_load(module: Any, _incompatible_keys: Any) -> None:
+    module.reset()
+
+
+def _as_buffer(name: str, value: float | torch.Tensor) -> torch.Tensor:
+    tensor = torch.as_tensor(value, dtype=torch.float32).detach().clone()
+    if tensor.dim() > 1 or not bool(torch.isfinite(tensor).all()):
+        raise InputError(f"{name} must be a finite number or one per channel [C], got {value!r}")
+    return tensor
+
+
+class LowLatencyIFNode(MergedTime, IFNode):
+    r"""Base of the neurons of this package: SpikingJelly's :class:`IFNode` with soft reset, Eq. (2) to (5),
+    and the initial potential :math:`V(0) = \mathrm{ratio} \cdot V_{th}`.
+
+    Without gradients it runs a multi-step kernel; where gradients are needed it runs step by step through
+    ``surrogate_function``. ``step_mode="s"`` takes ``[N, *]``, ``"m"`` takes ``[T, N, *]``; the state goes on
+    from call to call until ``reset()`` (or ``functional.reset_net``). Input of another shape starts at V(0).
+
+    :param v_threshold: threshold, a positive number or one per channel ``[C]`` of ``[N, C, *]``; a buffer
+    :param ratio: V(0) in units of the threshold, a number or one per channel; a buffer
+    :param v_reset: ``None``, the soft reset; here because SpikingJelly's neurons have it
+    :param surrogate_function: gradient of the step function
+    :param detach_reset: whether the reset is left out of the gradient
+    :param step_mode: ``"s"`` or ``"m"``
+    :param store_v_seq: whether ``v_seq`` records the potential of every step, for looking at single neurons
+    :raises InputError: for a threshold that is not positive, or another number of channels than the input has
+    """
+
+    v_threshold: torch.Tensor
+    ratio: torch.Tensor
+
+    def __init__(
+        self,
+        v_threshold: float | torch.Tensor = 1.0,
+        ratio: float | torch.Tensor = 0.5,
+        v_reset: None = None,
+        surrogate_function: Any = None,
+        detach_reset: bool = False,
+        step_mode: str = "s",
+        store_v_seq: bool = False,
+    ) -> None:
+        if v_reset is not None:
+            raise InputError(f"v_reset is {v_reset!r}, it must be None (soft reset); use IFNode for another")
+        super().__init__(
+            v_threshold=1.0,
+            v_reset=None,
+            surrogate_function=surrogate.Sigmoid() if surrogate_function is None else surrogate_function,
+            detach_reset=detach_reset,
+            step_mode=step_mode,
+            store_v_seq=store_v_seq,
+        )
+        threshold = _as_buffer("v_threshold", v_threshold)
+        if bool((threshold <= 0).any()):
+            raise InputError(f"v_threshold must be positive, got {v_threshold!r}")
+        del self.v_threshold  # IFNode's float; ours is in the state_dict
+        self.register_buffer("v_threshold", threshold)
+        self.register_buffer("ratio", _as_buffer("ratio", ratio))
+        if self.ratio.dim() and threshold.dim() and self.ratio.shape != threshold.shape:
+            raise InputError(f"{len(self.ratio)} ratios came for {len(threshold)} thresholds; give one each")
+        self.kernel = "reference"
+        self.steps = 0
+        self.register_load_state_dict_post_hook(_reset_after_load)
+        self.reset()
+
+    @property
+    def rule(self) -> FireRule:
+        """When the neuron fires."""
+        return FireRule("if")
+
+    @property
+    def v_initial(self) -> torch.Tensor:
+        """V(0), scalar or ``[C]``."""
+        return self.ratio * self.v_threshold
+
+    def reset(self) -> None:
+        """Go back to V(0)."""
+        initial = self.v_initial
+        self.set_reset_value("v", initial.clone() if initial.dim() else float(initial))
+        self.steps = 0
+        super().reset()
+
+    @staticmethod
+    def _per_channel(value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        return value.view(-1, *[1] * (x.dim() - 2)) if value.dim() else value
+
+    def materialize_states(
+        self, inputs: tuple[torch.Tensor, ...], states: tuple[object, ...], step_mode: str
+    ) -> tuple[object, ...]:
+        """Turn reset values into tensors of the input's shape; the membrane is float32 for 16-bit input."""
+        x = inputs[0][0] if step_mode == "m" else inputs[0]
+        dtype = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else x.dtype
+        channels = self.v_initial.numel() if self.v_initial.dim() else None
+        if channels is not None and (x.dim() < 2 or x.shape[1] != channels):
+            raise InputError(
+                f"{type(self).__name__} has a threshold per channel for {channels} channels, "
+                f"its input of one step is {tuple(x.shape)}; it must be [N, {channels}, *]"
+            )
+        v = states[0]
+        if isinstance(v, float):
+            return self._fresh_states(torch.full_like(x, v, dtype=dtype, requires_grad=False))
+        assert isinstance(v, torch.Tensor)
+        if v.shape != x.shape:
+            self.steps = 0
+            v = torch.empty_like(x, dtype=dtype, requires_grad=False)
+            v.copy_(self._per_channel(self.v_initial, x))
+            return self._fresh_states(v)
+        return tuple(s.to(dtype=dtype, device=x.device) if isinstance(s, torch.Tensor) else s for s in states)
+
+    def _fresh_states(self, v: torch.Tensor) -> tuple[object, ...]:
+        return (v,)
+
+    def single_step_functional_forward(
+        self, inputs: tuple[torch.Tensor, ...], states: tuple[object, ...], **kwargs: object
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[object, ...]]:
+        """One step with gradients through the surrogate; leaves the module's state alone."""
+        x, v = inputs[0], states[0]
+        assert isinstance(v, torch.Tensor)
+        threshold = self._per_channel(self.v_threshold, x).to(v.dtype)
+        v = v + x
+        spike, counted = self._fire(v, threshold, states)
+        drop = spike.detach() if self.detach_reset else spike
+        return (spike.to(x.dtype),), (self._drop(v, drop, threshold), *counted)
+
+    def _fire(
+        self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
+    ) -> tuple[torch.Tensor, tuple[object, ...]]:
+        return self.surrogate_function(v - threshold), ()
+
+    def _drop(self, v: torch.Tensor, spike: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+        return v - spike * threshold
+
+    def multi_step_functional_forward(
+        self, inputs: tuple[torch.Tensor, ...], states: tuple[object, ...], **kwargs: object
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[object, ...]]:
+        """All steps: by the kernel, or with gradients step by step."""
+        x = inputs[0]
+        tensors = [x, *(state for state in states if isinstance(state, torch.Tensor))]
+        if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            spikes = []
+            for current in x:
+                (spike,), states = self.single_step_functional_forward((current,), states)
+                spikes.append(spike)
+            return (torch.stack(spikes),), states
+        # the contract of the functional form: the states given are not changed
+        return self._run_kernel(x, tuple(s.clone() if isinstance(s, torch.Tensor) else s for s in states))
+
+    @torch.no_grad()
+    def _run_kernel(
+        self, x: torch.Tensor, states: tuple[object, ...]
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[object, ...]]:
+        v, count = states[0], states[1] if len(states) > 1 else None
+        assert isinstance(v, torch.Tensor) and (count is None or isinstance(count, torch.Tensor))
+        threshold = self._per_channel(self.v_threshold, v).to(v.dtype)
+        return (kernels.multi_step(x, v, threshold, self.rule, count, self.kernel),), states
+
+    def multi_step_forward(self, x_seq: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Run ``[T, N, *]``."""
+        tensors = [x_seq, *(state for state in self.memories() if isinstance(state, torch.Tensor))]
+        needs_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+        if needs_grad or self.store_v_seq:
+            return super().multi_step_forward(x_seq, *args, **kwargs)
+        states = self.materialize_states((x_seq,), tuple(self._memories.values()), "m")
+        if (
+            self.merged_steps is None
+        ):  # kernels work in place, and a monitor or a graph may hold the old states
+            states = tuple(s.detach().clone() if isinstance(s, torch.Tensor) else s for s in states)
+        (spikes,), states = self._run_kernel(x_seq, states)
+        self._memories.update(zip(self._memories, states, strict=True))
+        return spikes
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Spikes of the shape of ``x`` (in a simulation of T merged steps: ``[T * N, *]``)."""
+        if self.merged_steps is not None:
+            spikes = self.multi_step_forward(self.split_time(x)).flatten(0, 1)
+            self.steps += self.merged_steps
+            return spikes
+        spikes = super().forward(x, *args, **kwargs)
+        self.steps += 1 if self.step_mode == "s" else x.shape[0]
+        return spikes
+
+    def extra_repr(self) -> str:
+        def short(value: torch.Tensor) -> str:
+            return f"{value.item():.4g}" if not value.dim() else f"[{len(value)}]"
+
+        return f"v_threshold={short(self.v_threshold)}, ratio={short(self.ratio)}, step_mode={self.step_mode}"
+
+
+class ResidualFixIFNode(LowLatencyIFNode):
+    r"""IF neuron with the paper's residual fix: it starts at half its threshold (section 4.3).
+
+    For a constant input of z thresholds a step it fires
+    :math:`N(T) = \mathrm{clip}(\lfloor z T + 1/2 \rfloor, 0, T)` times, so that N/T is the quantised ReLU
+    with L = T. ``ratio=0`` gives the plain IF neuron.
+    """
+
+
+class SignedIFNode(LowLatencyIFNode):
+    r"""IF neuron that takes back a spike that came too early: it fires -1 when V < 0 and N > 0.
+
+    V stays in :math:`[0, V_{th})` while N > 0, so that :math:`N(t) = \max(0, \lfloor v_0 + S(t) \rfloor)` at
+    every t, up to the limit of one spike a step, where S(t) is the sum of the inputs so far in thresholds.
+
+    :param max_count: the highest net count N (for a quantised ReLU of T levels: T), or ``None``;
+        ``sj_lowlat.simulate`` sets it to its number of steps
+    """
+
+    def __init__(self, *args: Any, max_count: int | None = None, **kwargs: Any) -> None:
+        FireRule("signed", max_count=max_count)  # checks it
+        super().__init__(*args, **kwargs)
+        self.register_memory("count", 0.0)
+        self.max_count = max_count
+
+    @property
+    def rule(self) -> FireRule:
+        return FireRule("signed", max_count=self.max_count)
+
+    def _fresh_states(self, v: torch.Tensor) -> tuple[object, ...]:
+        return (v, torch.zeros_like(v))
+
+    def _fire(
+        self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
+    ) -> tuple[torch.Tensor, tuple[object, ...]]:
+        count = states[1]
+        assert isinstance(count, torch.Tensor)
+        positive = self.surrogate_function(v - threshold)
+        if self.max_count is not None:
+            positive = positive * (count < self.max_count)
+        # 1 - step(v) is 1 exactly where v < 0
+        negative = (1.0 - self.surrogate_function(v)) * (count > 0)
+        spike = positive - negative
+        return spike, (count + spike.detach(),)
+
+
+class ImbalancedIFNode(LowLatencyIFNode):
+    r"""IF neuron with imbalanced threshold (Spiking-YOLO), the spiking form of leaky ReLU.
+
+    Fires +1 at :math:`V \ge V_{th}`; fires -1 at :math:`V \le -V_{th}/\alpha` and adds :math:`V_{th}/\alpha`.
+
+    :param slope: :math:`\alpha`, the negative slope of the leaky ReLU
+    """
+
+    def __init__(self, *args: Any, slope: float = 0.1, **kwargs: Any) -> None:
+        FireRule("imbalanced", slope=slope)  # checks the slope
+        self.slope = slope
+        super().__init__(*args, **kwargs)
+
+    @property
+    def rule(self) -> FireRule:
+        return FireRule("imbalanced", slope=self.slope)
+
+    def _fire(
+        self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
+    ) -> tuple[torch.Tensor, tuple[object, ...]]:
+        positive = self.surrogate_function(v - threshold)
+        return positive - self.surrogate_function(-v - threshold / self.slope), ()
+
+    def _drop(self, v: torch.Tensor, spike: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+        return v - torch.where(spike > 0, threshold, threshold / self.slope) * spike

@@ -1,0 +1,32 @@
+"""Detectors as ordinary networks (ANNs); ``forward`` returns raw head maps."""
+
+from sj_lowlat.models.darknet_cfg import Section, parse_cfg
+from sj_lowlat.models.darknet_layers import ConvBlock, Reorg, Route, SameMaxPool, Shortcut
+from sj_lowlat.models.darknet_net import DarknetNet, darknet
+from sj_lowlat.models.darknet_weights import DarknetHeader, load_darknet_weights, save_darknet_weights
+from sj_lowlat.models.detector import Detector
+from sj_lowlat.models.registry import build, create, register
+from sj_lowlat.models.snn_tiny_yolov3 import SNNTinyYOLOv3, snn_tiny_yolov3
+from sj_lowlat.models.tiny_yolov3 import tiny_yolov3
+
+__all__ = [
+    "ConvBlock",
+    "DarknetHeader",
+    "DarknetNet",
+    "Detector",
+    "Reorg",
+    "Route",
+    "SNNTinyYOLOv3",
+    "SameMaxPool",
+    "Section",
+    "Shortcut",
+    "build",
+    "create",
+    "darknet",
+    "load_darknet_weights",
+    "parse_cfg",
+    "register",
+    "save_darknet_weights",
+    "snn_tiny_yolov3",
+    "tiny_yolov3",
+]

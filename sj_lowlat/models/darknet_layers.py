@@ -1,0 +1,139 @@
+"""The layers of darknet networks as modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "leaky": lambda: nn.LeakyReLU(0.1),
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "elu": nn.ELU,
+    "logistic": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "mish": nn.Mish,
+    "swish": nn.SiLU,
+}
+"""Darknet's name of an activation -> its module; ``linear`` stands for none."""
+
+
+class ConvBlock(nn.Sequential):
+    """A convolution (``conv``), batch norm (``bn``) and activation (``act``), the latter two where given.
+
+    :param conv: a convolution or transposed convolution
+    :param bn: batch normalisation of its output
+    :param act: activation
+    """
+
+    def __init__(
+        self, conv: nn.Conv2d | nn.ConvTranspose2d, bn: nn.BatchNorm2d | None, act: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.add_module("conv", conv)
+        if bn is not None:
+            self.add_module("bn", bn)
+        if act is not None:
+            self.add_module("act", act)
+
+
+class SameMaxPool(nn.MaxPool2d):
+    """Darknet's max-pool, which pads the odd row and column below and to the right.
+
+    So size 2 with stride 1 keeps the map's size.
+
+    :param size: side of the window
+    :param stride: step of the window
+    :param padding: rows (and columns) added in all, ``size - 1`` in darknet unless the cfg says otherwise
+    """
+
+    def __init__(self, size: int, stride: int, padding: int) -> None:
+        super().__init__(size, stride)
+        self.before = padding // 2
+        self.after = padding - self.before
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` to ``[N, C, (H + padding - size) // stride + 1, likewise]``."""
+        sides = (self.before, self.after, self.before, self.after)
+        return super().forward(F.pad(x, sides, value=float("-inf")))
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, before={self.before}, after={self.after}"
+
+
+class Reorg(nn.Module):
+    """Darknet's reorg, which is not a space-to-depth of its input.
+
+    Its loop reads the input's memory as if it were ``[C / s^2, H s, W s]``, takes that apart into ``s^2``
+    phases and lays the result out as ``[C s^2, H / s, W / s]``. The published YOLOv2 weights were trained
+    with it.
+
+    :param stride: ``s``
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` to ``[N, C s^2, H / s, W / s]``; ``C`` a multiple of ``s^2``."""
+        n, channels, height, width = x.shape
+        s = self.stride
+        phases = x.reshape(n, channels // s**2, height, s, width, s).permute(0, 3, 5, 1, 2, 4)
+        return phases.reshape(n, channels * s**2, height // s, width // s)
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
+
+
+class Route(nn.Module):
+    """Earlier outputs, or the ``group_id``-th of ``groups`` slices of each, joined along the channels.
+
+    :param sources: numbers of the layers it takes
+    :param groups: number of slices
+    :param group_id: the slice taken, from 0
+    """
+
+    def __init__(self, sources: Sequence[int], groups: int = 1, group_id: int = 0) -> None:
+        super().__init__()
+        self.sources = tuple(sources)
+        self.groups = groups
+        self.group_id = group_id
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Tensors ``[N, C_i, H, W]`` to ``[N, sum C_i / groups, H, W]``."""
+        if self.groups > 1:
+            inputs = [x.chunk(self.groups, 1)[self.group_id] for x in inputs]
+        return inputs[0] if len(inputs) == 1 else torch.cat(tuple(inputs), 1)
+
+    def extra_repr(self) -> str:
+        groups = f", groups={self.groups}, group_id={self.group_id}" if self.groups > 1 else ""
+        return f"sources={self.sources}{groups}"
+
+
+class Shortcut(nn.Module):
+    """The sum of the layer before and an earlier one, with an activation (``act``) where the cfg names one.
+
+    :param source: number of the earlier layer
+    :param act: activation
+    """
+
+    def __init__(self, source: int, act: nn.Module | None) -> None:
+        super().__init__()
+        self.source = source
+        self.act = act
+
+    def forward(self, x: Tensor, earlier: Tensor) -> Tensor:
+        """Two tensors ``[N, C, H, W]`` to their sum."""
+        total = x + earlier
+        return total if self.act is None else self.act(total)
+
+    def extra_repr(self) -> str:
+        return f"source={self.source}"
+
+
+class DetectionHead(nn.Identity):
+    """The place of a yolo or region layer: the raw map that arrives here is an output of the network."""

@@ -1,0 +1,71 @@
+"""What every detector carries beside its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from sj_lowlat.class_names import COCO_CLASSES
+from sj_lowlat.detect import HeadSpec
+from sj_lowlat.errors import InputError
+
+
+class Detector(nn.Module):
+    """Base of the detectors: ``forward`` takes images and returns raw head maps.
+
+    :param head_specs: what each map means, in the order of ``forward``'s outputs
+    :param class_names: one name per class; if None, the COCO names for 80 classes, else "class 0" ...
+    :param input_size: side of the input, in pixels, for which it is meant
+    :param in_channels: channels of the input
+    :param stride: sides of the input must be multiples of this, in pixels
+    :raises InputError: if names, classes and sizes do not fit together
+    """
+
+    def __init__(
+        self,
+        head_specs: tuple[HeadSpec, ...],
+        class_names: Sequence[str] | None,
+        input_size: int,
+        in_channels: int,
+        stride: int,
+    ) -> None:
+        super().__init__()
+        if input_size < stride or input_size % stride:
+            raise InputError(f"input_size must be a positive multiple of {stride} pixels; got {input_size}")
+        self.head_specs = head_specs
+        self.class_names = _names(class_names, [spec.num_classes for spec in head_specs])
+        self.input_size = input_size
+        self.input_shape = (in_channels, input_size, input_size)
+        self.stride = stride
+        self.build_config: dict[str, Any] = {}
+        """What :func:`sj_lowlat.models.build` makes the same structure from; JSON can hold it."""
+        self.history: list[dict[str, Any]] = []
+        """What was done to the structure since it was built, in order; JSON can hold it."""
+
+    def check_input(self, x: Tensor) -> None:
+        """Refuse a batch that the layers cannot take.
+
+        :param x: ``[N, C, H, W]``
+        :raises InputError: if the number of axes, channels or a side is wrong
+        """
+        channels = self.input_shape[0]
+        if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % self.stride or x.shape[3] % self.stride:
+            raise InputError(
+                f"the network takes images [N, {channels}, H, W] with H and W multiples of {self.stride}; "
+                f"got {list(x.shape)}: letterbox the images to input_size={self.input_size}"
+            )
+
+
+def _names(class_names: Sequence[str] | None, counts: list[int]) -> tuple[str, ...]:
+    if len(set(counts)) != 1:
+        raise InputError(f"all heads must have the same classes; got {counts} classes")
+    count = counts[0]
+    if class_names is None:
+        return (
+            tuple(COCO_CLASSES) if count == len(COCO_CLASSES) else tuple(f"class {i}" for i in range(count))
+        )
+    if isinstance(class_names, str) or len(class_names) != count:
+        raise InputError(f"class_names must be a list of {count} names, one per class; got {class_names!r}")
+    return tuple(class_names)

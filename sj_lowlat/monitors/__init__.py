@@ -1,0 +1,17 @@
+"""Monitors: watch a spiking network by forward hooks, keep sums instead of recordings."""
+
+from sj_lowlat.monitors.fan_out import dense_macs, fan_out
+from sj_lowlat.monitors.firing_rate import FiringRateMonitor, LayerRate
+from sj_lowlat.monitors.residual import LayerResidual, ResidualMonitor
+from sj_lowlat.monitors.synops import LayerOps, SynOpMonitor
+
+__all__ = [
+    "FiringRateMonitor",
+    "LayerOps",
+    "LayerRate",
+    "LayerResidual",
+    "ResidualMonitor",
+    "SynOpMonitor",
+    "dense_macs",
+    "fan_out",
+]

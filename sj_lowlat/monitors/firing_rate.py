@@ -1,0 +1,168 @@
+"""How often the neurons of each layer fire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sj_lowlat.layers import LowLatencyIFNode
+from sj_lowlat.monitors.drawing import align, draw_bars
+from sj_lowlat.monitors.presentation import Presentation, PresentationMonitor, per_channel
+
+
+@dataclass(frozen=True)
+class LayerRate:
+    """Firing of one layer, over all presentations that were watched.
+
+    :param name: the layer's name in the network
+    :param neurons: neurons per image
+    :param steps: steps per image, flush included (the mean, where presentations differ)
+    :param images: images presented
+    :param rate: spikes, whatever their sign, per neuron and step
+    :param net_rate: positive less negative spikes per neuron and step: what the layer tells the next one
+    :param rate_per_channel: ``rate`` of each channel (dim 1), ``[C]``
+    :param net_rate_per_channel: ``net_rate`` of each channel, ``[C]``
+    :param spikes: all spikes; a burst of n counts n
+    :param negative_spikes: those of them that were negative
+    :param silent: fraction of neurons that did not fire during an image
+    :param saturated: fraction of neurons that fired in every step of an image
+    :param spikes_per_neuron_and_image: ``spikes`` per neuron and image
+    """
+
+    name: str
+    neurons: int
+    steps: float
+    images: int
+    rate: float
+    net_rate: float
+    rate_per_channel: list[float]
+    net_rate_per_channel: list[float]
+    spikes: int
+    negative_spikes: int
+    silent: float
+    saturated: float
+    spikes_per_neuron_and_image: float
+
+
+@dataclass
+class _Counts:
+    """What is kept while a presentation lasts."""
+
+    active: Tensor  # [N, *] steps in which each neuron fired
+    net: Tensor  # [C] signed sum of spikes
+    absolute: Tensor  # [C] sum of their sizes
+
+
+@dataclass
+class _RateSums:
+    images: int
+    neurons: int  # summed over images
+    neuron_steps: int
+    silent: int
+    saturated: int
+    net: Tensor  # [C]
+    absolute: Tensor  # [C]
+
+    def __add__(self, other: _RateSums) -> _RateSums:
+        return _RateSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+class FiringRateMonitor(PresentationMonitor[_Counts, _RateSums, LayerRate]):
+    """Mean firing rates per layer and per channel, silent and saturated neurons, negative spikes.
+
+    .. code-block:: python
+
+        with FiringRateMonitor(snn) as rates:
+            simulate(snn, images, time_steps=16)
+        print(rates.table())
+
+    Memory: sums of O(channels) per layer, and, for the silent and saturated fractions of the presentation
+    under way only, one int32 count per neuron ``[N, *]``. Neither grows with T. Everything is detached. In
+    dense layers ``[N, F]`` each feature is a channel.
+
+    :param net: a spiking network
+    :param instance: the class (or classes) of neurons to watch, :class:`LowLatencyIFNode` or below
+    :raises InputError: if ``net`` has no such neuron
+    """
+
+    def _begin(self, name: str, node: LowLatencyIFNode, spikes: Tensor, first_step: int) -> _Counts:
+        shape = spikes.shape[1:]  # [N, C, *]
+        active = torch.zeros(shape, dtype=torch.int32, device=spikes.device)
+        return _Counts(active, *torch.zeros(2, shape[1], dtype=torch.float64, device=spikes.device))
+
+    def _watch(self, state: _Counts, node: LowLatencyIFNode, spikes: Tensor) -> None:
+        for step in spikes:  # step by step: a copy of the merged spikes would grow with T
+            state.active += step != 0
+            state.net += per_channel(step)
+            state.absolute += per_channel(step.abs())
+
+    def _fold(self, presentation: Presentation[_Counts]) -> _RateSums:
+        state = presentation.state
+        neurons = state.active.numel()
+        return _RateSums(
+            images=presentation.shape[0],
+            neurons=neurons,
+            neuron_steps=neurons * presentation.steps,
+            silent=int((state.active == 0).sum()),
+            saturated=int((state.active == presentation.steps).sum()),
+            net=state.net.cpu(),
+            absolute=state.absolute.cpu(),
+        )
+
+    def _record_of(self, name: str, sums: _RateSums) -> LayerRate:
+        spikes, net = float(sums.absolute.sum()), float(sums.net.sum())
+        channel_steps = sums.neuron_steps / len(sums.net)
+        return LayerRate(
+            name=name,
+            neurons=round(sums.neurons / sums.images),
+            steps=sums.neuron_steps / sums.neurons,
+            images=sums.images,
+            rate=spikes / sums.neuron_steps,
+            net_rate=net / sums.neuron_steps,
+            rate_per_channel=(sums.absolute / channel_steps).tolist(),
+            net_rate_per_channel=(sums.net / channel_steps).tolist(),
+            spikes=round(spikes),
+            negative_spikes=round((spikes - net) / 2),
+            silent=sums.silent / sums.neurons,
+            saturated=sums.saturated / sums.neurons,
+            spikes_per_neuron_and_image=spikes / sums.neurons,
+        )
+
+    def rates(self) -> dict[str, float]:
+        """Return layer name -> spikes per neuron and step, for ``plots.plot_rates``."""
+        return {layer.name: layer.rate for layer in self.layers()}
+
+    def spikes_per_neuron_and_image(self) -> float:
+        """Return the spikes per neuron and image of the whole network, which decide on its energy."""
+        layers = self.layers()
+        return sum(layer.spikes for layer in layers) / sum(layer.neurons * layer.images for layer in layers)
+
+    def table(self) -> str:
+        """Return one aligned line per layer."""
+        header = ["layer", "neurons", "rate", "spikes/neuron/image", "negative %", "silent %", "saturated %"]
+        rows = [
+            [
+                layer.name,
+                f"{layer.neurons:,}",
+                f"{layer.rate:.4f}",
+                f"{layer.spikes_per_neuron_and_image:.3f}",
+                f"{100 * layer.negative_spikes / max(layer.spikes, 1):.1f}",
+                f"{100 * layer.silent:.1f}",
+                f"{100 * layer.saturated:.1f}",
+            ]
+            for layer in self.layers()
+        ]
+        return align(header, rows)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the rate of each layer as a bar.
+
+        :param ax: matplotlib axes to draw into; a new figure when not given
+        :return: the matplotlib figure
+        """
+        layers = self.layers()
+        rates = {"rate": [layer.rate for layer in layers]}
+        return draw_bars([layer.name for layer in layers], rates, "spikes per neuron and step", ax)

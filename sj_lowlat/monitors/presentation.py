@@ -1,0 +1,185 @@
+"""What the monitors of spiking neurons share: image presentations, from their first step to their last."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+import torch
+from spikingjelly.activation_based.monitor import BaseMonitor
+from torch import Tensor, nn
+
+from sj_lowlat.errors import InputError
+from sj_lowlat.layers import LowLatencyIFNode
+
+
+class Sums(Protocol):
+    """Running sums over presentations; adding two of them gives the sums over both."""
+
+    def __add__(self, other: Self, /) -> Self: ...
+
+
+SumsT = TypeVar("SumsT", bound=Sums)
+RecordT = TypeVar("RecordT")
+StateT = TypeVar("StateT")
+
+
+@dataclass
+class Presentation(Generic[StateT]):
+    """One batch of images as one layer has seen it so far.
+
+    :param state: what the monitor keeps of it; dropped when the presentation ends
+    :param first_step: the node's steps before the first call that was watched (0: watched from the start)
+    :param last_step: the node's steps after the last call that was watched
+    :param shape: ``[N, *]``, shape of the neurons
+    """
+
+    state: StateT
+    first_step: int
+    last_step: int
+    shape: tuple[int, ...]
+
+    @property
+    def steps(self) -> int:
+        """Steps that were watched."""
+        return self.last_step - self.first_step
+
+
+def as_steps(node: LowLatencyIFNode, output: Tensor) -> Tensor:
+    """View a node's output as steps, whatever the step mode.
+
+    :param node: the node that gave it
+    :param output: ``[N, *]`` (step mode s), ``[T, N, *]`` (m) or ``[T*N, *]`` (merged)
+    :return: ``[T, N, *]``
+    """
+    if node.merged_steps is not None:
+        return output.unflatten(0, (node.merged_steps, -1))
+    return output if node.step_mode == "m" else output[None]
+
+
+def per_channel(values: Tensor) -> Tensor:
+    """Sum everything but the channels away: ``[N, C, *]`` -> ``[C]``, float64 (exact for counts)."""
+    return values.sum([axis for axis in range(values.dim()) if axis != 1], dtype=torch.float64)
+
+
+class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
+    """Base of the monitors that judge a neuron by a whole presentation of an image.
+
+    A presentation is what a node does between two resets. It ends when the node's own step counter does not
+    go on from where it was (reset, new batch), or when the monitor is closed; then it is folded into
+    running sums, O(channels) per layer. While it lasts, the monitor holds one ``[N, *]`` state per layer,
+    whose size does not grow with T. Reading a monitor counts the presentation under way with what it has
+    done so far, and does not end it.
+
+    Leaving the ``with`` block (or :meth:`close`) removes the hooks and keeps the sums. ``monitor[name]`` and
+    ``monitor[i]`` give the record of a layer.
+
+    :param net: a network with spiking neurons
+    :param instance: the class (or classes) of neurons to watch
+    :raises InputError: if ``net`` has no such neuron
+    """
+
+    def __init__(self, net: nn.Module, instance: type | tuple[type, ...] = LowLatencyIFNode) -> None:
+        super().__init__()
+        self._sums: dict[str, SumsT] = {}
+        self._running: dict[str, Presentation[StateT]] = {}
+        layers = self._monitor_modules(net, instance)
+        if not layers:
+            raise InputError(
+                f"{type(self).__name__} found no spiking neuron ({instance}) in {type(net).__name__}; "
+                "give it a converted network (sj_lowlat.convert)."
+            )
+        for name, node in layers:
+            if not isinstance(node, LowLatencyIFNode):
+                raise InputError(
+                    f"{type(self).__name__} watches LowLatencyIFNode and its subclasses, layer {name!r} is "
+                    f"{type(node).__name__}; use spikingjelly's OutputMonitor for other neurons."
+                )
+            self.hooks.append(node.register_forward_hook(self._hook(name)))
+
+    @abstractmethod
+    def _begin(self, name: str, node: LowLatencyIFNode, spikes: Tensor, first_step: int) -> StateT:
+        """Make the state of a new presentation, before its first ``spikes`` ``[T, N, *]`` are watched."""
+
+    @abstractmethod
+    def _watch(self, state: StateT, node: LowLatencyIFNode, spikes: Tensor) -> None:
+        """Take the spikes ``[T, N, *]`` of one call into the state."""
+
+    @abstractmethod
+    def _fold(self, presentation: Presentation[StateT]) -> SumsT:
+        """Turn a presentation into sums."""
+
+    @abstractmethod
+    def _record_of(self, name: str, sums: SumsT) -> RecordT:
+        """Turn sums into the record that users read."""
+
+    def _hook(self, name: str) -> Any:
+        def hook(node: LowLatencyIFNode, _inputs: Any, output: Tensor) -> None:
+            if not self.is_enable():
+                return
+            spikes = as_steps(node, output.detach())  # [T, N, *]
+            first_step = node.steps - spikes.shape[0]
+            running = self._running.get(name)
+            # a node starts again at step 0 when it is reset, and when its input changes shape
+            if running is None or running.last_step != first_step:
+                self._end(name)
+                state = self._begin(name, node, spikes, first_step)
+                running = Presentation(state, first_step, first_step, tuple(spikes.shape[1:]))
+                self._running[name] = running
+            self._watch(running.state, node, spikes)
+            running.last_step = node.steps
+
+        return hook
+
+    def _end(self, name: str) -> None:
+        if name in self._running:
+            self._sums[name] = self._total(name)
+            del self._running[name]
+
+    def _total(self, name: str) -> SumsT:
+        if name not in self._running:
+            return self._sums[name]
+        current = self._fold(self._running[name])
+        return self._sums[name] + current if name in self._sums else current
+
+    def layers(self) -> list[RecordT]:
+        """Return the records of all layers that have fired or could have, in the order of the network.
+
+        :return: one record per layer that was run while it was watched
+        """
+        names = [name for name in self.monitored_layers if name in self._sums or name in self._running]
+        return [self[name] for name in names]
+
+    def __getitem__(self, key: int | str) -> RecordT:
+        """Return the record of one layer.
+
+        :param key: its name, or its place among the watched layers
+        :raises InputError: if no such layer was watched, or it has not run yet
+        """
+        name = self.monitored_layers[key] if isinstance(key, int) else key
+        if name not in self._sums and name not in self._running:
+            raise InputError(
+                f"{type(self).__name__} has nothing on layer {name!r}; it watches "
+                f"{', '.join(self.monitored_layers)}, and a layer must run before it can be read."
+            )
+        return self._record_of(name, self._total(name))
+
+    def clear_recorded_data(self) -> None:
+        """Forget everything seen so far, and go on watching."""
+        super().clear_recorded_data()
+        self._sums.clear()
+        self._running.clear()
+
+    def close(self) -> None:
+        """Stop watching and remove the hooks; what was seen stays readable."""
+        super().close()
+        for name in list(self._running):
+            self._end(name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything seen so far as plain numbers, lists and strings.
+
+        :return: ``{"layers": [record, ...]}``
+        """
+        return {"layers": [asdict(record) for record in self.layers()]}  # type: ignore[call-overload]

@@ -1,0 +1,50 @@
+"""Pictures side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sj_lowlat.errors import InputError
+from sj_lowlat.plots.style import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plot_images(
+    images: Sequence[Tensor], titles: Sequence[str] | None = None, columns: int | None = None
+) -> Figure:
+    """Lay pictures out in a grid, each with a title above it.
+
+    :param images: uint8 tensors ``[3, H, W]``, sizes may differ
+    :param titles: one per picture
+    :param columns: pictures in a row; the nearest to a square when not given
+    :raises InputError: if there is no picture, one is not uint8 ``[3, H, W]``, or titles do not match
+    """
+    if not images:
+        raise InputError("plot_images got no image; give at least one uint8 tensor [3, H, W].")
+    for index, image in enumerate(images):
+        if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:
+            raise InputError(
+                f"image {index} is {image.dtype} of shape {tuple(image.shape)}; give uint8 tensors [3, H, W]."
+            )
+    if titles is not None and len(titles) != len(images):
+        raise InputError(
+            f"plot_images got {len(images)} images and {len(titles)} titles; give one title each."
+        )
+    columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
+    rows = math.ceil(len(images) / columns)
+    aspect = max(image.shape[1] / image.shape[2] for image in images)
+    figure = new_figure(width=3.2 * columns, height=rows * (3.2 * aspect + (0.3 if titles else 0.0)))
+    for index, image in enumerate(images):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        axes.imshow(image.detach().cpu().permute(1, 2, 0).numpy())  # [H, W, 3]
+        axes.set_axis_off()
+        if titles is not None:
+            axes.set_title(titles[index], fontsize=10)
+    return figure

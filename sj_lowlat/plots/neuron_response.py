@@ -1,0 +1,87 @@
+"""The firing rate of a neuron against its input: Figures 2 and 3 of Qiu & Zhu."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sj_lowlat.errors import InputError
+from sj_lowlat.layers import LowLatencyIFNode
+from sj_lowlat.plots.style import GREY, PALETTE, new_figure, quiet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@torch.no_grad()
+def neuron_response(node: LowLatencyIFNode, inputs: Tensor, time_steps: int) -> list[tuple[float, float]]:
+    """Run a neuron under constant inputs and return its firing rates.
+
+    The neuron is reset before and after; its step mode and merged steps are put back.
+
+    :param node: a neuron with one threshold
+    :param inputs: constant inputs per step, in thresholds, ``[M]``
+    :param time_steps: how many steps to simulate
+    :return: (input, spikes per step) pairs, ready for :func:`plot_neuron_response`
+    :raises InputError: if ``time_steps`` is not positive, ``inputs`` is not ``[M]``, or
+        thresholds are per channel
+    """
+    if time_steps <= 0 or inputs.dim() != 1:
+        raise InputError(
+            f"neuron_response got time_steps={time_steps} and inputs of shape {tuple(inputs.shape)}; "
+            "give a positive number of steps and a 1-d tensor of inputs."
+        )
+    if node.v_initial.dim():
+        raise InputError(
+            "neuron_response draws one neuron; give a node with one v_threshold, not one per channel."
+        )
+    mode, merged = node.step_mode, node.merged_steps
+    node.merged_steps, node.step_mode = None, "s"
+    node.reset()
+    try:
+        drive = inputs[:, None] * node.v_threshold  # [M, 1]: M samples of one neuron
+        spikes = sum(node(drive) for _ in range(time_steps))
+    finally:
+        node.reset()
+        node.step_mode, node.merged_steps = mode, merged
+    rates = torch.as_tensor(spikes).flatten() / time_steps
+    return list(zip(inputs.tolist(), rates.tolist(), strict=True))
+
+
+def plot_neuron_response(
+    responses: Mapping[str, Sequence[tuple[float, float]]], title: str | None = None
+) -> Figure:
+    """Draw firing rates against the input, over the ReLU (clipped at one spike a step) they stand for.
+
+    :param responses: label -> (input in thresholds, spikes per step) pairs, as :func:`neuron_response` gives
+    :param title: stands above the axes
+    :raises InputError: if there is no response or one without points
+    """
+    if not responses or not all(responses.values()):
+        raise InputError("plot_neuron_response got nothing to draw; give {label: [(input, rate), ...]}.")
+    figure = new_figure(width=5.6)
+    axes = figure.add_subplot()
+    inputs = [value for points in responses.values() for value, _ in points]
+    low, high = min(inputs), max(inputs)
+    corners = sorted({low, *(corner for corner in (0.0, 1.0) if low < corner < high), high})
+    axes.plot(
+        corners,
+        [min(max(z, 0.0), 1.0) for z in corners],
+        "--",
+        color=GREY,
+        linewidth=1.3,
+        label="ReLU, clipped",
+    )
+    for index, (label, points) in enumerate(responses.items()):
+        z, rate = zip(*sorted(points), strict=True)
+        axes.plot(z, rate, color=PALETTE[index % len(PALETTE)], linewidth=1.8, label=label)
+    axes.set_xlabel("input per step (thresholds)")
+    axes.set_ylabel("firing rate (spikes per step)")
+    if title:
+        axes.set_title(title, loc="left")
+    axes.legend(frameon=False)
+    quiet(axes, grid="both")
+    return figure

@@ -1,0 +1,54 @@
+"""Firing rates of the layers of one or several networks, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from sj_lowlat.errors import InputError
+from sj_lowlat.plots.style import PALETTE, new_figure, quiet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def plot_rates(
+    rates: Mapping[str, Mapping[str, float]],
+    title: str | None = None,
+    ylabel: str = "spikes per neuron and step",
+) -> Figure:
+    """Draw a group of bars for each layer, one bar per network.
+
+    A layer that a network does not have leaves a gap. ``FiringRateMonitor.rates()`` gives one such record.
+
+    :param rates: network label -> layer name -> rate; layers stand in the order of their first appearance
+    :param title: stands above the axes
+    :param ylabel: what the rates are, with their unit
+    :raises InputError: if there is nothing to draw
+    """
+    layers = list(dict.fromkeys(name for record in rates.values() for name in record))
+    if not layers:
+        raise InputError(
+            "plot_rates got no rates; give {label: {layer: rate}}, e.g. from FiringRateMonitor.rates()."
+        )
+    figure = new_figure(width=max(5.0, 1.8 + 0.16 * len(layers) * (len(rates) + 1)))
+    axes = figure.add_subplot()
+    width = 0.8 / len(rates)
+    for index, (label, record) in enumerate(rates.items()):
+        offset = (index - (len(rates) - 1) / 2) * width
+        positions = [place + offset for place, layer in enumerate(layers) if layer in record]
+        heights = [record[layer] for layer in layers if layer in record]
+        axes.bar(positions, heights, width=width, label=label, color=PALETTE[index % len(PALETTE)])
+    if max(map(len, layers)) > 3:
+        axes.set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
+    else:
+        axes.set_xticks(range(len(layers)), layers)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlabel("layer")
+    axes.set_ylabel(ylabel)
+    if title:
+        axes.set_title(title, loc="left")
+    if len(rates) > 1:
+        axes.legend(frameon=False)
+    quiet(axes)
+    return figure

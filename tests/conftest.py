@@ -1,0 +1,65 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+# a slow or busy machine is no failure
+settings.register_profile("sj_lowlat", deadline=None)
+settings.load_profile("sj_lowlat")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Real data (COCO, VOC, darknet weights); tests that need it are skipped where it is absent."""
+    root = Path(__file__).parents[1]
+    folder = Path(os.environ.get("SJ_LOWLAT_DATA", root.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no data folder at {folder}: set SJ_LOWLAT_DATA to a folder with coco-subset, voc-subset and darknet")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def scalar_neuron() -> Callable[..., tuple[list[int], float, int]]:
+    """The neurons once more, one at a time, in plain Python; what kernels and layers are compared with."""
+
+    def run(
+        currents: Sequence[float],
+        threshold: float,
+        v: float,
+        kind: str = "if",
+        max_count: float | None = None,
+        slope: float = 0.1,
+    ) -> tuple[list[int], float, int]:
+        """Spikes, V(T) and the net count of one neuron that starts at ``v``."""
+        spikes: list[int] = []
+        count = 0
+        for current in currents:
+            v += current
+            spike = 0
+            if kind == "if" and v >= threshold:
+                spike, v = 1, v - threshold
+            elif kind == "imbalanced" and v >= threshold:
+                spike, v = 1, v - threshold
+            elif kind == "imbalanced" and v <= -(threshold / slope):
+                spike, v = -1, v + threshold / slope
+            elif kind == "signed" and v >= threshold and (max_count is None or count < max_count):
+                spike, v = 1, v - threshold
+            elif kind == "signed" and v < 0 and count > 0:
+                spike, v = -1, v + threshold
+            count += spike
+            spikes.append(spike)
+        return spikes, v, count
+
+    return run

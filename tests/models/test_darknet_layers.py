@@ -1,0 +1,84 @@
+"""Darknet's own layers against plain loops."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sj_lowlat.models import Reorg, Route, SameMaxPool, Shortcut
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    n=st.integers(1, 2),
+    stride=st.integers(1, 3),
+    factor=st.integers(1, 3),
+    rows=st.integers(1, 3),
+    columns=st.integers(1, 3),
+)
+def test_reorg_equals_darknets_loop(n, stride, factor, rows, columns) -> None:
+    """As darknet walks: flat memory of both, positions taken from the *input's* shape."""
+    c, h, w = factor * stride**2, rows * stride, columns * stride
+    x = torch.arange(n * c * h * w, dtype=torch.float32).view(n, c, h, w)
+    flat, out = x.flatten().tolist(), [0.0] * x.numel()
+    phases = c // stride**2
+    for b in range(n):
+        for k in range(c):
+            for j in range(h):
+                for i in range(w):
+                    column = i * stride + k // phases % stride
+                    row = j * stride + k // phases // stride
+                    source = column + w * stride * (row + h * stride * (k % phases + phases * b))
+                    out[i + w * (j + h * (k + c * b))] = flat[source]
+    expected = torch.tensor(out).view(n, c * stride**2, h // stride, w // stride)
+    assert torch.equal(Reorg(stride)(x), expected)
+    assert torch.equal(Reorg(stride)(x.to(memory_format=torch.channels_last)), expected)
+
+
+def test_reorg_is_not_space_to_depth() -> None:
+    x = torch.arange(64.0).view(1, 4, 4, 4)
+    assert not torch.equal(Reorg(2)(x), nn.functional.pixel_unshuffle(x, 2))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    size=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    rows=st.integers(5, 8),
+    columns=st.integers(5, 8),
+    seed=st.integers(0, 2**31),
+)
+def test_max_pool_equals_darknets_loop(size, stride, rows, columns, seed) -> None:
+    x = (
+        torch.randn(1, 2, rows, columns, generator=torch.Generator().manual_seed(seed)) - 5
+    )  # zero padding would win
+    padding = size - 1
+    offset = -(padding // 2)
+    out_rows, out_columns = ((side + padding - size) // stride + 1 for side in (rows, columns))
+    expected = torch.full((1, 2, out_rows, out_columns), -torch.inf)
+    for channel in range(2):
+        for i in range(out_rows):
+            for j in range(out_columns):
+                for y in range(offset + i * stride, offset + i * stride + size):
+                    for z in range(offset + j * stride, offset + j * stride + size):
+                        if 0 <= y < rows and 0 <= z < columns:
+                            expected[0, channel, i, j] = max(expected[0, channel, i, j], x[0, channel, y, z])
+    pool = SameMaxPool(size, stride, padding)
+    assert isinstance(pool, nn.MaxPool2d)
+    assert torch.equal(pool(x), expected)
+
+
+def test_route_joins_slices() -> None:
+    a, b = torch.randn(2, 4, 3, 3), torch.randn(2, 6, 3, 3)
+    assert torch.equal(Route([0, 1])([a, b]), torch.cat((a, b), 1))
+    assert torch.equal(Route([0, 1], 2, 1)([a, b]), torch.cat((a[:, 2:], b[:, 3:]), 1))
+    assert Route([0])([a]) is a
+
+
+@pytest.mark.parametrize("act", [None, nn.ReLU()])
+def test_shortcut_adds(act) -> None:
+    a, b = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)
+    assert torch.equal(Shortcut(0, act)(a, b), a + b if act is None else (a + b).relu())

@@ -1,0 +1,54 @@
+"""The package as a whole: every public name exists, and importing it costs next to nothing."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import sj_lowlat
+
+FOUND = [m for m in pkgutil.walk_packages(sj_lowlat.__path__, "sj_lowlat.") if m.name != "sj_lowlat.__main__"]
+MODULES = ["sj_lowlat", *(module.name for module in FOUND)]
+PACKAGES = ["sj_lowlat", *(module.name for module in FOUND if module.ispkg)]
+# what `import sj_lowlat` may not load beyond what torch and spikingjelly load by themselves
+HEAVY = ("matplotlib", "pycocotools", "jsonargparse", "torchvision", "tensorboard", "cupy", "tqdm")
+
+_LEAN_IMPORT = """
+import json, sys, time
+import torch
+import spikingjelly.activation_based.neuron
+before = set(sys.modules)
+start = time.perf_counter()
+import sj_lowlat
+seconds = time.perf_counter() - start
+new = sorted(set(sys.modules) - before)
+print(json.dumps({"seconds": seconds, "new": new, "cuda": torch.cuda.is_initialized()}))
+"""
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_name_exists(name: str) -> None:
+    module = importlib.import_module(name)
+    public = getattr(module, "__all__", ())
+    assert len(set(public)) == len(public)
+    assert [item for item in public if not hasattr(module, item)] == []
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_packages_say_what_is_public(name: str) -> None:
+    assert importlib.import_module(name).__all__
+
+
+def test_import_is_light() -> None:
+    result = subprocess.run([sys.executable, "-c", _LEAN_IMPORT], capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    record = json.loads(result.stdout.splitlines()[-1])
+    print(f"import sj_lowlat: {record['seconds']:.3f} s beyond torch and spikingjelly")
+    assert "sj_lowlat" in record["new"]
+    assert [name for name in record["new"] if name.split(".")[0] in HEAVY] == []
+    assert record["cuda"] is False
