@@ -21,7 +21,9 @@ def data_dir() -> Path:
     root = Path(__file__).parents[1]
     folder = Path(os.environ.get("SJ_LOWLAT_DATA", root.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"no data folder at {folder}: set SJ_LOWLAT_DATA to a folder with coco-subset, voc-subset and darknet")
+        pytest.skip(
+            f"no data folder at {folder}: set SJ_LOWLAT_DATA to a folder with coco-subset, voc-subset and darknet"
+        )
     return folder
 
 

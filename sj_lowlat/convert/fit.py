@@ -29,9 +29,19 @@ def upsampling_convolution(channels: int, factor: int) -> nn.ConvTranspose2d:
     return layer
 
 
+def _window(layer: nn.Conv2d, pool: nn.MaxPool2d) -> list[tuple[int, int]]:
+    """Start and length of the pool's window among the taps of the layer, for rows and columns."""
+    paddings, kernels = (
+        (value, value) if isinstance(value, int) else value for value in (pool.padding, pool.kernel_size)
+    )
+    own = layer.padding
+    assert not isinstance(own, str)
+    return [(wide - narrow, size) for wide, narrow, size in zip(own, paddings, kernels, strict=True)]
+
+
 @torch.no_grad()
 def fit_to_pool(
-    layer: nn.Conv2d, norm: nn.BatchNorm2d, pool: nn.Module, x: torch.Tensor | None, ridge: float = 1e-3
+    layer: nn.Conv2d, norm: nn.BatchNorm2d, pool: nn.MaxPool2d, x: torch.Tensor | None, ridge: float = 1e-3
 ) -> None:
     r"""Fit a strided convolution and the bias of its batch norm to a max-pool:
     :math:`\min_{W, b} \|W * x + b - \mathrm{maxpool}(x)\|^2 + \epsilon \|W\|^2`.
@@ -45,7 +55,9 @@ def fit_to_pool(
     channels, kernel = layer.in_channels, tuple(layer.kernel_size)
     if x is None:
         taps = torch.zeros(kernel)
-        rows, columns = (slice(k - 2, None) if k == 3 else slice(None) for k in kernel)
+        rows, columns = (
+            slice(before, before + width) for before, width in _window(layer, pool)
+        )
         taps[rows, columns] = 1
         layer.weight.copy_(torch.eye(channels)[:, :, None, None] * (taps / taps.sum()))
         return

@@ -7,6 +7,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from sj_lowlat.errors import ConversionError
+
 
 def scale_channels(layer: nn.Module, scale_out: torch.Tensor | None = None, scale_in: torch.Tensor | None = None) -> None:
     """Multiply the weight by ``scale_out[o] * scale_in[i]`` in place; the bias is left alone.
@@ -51,9 +53,12 @@ def fold_batch_norm(layer: nn.Module, norm: _BatchNorm) -> None:
 
     :param layer: the weighted layer, changed in place; it gets a bias if it has none
     :param norm: the batch norm; its running statistics are used
+    :raises ConversionError: if it has none
     """
     if norm.running_mean is None or norm.running_var is None:
-        raise ValueError("a batch norm without running statistics cannot be folded: build it with track_running_stats=True")
+        raise ConversionError(
+            "a batch norm without running statistics cannot be folded: build it with track_running_stats=True"
+        )
     weight = layer.weight
     assert isinstance(weight, torch.Tensor)
     gain = torch.rsqrt(norm.running_var.double() + norm.eps)  # float64: rounding happens once, at the end
@@ -61,8 +66,9 @@ def fold_batch_norm(layer: nn.Module, norm: _BatchNorm) -> None:
     shift = torch.zeros_like(gain) if norm.bias is None else norm.bias.double()
     bias = layer.bias.double() if isinstance(layer.bias, torch.Tensor) else torch.zeros_like(gain)
     bias = (bias - norm.running_mean.double()) * gain + shift
-    exact = weight.data.double()
+    # a copy: another layer may share the weight
+    exact = weight.data.to(torch.float64, copy=True)
     layer.weight = nn.Parameter(exact, requires_grad=weight.requires_grad)
     scale_channels(layer, scale_out=gain)
-    layer.weight = nn.Parameter(layer.weight.data.to(weight.dtype), requires_grad=weight.requires_grad)
+    layer.weight = nn.Parameter(exact.to(weight.dtype), requires_grad=weight.requires_grad)
     layer.bias = nn.Parameter(bias.to(weight.dtype))

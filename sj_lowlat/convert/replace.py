@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
 from sj_lowlat.convert.fit import fit_to_pool, match_batch_norm, upsampling_convolution
-from sj_lowlat.convert.plan import is_weighted, make_plan
+from sj_lowlat.convert.operations import is_weighted
+from sj_lowlat.convert.plan import make_plan
 from sj_lowlat.convert.statistics import eval_mode
-from sj_lowlat.convert.surgery import find_example, first_images, note, replace_module
-from sj_lowlat.convert.trace import trace
-from sj_lowlat.errors import ConversionError, InputError
+from sj_lowlat.convert.surgery import (
+    Images,
+    check_called,
+    find_example,
+    first_images,
+    like_parameters,
+    note,
+    refuse_spiking,
+    replace_module,
+)
+from sj_lowlat.convert.trace import Trace, trace
+from sj_lowlat.errors import ConversionError
 from sj_lowlat.layers import QuantReLU
-
-Images = torch.Tensor | Iterable[torch.Tensor]
 
 #: activations that give way to ReLU
 TO_RELU: set[type[nn.Module]] = {
@@ -31,26 +39,45 @@ def _block(layer: nn.Module, channels: int) -> nn.Sequential:
     return nn.Sequential(layer, nn.BatchNorm2d(channels), nn.ReLU())
 
 
-def replace_max_pool(pool: nn.Module, channels: int, size: tuple[int, int], out_size: tuple[int, int]) -> nn.Module:
-    """Strided convolution, batch norm and ReLU in place of a max-pool; stride-1 pools of equal size are dropped."""
+def replace_max_pool(
+    pool: nn.Module, channels: int, size: tuple[int, int], out_size: tuple[int, int]
+) -> nn.Module:
+    """Strided convolution, batch norm and ReLU in place of a max-pool; stride-1 pools of equal size are dropped.
+
+    :raises ConversionError: if no convolution of the pool's kernel and stride gives the pool's output size
+    """
     assert isinstance(pool, nn.MaxPool2d)
     if size == out_size:
         return nn.Identity()
     kernel, stride, padding = (_pair(v) for v in (pool.kernel_size, pool.stride, pool.padding))
     if any(d != 1 for d in _pair(pool.dilation)):
         raise ConversionError(f"{pool} is dilated, which has no replacement; register one in POOL_HANDLERS")
-    # an odd kernel sees the pool's window from its middle; the pool's own kernel fits every other size
-    if kernel == (2, 2) and stride == (2, 2) and out_size == ((size[0] + 1) // 2, (size[1] + 1) // 2):
-        kernel, padding = (3, 3), (1, 1)
-    return _block(nn.Conv2d(channels, channels, kernel, stride, padding, bias=False), channels)
+    wider = (padding[0] + 1, padding[1] + 1)
+    choices = [(kernel, padding), (kernel, wider)]
+    if kernel == (2, 2) and stride == (2, 2):  # an odd kernel sees the pool's window from its middle
+        choices.insert(0, ((3, 3), (1, 1)))
+    for taps, pad in choices:
+        if out_size == tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, taps, stride, pad, strict=True)):
+            return _block(nn.Conv2d(channels, channels, taps, stride, pad, bias=False), channels)
+    raise ConversionError(
+        f"{pool} turns {size[0]} x {size[1]} into {out_size[0]} x {out_size[1]} pixels, which no convolution of its "
+        "kernel and stride does; pad the images, drop ceil_mode, or register a handler in POOL_HANDLERS"
+    )
 
 
-def replace_upsample(up: nn.Module, channels: int, size: tuple[int, int], out_size: tuple[int, int]) -> nn.Module:
-    """Transposed convolution, batch norm and ReLU in place of nearest upsampling, equal to it at first."""
+def replace_upsample(
+    up: nn.Module, channels: int, size: tuple[int, int], out_size: tuple[int, int]
+) -> nn.Module:
+    """Transposed convolution, batch norm and ReLU in place of nearest upsampling, equal to it at first.
+
+    :raises ConversionError: for other modes and factors that are not whole
+    """
     assert isinstance(up, nn.Upsample)
     factor = out_size[0] // size[0]
-    if up.mode != "nearest" or (size[0] * factor, size[1] * factor) != out_size:
-        raise ConversionError(f"{up} is replaced only for mode='nearest' and whole factors; change the network's upsampling")
+    if not up.mode.startswith("nearest") or (size[0] * factor, size[1] * factor) != out_size:
+        raise ConversionError(
+            f"{up} is replaced only for mode='nearest' and whole factors; change the network's upsampling"
+        )
     return _block(upsampling_convolution(channels, factor), channels)
 
 
@@ -71,61 +98,86 @@ def replace_layers(
     calibration_images: int = 32,
 ) -> nn.Module:
     """Replace the layers that spike badly: max-pool by strided convolution, upsampling by transposed convolution,
-    leaky ReLU and its kin by ReLU. Stride-1 max-pools that keep the size are dropped.
+    leaky ReLU and its kin by ReLU. Stride-1 max-pools that keep the size are dropped. What works on the image
+    before the first layer, or on the output behind the heads, stays.
 
-    A transposed convolution starts equal to the nearest upsampling it replaces. With ``calibration`` images a strided
-    convolution starts as the least-squares fit to the max-pool it replaces (and every batch norm behind it is set to fit), else as average
-    pooling. The network then needs fine-tuning.
+    A transposed convolution starts equal to the nearest upsampling it replaces (where that reads no negative
+    values). With ``calibration`` images a strided convolution starts as the least-squares fit to the max-pool it
+    replaces, and its batch norm changes nothing in train or eval mode; else it starts as average pooling. The
+    network then needs fine-tuning.
 
     :param model: the network, left untouched
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
     :param calibration_images: at most so many images are used
     :return: the new network, with ``replaced``: module name -> what became of it
-    :raises ConversionError: if functional operations hide what would have to be replaced, or there is nothing to replace
+    :raises ConversionError: if a layer cannot be replaced, functional operations hide what would have to be
+        replaced, or there is nothing to replace
+    :raises InputError: for images that cannot be used
     """
+    refuse_spiking(model)
     new = copy.deepcopy(model)
     sample = find_example(new, calibration, example)
-    replaced: dict[str, str] = {}
-    watched = trace(new, sample)
-    order = [node for node in watched.nodes if node.kind == "module"]
-    for node in order:
-        if isinstance(node.module, tuple(TO_RELU)):
-            replace_module(new, node.name, nn.ReLU().train(node.module.training))
-            replaced[node.name] = f"{type(node.module).__name__} -> ReLU"
-    images = None if calibration is None else first_images(calibration, calibration_images).to(sample.device)
-    pools = {node.name: node.module for node in order if isinstance(node.module, tuple(POOL_HANDLERS))}
-    for name, pool in pools.items():
-        assert pool is not None
-        replaced[name] = _replace_pool(new, name, pool, sample, images)
+    images = None if calibration is None else like_parameters(new, first_images(calibration, calibration_images))
+    activations, pools = _replaceable(trace(new, sample))
+    for name, module in activations.items():
+        replace_module(new, name, nn.ReLU().train(module.training))
+    replaced = {name: f"{type(module).__name__} -> ReLU" for name, module in activations.items()}
+    for name, module in pools.items():
+        replaced[name] = _replace_pool(new, name, module, sample, images)
     refused = _functional_refusals(new, sample)
     if refused:
         raise ConversionError("cannot replace the layers of this network:\n- " + "\n- ".join(refused))
     if not replaced:
-        raise ConversionError("nothing to replace: the network has no max-pool, upsampling or activation other than ReLU")
-    new.replaced = replaced  # type: ignore[assignment]
-    note(new, "replace_layers")
+        raise ConversionError(
+            "nothing to replace: the network has no max-pool, upsampling or activation other than ReLU"
+        )
+    check_called(new, {name: new.get_submodule(name) for name in replaced}, sample)
+    new.replaced = {**getattr(model, "replaced", {}), **replaced}  # type: ignore[assignment]
+    note(new, "replace_layers", input_shape=list(sample.shape[1:]))
     return new
+
+
+def _replaceable(watched: Trace) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+    """Activations and pools between the first layer and the heads."""
+    activations: dict[str, nn.Module] = {}
+    pools: dict[str, nn.Module] = {}
+    for node in watched.modules:
+        kinds = ((TO_RELU, activations), (POOL_HANDLERS, pools))
+        found = next((into for types, into in kinds if isinstance(node.module, tuple(types))), None)
+        around = (watched.upstream(node), watched.downstream(node))
+        if found is None or not all(any(is_weighted(other.module) for other in side) for side in around):
+            continue
+        if node.name in found:
+            raise ConversionError(
+                f"module '{node.name}' ({type(node.module).__name__}) is called more than once in one forward: "
+                "give each call a module of its own, because each call gets weights of its own"
+            )
+        assert node.module is not None
+        found[node.name] = node.module
+    return activations, pools
 
 
 def _replace_pool(
     model: nn.Module, name: str, pool: nn.Module, sample: torch.Tensor, images: torch.Tensor | None
 ) -> str:
     x = capture_input(model, name, sample)
-    out = pool(x)
-    handler = next(h for kind, h in POOL_HANDLERS.items() if isinstance(pool, kind))
-    new = handler(pool, x.shape[1], tuple(x.shape[2:]), tuple(out.shape[2:])).to(x.device)  # type: ignore[arg-type]
+    size, out_size = (tuple(y.shape[2:]) for y in (x, pool(x)))
+    handler = next(handler for kind, handler in POOL_HANDLERS.items() if isinstance(pool, kind))
+    new = handler(pool, x.shape[1], size, out_size).to(x)  # type: ignore[arg-type]
+    layer = new
     if isinstance(new, nn.Sequential) and isinstance(new[1], nn.BatchNorm2d):
-        if isinstance(new[0], nn.Conv2d):
-            fit_to_pool(new[0], new[1], pool, None if images is None else capture_input(model, name, images))
-        if images is not None:
-            match_batch_norm(new[0], new[1], capture_input(model, name, images))
+        layer = new[0]
+        seen = None if images is None else capture_input(model, name, images)
+        if isinstance(pool, nn.MaxPool2d) and isinstance(layer, nn.Conv2d):
+            fit_to_pool(layer, new[1], pool, seen)
+        if seen is not None:
+            match_batch_norm(layer, new[1], seen)
         else:
             with torch.no_grad():  # the identity, but for rounding
                 new[1].weight.fill_((1 + new[1].eps) ** 0.5)
     replace_module(model, name, new.train(pool.training))
-    kind = "dropped" if isinstance(new, nn.Identity) else type(new[0]).__name__ if isinstance(new, nn.Sequential) else type(new).__name__
-    return f"{type(pool).__name__} -> {kind}"
+    return f"{type(pool).__name__} -> {'dropped' if isinstance(new, nn.Identity) else type(layer).__name__}"
 
 
 class _Reached(Exception):
@@ -157,22 +209,14 @@ def capture_input(model: nn.Module, name: str, images: torch.Tensor, batch_size:
 def _functional_refusals(model: nn.Module, sample: torch.Tensor) -> list[str]:
     """Refusals that module surgery cannot cure: activations and pools written as functions."""
     watched = trace(model, sample)
-    plans, refused = make_plan(watched, {nn.ReLU, QuantReLU})
+    _, refused = make_plan(watched, {nn.ReLU, QuantReLU})
     upsampling = [
-        f"the forward of '{node.owner or 'the network'}' ({node.where}) calls interpolate: make it a module "
-        "(self.up = nn.Upsample(scale_factor=2, mode='nearest')) so that it can become a transposed convolution"
+        f"the forward of {repr(node.owner) if node.owner else 'the network'} ({node.where}) calls interpolate: make "
+        "it a module (self.up = nn.Upsample(scale_factor=2, mode='nearest')) so that it can become a transposed "
+        "convolution"
         for node in watched.nodes
-        if node.kind == "function" and node.name == "interpolate" and any(is_weighted(n.module) for n in watched.downstream(node))
+        if node.kind == "function" and node.name == "interpolate"
+        if all(any(is_weighted(n.module) for n in side) for side in (watched.upstream(node), watched.downstream(node)))
     ]
     return list(dict.fromkeys([*refused, *upsampling]))
 
-
-def check_images(images: torch.Tensor) -> None:
-    """Refuse what no network can use.
-
-    :raises InputError: for a tensor that is not ``[N, C, H, W]`` or is not finite
-    """
-    if images.dim() != 4 or not len(images):
-        raise InputError(f"images have shape {tuple(images.shape)}, they must be [N, C, H, W] with N at least 1")
-    if not bool(torch.isfinite(images).all()):
-        raise InputError("images hold NaN or infinite values; give finite images in [0, 1]")

@@ -27,16 +27,28 @@ def parse_statistic(statistic: str) -> float:
     raise InputError(f"statistic is {statistic!r}; write 'max' or a percentage above 0, for instance '99.9%'")
 
 
-def image_batches(images: torch.Tensor | Iterable[torch.Tensor], batch_size: int = 8) -> Iterator[torch.Tensor]:
+def image_batches(
+    images: torch.Tensor | Iterable[torch.Tensor], batch_size: int = 8
+) -> Iterator[torch.Tensor]:
     """Batches of calibration images.
 
     :param images: ``[N, C, H, W]``, or an iterable of such tensors (or of tuples that start with one)
-    :raises InputError: if there are none, or they hold NaN
+    :param batch_size: images in a batch, where ``images`` is one tensor
+    :raises InputError: if there are none, or they are not finite floating-point numbers
     """
     batches: Iterable[torch.Tensor] = images.split(batch_size) if isinstance(images, torch.Tensor) else images
     empty = True
     for batch in batches:
         batch = batch[0] if isinstance(batch, (tuple, list)) else batch
+        if not isinstance(batch, torch.Tensor) or batch.dim() < 2 or not batch.is_floating_point():
+            got = (
+                f"{tuple(batch.shape)} of {batch.dtype}"
+                if isinstance(batch, torch.Tensor)
+                else type(batch).__name__
+            )
+            raise InputError(
+                f"calibration images come as {got}; give floating-point tensors [N, C, H, W] in [0, 1]"
+            )
         if not len(batch):
             continue
         if not bool(torch.isfinite(batch).all()):
@@ -44,7 +56,9 @@ def image_batches(images: torch.Tensor | Iterable[torch.Tensor], batch_size: int
         empty = False
         yield batch
     if empty:
-        raise InputError("calibration holds no images; give a tensor [N, C, H, W] or a loader with at least one batch")
+        raise InputError(
+            "calibration holds no images; give a tensor [N, C, H, W] or a loader with at least one batch"
+        )
 
 
 class ScaleCollector:
@@ -122,11 +136,11 @@ def collect_scales(
         model.get_submodule(name).register_forward_hook(lambda m, a, out, c=collector: c.add(out))
         for name, collector in collectors.items()
     ]
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    like = next(model.parameters(), torch.empty(0))
     try:
         with eval_mode(model):
             for batch in image_batches(images):
-                model(batch.to(device))
+                model(batch.to(device=like.device, dtype=like.dtype))
     finally:
         for handle in handles:
             handle.remove()

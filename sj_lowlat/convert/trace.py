@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,7 +43,7 @@ class Node:
     :param inputs: the nodes whose results it reads
     :param where: ``file:line`` of a function call
     :param call: function, arguments and keyword arguments of a function call
-    :param batch: size of dimension 0 of what a module reads
+    :param batch: size of dimension 0 of its (first) result
     :param users: the nodes that read its result
     """
 
@@ -55,7 +54,7 @@ class Node:
     inputs: list[Node] = field(default_factory=list)
     where: str = ""
     call: tuple[Any, ...] = ()
-    batch: int = TRACED_IMAGES
+    batch: int = 0
     users: list[Node] = field(default_factory=list)
 
 
@@ -114,6 +113,10 @@ def _user_line() -> str:
     return "?"
 
 
+def _tensors(values: Any) -> list[torch.Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
+
+
 class _Recorder(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
@@ -123,18 +126,18 @@ class _Recorder(TorchFunctionMode):
         self.stack: list[str] = []
         self.leaf_depth = 0
 
-    def add(self, node: Node, results: Iterable[Any]) -> None:
+    def add(self, node: Node, results: Any) -> None:
+        tensors = _tensors(results)
         self.nodes.append(node)
+        node.batch = len(tensors[0]) if tensors and tensors[0].dim() else 0
         for source in node.inputs:
             source.users.append(node)
-        for tensor in results:
-            if isinstance(tensor, torch.Tensor):
-                self.producer[id(tensor)] = node
-                self.kept.append(tensor)
+        for tensor in tensors:
+            self.producer[id(tensor)] = node
+            self.kept.append(tensor)
 
     def sources(self, values: Any) -> list[Node]:
-        tensors = [value for value in tree_leaves(values) if isinstance(value, torch.Tensor)]
-        found = [self.producer[id(tensor)] for tensor in tensors if id(tensor) in self.producer]
+        found = [self.producer[id(tensor)] for tensor in _tensors(values) if id(tensor) in self.producer]
         return list({id(node): node for node in found}.values())
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -145,15 +148,10 @@ class _Recorder(TorchFunctionMode):
         result = func(*args, **kwargs)
         name = getattr(func, "__name__", str(func))
         # an assignment to a slice returns nothing and changes its first argument
-        tensors = [
-            leaf
-            for leaf in tree_leaves(args[0] if name == "__setitem__" else result)
-            if isinstance(leaf, torch.Tensor)
-        ]
-        if inputs and tensors and name not in _SHAPE_ONLY:
+        changed = args[0] if name == "__setitem__" else result
+        if inputs and _tensors(changed) and name not in _SHAPE_ONLY:
             owner = self.stack[-1] if self.stack else ""
-            node = Node("function", name, None, owner, inputs, _user_line(), (func, args, kwargs))
-            self.add(node, tensors)
+            self.add(Node("function", name, None, owner, inputs, _user_line(), (func, args, kwargs)), changed)
         return result
 
 
@@ -180,10 +178,7 @@ def trace(model: nn.Module, example: torch.Tensor) -> Trace:
             recorder.leaf_depth -= 1
             if recorder.leaf_depth == 0:
                 owner = recorder.stack[-1] if recorder.stack else ""
-                node = Node("module", name, module, owner, recorder.sources(args))
-                first = next((arg for arg in args if isinstance(arg, torch.Tensor) and arg.dim()), None)
-                node.batch = 0 if first is None else len(first)
-                recorder.add(node, tree_leaves(result))
+                recorder.add(Node("module", name, module, owner, recorder.sources(args)), result)
 
     try:
         model.eval()
@@ -193,7 +188,7 @@ def trace(model: nn.Module, example: torch.Tensor) -> Trace:
             handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
         images = torch.cat([example[:1]] * TRACED_IMAGES)
         with torch.no_grad(), recorder:
-            recorder.add(Node("input", "input"), [images])
+            recorder.add(Node("input", "input"), images)
             output = model(images)
         outputs = recorder.sources(output)
     finally:

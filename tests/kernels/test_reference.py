@@ -70,7 +70,9 @@ def test_kernel_is_the_scalar_neuron(
     threshold = per_channel(torch.rand(size, generator=generator, dtype=torch.float64) + 0.3, v)
     start, count, given_currents = v.clone(), torch.zeros_like(v), currents.clone()
 
-    spikes = torch.cat([kernels.multi_step(part, v, threshold, rule, count) for part in currents.split(chunk)])
+    spikes = torch.cat(
+        [kernels.multi_step(part, v, threshold, rule, count) for part in currents.split(chunk)]
+    )
 
     assert torch.equal(currents, given_currents)
     starts, thresholds = start.flatten().tolist(), threshold.expand_as(v).flatten().tolist()

@@ -47,7 +47,8 @@ def test_oracle_1_residual_fix_is_the_quantised_relu(time_steps: int, clip: floa
 
 @pytest.mark.parametrize("time_steps", [1, 4, 7, 16])
 @pytest.mark.parametrize(
-    ("ratio", "bias", "mean_absolute", "mean_square"), [(0.0, -1 / 2, 1 / 2, 1 / 3), (0.5, 0.0, 1 / 4, 1 / 12)]
+    ("ratio", "bias", "mean_absolute", "mean_square"),
+    [(0.0, -1 / 2, 1 / 2, 1 / 3), (0.5, 0.0, 1 / 4, 1 / 12)],
 )
 def test_oracle_2_figure_3(
     time_steps: int, ratio: float, bias: float, mean_absolute: float, mean_square: float

@@ -21,7 +21,9 @@ UNIT = 64
     threshold=st.sampled_from([0.5, 1.0, 3.0]),
 )
 def test_counts_of_constant_input(time_steps: int, slope: float, ratio: float, threshold: float) -> None:
-    z = (torch.arange(int(-UNIT / slope), UNIT + 1) / UNIT)[:, None]  # the range in which a spike a step is enough
+    z = (torch.arange(int(-UNIT / slope), UNIT + 1) / UNIT)[
+        :, None
+    ]  # the range in which a spike a step is enough
     node = ImbalancedIFNode(threshold, ratio, slope=slope, step_mode="m")
     counts = node((z * threshold).expand(time_steps, -1, -1)).sum(0)
     for value, count in zip(z.flatten().tolist(), counts.flatten().tolist(), strict=True):

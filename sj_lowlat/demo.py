@@ -1,0 +1,208 @@
+"""The whole way on made-up traffic scenes, in a few minutes on a laptop: train, quantise, convert, score."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sj_lowlat import checkpoint
+from sj_lowlat.convert import convert, prepare
+from sj_lowlat.data import TrafficDataset, batches
+from sj_lowlat.detect import detections_from_maps, draw, save_image
+from sj_lowlat.errors import InputError
+from sj_lowlat.evaluate import Evaluation, evaluate
+from sj_lowlat.files import atomic_write, write_json
+from sj_lowlat.finetune import FinetuneConfig, finetune
+from sj_lowlat.models import snn_tiny_yolov3
+from sj_lowlat.plots import plot_images, plot_map_curve, plot_rates
+from sj_lowlat.simulate import simulate
+
+#: rows of the table: label, kind of neuron, flush steps
+ROWS = (
+    ("plain IF", "if", 0),
+    ("residual fix", "residual-fix", 0),
+    ("signed", "signed", 0),
+    ("signed + flush", "signed", 8),
+)
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """Size of the demo; the defaults take a few minutes on two cores.
+
+    :param train_images: scenes to train on
+    :param test_images: scenes to score on
+    :param size: side of a scene in pixels, a multiple of 32
+    :param width: width of the network, 1 for SNN-Tiny-YOLOv3
+    :param iterations: training steps of the ANN
+    :param quant_iterations: further steps with quantised activations
+    :param levels: quantisation levels L, and time steps T of the spiking network
+    :param seed: of scenes, weights and training
+    """
+
+    train_images: int = 600
+    test_images: int = 100
+    size: int = 160
+    width: float = 0.25
+    iterations: int = 700
+    quant_iterations: int = 250
+    levels: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("train_images", "test_images", "iterations", "quant_iterations", "levels"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if self.size < 32 or self.size % 32:
+            raise InputError(f"size is {self.size}, it must be a multiple of 32 of at least 32")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo measured.
+
+    :param ann: the trained ANN
+    :param quant: the same with quantised activations
+    :param spiking: row label -> the spiking network's evaluation
+    :param seconds: stage -> wall time
+    :param folder: where networks, pictures and ``demo.json`` lie
+    """
+
+    ann: Evaluation
+    quant: Evaluation
+    spiking: dict[str, Evaluation]
+    seconds: dict[str, float]
+    folder: Path
+
+    def table(self) -> str:
+        """mAP50 of every network at every latency, with firing rate and energy."""
+        steps = sorted({step for run in self.spiking.values() for step, _ in run.curve()})
+        lines = [
+            f"mAP50 in % on {self.ann.final.images} generated traffic scenes ({self.ann.final.protocol})",
+            f"{'ANN':<18}{100 * self.ann.final.map50:>6.1f}",
+            f"{'Quant ANN':<18}{100 * self.quant.final.map50:>6.1f}",
+            "",
+            f"{'SNN, steps in all':<18}" + "".join(f"{step:>6}" for step in steps) + "   spikes/neuron  energy/ANN",
+        ]
+        for label, run in self.spiking.items():
+            curve = dict(run.curve())
+            cells = "".join(f"{100 * curve[step]:>6.1f}" if step in curve else f"{'':>6}" for step in steps)
+            assert run.energy is not None
+            lines.append(f"{label:<18}{cells}{run.energy.spikes_per_neuron_and_image:>16.2f}{run.energy.ratio:>12.2f}")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict that ``json`` can write."""
+        return {
+            "ann": self.ann.to_json(),
+            "quant": self.quant.to_json(),
+            "spiking": {label: run.to_json() for label, run in self.spiking.items()},
+            "seconds": self.seconds,
+            "command": sys.argv,
+            "versions": {name: version(name) for name in ("torch", "torchvision", "spikingjelly", "sj_lowlat")},
+        }
+
+
+def demo(
+    output: str | Path = "runs/demo", config: DemoConfig | None = None, say: Callable[[str], None] = print
+) -> DemoResult:
+    """Make traffic scenes, train a narrow ANN, quantise it, convert it and score it at several latencies.
+
+    :param output: folder for networks, pictures and ``demo.json``; a finished training there is used again
+    :param config: sizes and seed
+    :param say: takes lines of progress
+    :return: all figures
+    """
+    config, folder = config or DemoConfig(), Path(output)
+    seconds: dict[str, float] = {}
+    train = TrafficDataset(config.train_images, config.size, seed=config.seed)
+    test = TrafficDataset(config.test_images, config.size, seed=config.seed + 1)
+
+    def timed(stage: str, work: Callable[[], Any]) -> Any:
+        say(f"{stage} ...")
+        start = time.perf_counter()
+        result = work()
+        seconds[stage] = round(time.perf_counter() - start, 1)
+        return result
+
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        ann = snn_tiny_yolov3(len(train.class_names), config.width, train.class_names, config.size)
+    common = {"size": config.size, "seed": config.seed, "checkpoint_every": 100}
+    plan = FinetuneConfig(iterations=config.iterations, lr=3e-3, ema=0.99, **common)  # type: ignore[arg-type]
+    timed(f"training the ANN ({config.iterations} steps)", lambda: finetune(ann, train, config=plan, output=folder / "ann"))
+    checkpoint.save(ann, folder / "ann")
+    calibration = next(iter(batches(train, 32, config.size))).images
+    quant = prepare(ann, config.levels, calibration)
+    plan = FinetuneConfig(iterations=config.quant_iterations, lr=1e-3, ema=0.98, **common)  # type: ignore[arg-type]
+    timed(
+        f"fine-tuning with {config.levels} levels ({config.quant_iterations} steps)",
+        lambda: finetune(quant, train, teacher=copy.deepcopy(ann), config=plan, output=folder / "quant"),
+    )
+    checkpoint.save(quant, folder / "quant")
+    spiking = {}
+    for label, neuron, flush in ROWS:
+        snn = convert(quant, neuron=neuron)
+        total = config.levels + flush
+        steps = [t for t in (2, 4, 6, config.levels) if t <= config.levels] if not flush else []
+        steps += [t for t in (config.levels + 2, config.levels + 4, total) if config.levels < t <= total]
+        spiking[label] = timed(
+            f"scoring {label}",
+            lambda snn=snn, flush=flush, steps=steps: evaluate(
+                snn, test, config.levels, flush=flush, readout=steps, batch_size=10
+            ),
+        )
+    checkpoint.save(snn, folder / "snn")
+    result = DemoResult(evaluate(ann, test), evaluate(quant, test), spiking, seconds, folder)
+    write_json(folder / "demo.json", result.to_json())
+    _pictures(result, snn, test, config)
+    say(f"\n{result.table()}\n\n{_rates(result)}\n\nnetworks, pictures and demo.json are in {folder}")
+    return result
+
+
+def _rates(result: DemoResult) -> str:
+    rates = result.spiking["signed + flush"].rates
+    assert rates is not None
+    lines = ["firing rate per layer (signed + flush), spikes per neuron and step"]
+    return "\n".join([*lines, *(f"  {row['name']:<16}{row['rate']:.4f}" for row in rates["layers"])])
+
+
+def _pictures(result: DemoResult, snn: nn.Module, test: TrafficDataset, config: DemoConfig) -> None:
+    """mAP against time steps, firing rates, and drawn detections."""
+    figures = {
+        "map_against_steps.png": plot_map_curve(
+            {label: run.curve() for label, run in result.spiking.items()},
+            ann=result.ann.final.map50,
+            quant=result.quant.final.map50,
+            title="Generated traffic scenes",
+        ),
+        "firing_rates.png": plot_rates(
+            {
+                label: {row["name"]: row["rate"] for row in run.rates["layers"]}
+                for label, run in result.spiking.items()
+                if run.rates
+            },
+            title="Firing rate per layer",
+        ),
+    }
+    images, boxes, samples = next(iter(batches(test, 6, config.size)))
+    flush = ROWS[-1][2]
+    maps = simulate(snn, images, config.levels, flush=flush).final
+    drawn = []
+    for found, sample in zip(detections_from_maps(maps, snn.head_specs, 0.3), samples, strict=True):  # type: ignore[arg-type]
+        drawn.append(draw(sample.image, found, test.class_names, min_score=0.3))
+    titles = [f"SNN, {config.levels + flush} steps"] + [""] * (len(drawn) - 1)
+    figures["detections.png"] = plot_images(drawn, titles)
+    save_image(result.folder / "detection_0.png", drawn[0])
+    for name, figure in figures.items():
+        with atomic_write(result.folder / name) as temporary:
+            figure.savefig(temporary, dpi=120)

@@ -1,0 +1,150 @@
+"""The neurons as modules: copies, pickles, state dicts, dtypes, devices, SpikingJelly's monitors."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import pytest
+import torch
+from spikingjelly.activation_based import functional, monitor
+from torch import nn
+
+from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, ResidualFixIFNode, SignedIFNode
+
+CLASSES = [ResidualFixIFNode, SignedIFNode, ImbalancedIFNode]
+every_class = pytest.mark.parametrize("cls", CLASSES)
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")),
+]
+THRESHOLDS, RATIOS = torch.tensor([0.5, 1.0, 2.5]), torch.tensor([0.0, 0.5, 0.25])
+
+
+@every_class
+@pytest.mark.parametrize("how", ["deepcopy", "pickle", "torch.save"])
+@pytest.mark.parametrize("thresholds", [1.25, THRESHOLDS])
+def test_copies_go_on_from_the_same_state(
+    cls: type[LowLatencyIFNode], how: str, thresholds: float | torch.Tensor
+) -> None:
+    node, currents = cls(thresholds, step_mode="m"), torch.randn(8, 2, 3) + 0.3
+    node(currents[:4])
+    if how == "deepcopy":
+        twin = copy.deepcopy(node)
+    elif how == "pickle":
+        twin = pickle.loads(pickle.dumps(node))
+    else:
+        buffer = io.BytesIO()
+        torch.save(node, buffer)
+        buffer.seek(0)
+        twin = torch.load(buffer, weights_only=False)  # our own bytes
+    want, steps = node(currents[4:]), node.steps
+    assert torch.equal(twin(currents[4:]), want) and twin.steps == steps  # state of its own
+    functional.reset_net(node), functional.reset_net(twin)
+    assert torch.equal(twin(currents), node(currents))
+
+
+@every_class
+@pytest.mark.parametrize("used", [False, True])
+def test_state_dict_round_trip(cls: type[LowLatencyIFNode], used: bool) -> None:
+    source = nn.Sequential(nn.Linear(4, 3), cls(THRESHOLDS, RATIOS, step_mode="m"))
+    target = nn.Sequential(nn.Linear(4, 3), cls(torch.ones(3), torch.ones(3), step_mode="m"))
+    state = source.state_dict()
+    assert torch.equal(state["1.v_threshold"], THRESHOLDS) and torch.equal(state["1.ratio"], RATIOS)
+    assert set(state) == {"0.weight", "0.bias", "1.v_threshold", "1.ratio"}
+    currents = 3 * torch.randn(5, 2, 4)
+    with torch.no_grad():
+        assert source(currents).any()
+        functional.reset_net(source)
+        if used:
+            target(currents)
+        target.load_state_dict(state)
+        assert torch.equal(target[1].v, RATIOS * THRESHOLDS)  # without a reset
+        assert torch.equal(target(currents), source(currents))
+
+
+@every_class
+def test_scalar_state_dict(cls: type[LowLatencyIFNode]) -> None:
+    target = cls()
+    target.load_state_dict(cls(3.0, 0.25).state_dict())
+    assert target.v == 0.75
+    assert float(target.v_initial) == 0.75
+
+
+def test_changed_thresholds_count_from_the_next_reset() -> None:
+    node = ResidualFixIFNode()
+    node.v_threshold.fill_(4.0)
+    functional.reset_net(node)
+    assert node.v == 2.0
+
+
+@every_class
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("mode", ["s", "m"])
+@pytest.mark.parametrize("grad", [False, True])
+def test_16_bit_currents(cls: type[LowLatencyIFNode], dtype: torch.dtype, mode: str, grad: bool) -> None:
+    node, wide = (cls(THRESHOLDS, RATIOS, step_mode="m") for _ in range(2))
+    currents = torch.randn(12, 2, 3).to(dtype)
+    want = wide(currents.float())
+    node.step_mode = mode
+    x = currents.clone().requires_grad_(grad)
+    spikes = node(x) if mode == "m" else torch.stack([node(step) for step in x])
+    assert spikes.dtype == dtype and torch.equal(spikes.float(), want)
+    assert node.v.dtype == torch.float32 and torch.equal(node.v, wide.v)
+    if grad:
+        spikes.float().sum().backward()
+        assert x.grad is not None and x.grad.dtype == dtype
+
+
+@every_class
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("device", DEVICES)
+def test_moves(cls: type[LowLatencyIFNode], dtype: torch.dtype, device: str) -> None:
+    """Thresholds, V(0) and V move; the run goes on. Multiples of 1/8 keep every dtype exact."""
+    currents = (torch.randn(8, 2, 3).clamp(-2, 2) * 8).round() / 8
+    node, stay = (
+        cls(THRESHOLDS, RATIOS, step_mode="m", **({"slope": 0.5} if cls is ImbalancedIFNode else {}))
+        for _ in range(2)
+    )
+    node(currents[:4]), stay(currents[:4])
+    node.to(device, dtype)
+    assert {buffer.dtype for buffer in node.buffers()} == {dtype}
+    moved = currents.to(device, dtype)
+    spikes = node(moved[4:])
+    membrane = torch.promote_types(dtype, torch.float32)
+    assert spikes.dtype == dtype and {memory.dtype for memory in node.memories()} == {membrane}
+    assert torch.equal(spikes.cpu().float(), stay(currents[4:]))
+    node.reset(), stay.reset()
+    assert node.v.dtype == dtype and node.v.device.type == device
+    assert torch.equal(node(moved).cpu().float(), stay(currents))
+
+
+@every_class
+def test_inference_mode(cls: type[LowLatencyIFNode]) -> None:
+    node, currents = cls(step_mode="m"), torch.randn(8, 2, 3)
+    want = node(currents)
+    functional.reset_net(node)
+    with torch.inference_mode():
+        first = node(currents[:4])
+    assert torch.equal(torch.cat([first, node(currents[4:])]), want)
+
+
+@every_class
+@pytest.mark.parametrize("mode", ["s", "m"])
+def test_spikingjelly_monitors(cls: type[LowLatencyIFNode], mode: str) -> None:
+    net = nn.Sequential(nn.Linear(4, 3), cls(step_mode=mode))
+    currents = 3 * torch.randn(6, 2, 4)
+    calls = list(currents) if mode == "s" else list(currents.split(2))
+    with (
+        torch.no_grad(),
+        monitor.OutputMonitor(net, cls) as spikes,
+        monitor.AttributeMonitor("v", False, net, cls) as potentials,
+    ):
+        outputs = [net(x) for x in calls]
+    assert spikes.monitored_layers == ["1"]
+    assert all(map(torch.equal, spikes["1"], outputs)) and torch.cat(outputs).any()
+    functional.reset_net(net)
+    for i, potential in enumerate(potentials["1"]):  # each the potential of its own time
+        net(calls[i])
+        assert torch.equal(potential, net[1].v)
