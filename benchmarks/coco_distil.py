@@ -1,7 +1,7 @@
 """Distil layer-replaced, quantised tiny YOLOv3 networks from the darknet weights, without labels.
 
-``replace -> finetune -> prepare -> finetune``, one stage after another as the config says; every stage starts from the
-one before it. Stages that are done are skipped and an interrupted one resumes.
+``replace -> finetune -> prepare -> finetune``, one stage after another as the config says; every stage starts
+from the one before it. Stages that are done are skipped and an interrupted one resumes.
 
     python benchmarks/coco_distil.py --data ../shared/data --output runs/coco
 """
@@ -36,13 +36,24 @@ class Pictures:
         dataset, i = self.places[index]
         sample = dataset[i]
         nothing = torch.zeros(0, dtype=torch.bool)
-        return Sample(sample.image, torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), nothing, nothing, sample.image_id)
+        return Sample(
+            sample.image,
+            torch.zeros(0, 4),
+            torch.zeros(0, dtype=torch.int64),
+            nothing,
+            nothing,
+            sample.image_id,
+        )
 
 
 def main() -> None:
     """Run all stages."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder with darknet, coco-subset and voc-subset")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with darknet, coco-subset and voc-subset"
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/coco"))
     parser.add_argument("--plan", type=Path, default=Path(__file__).parent / "configs" / "coco_distil.json")
     args = parser.parse_args()

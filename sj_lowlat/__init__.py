@@ -1,7 +1,7 @@
 """Low-latency spiking neural networks for object detection, on SpikingJelly.
 
-The public verbs are ``replace_layers``, ``prepare``, ``finetune``, ``convert``, ``simulate`` and ``evaluate``. Everything
-is imported when it is first used, so that ``import sj_lowlat`` costs next to nothing.
+The public verbs are ``replace_layers``, ``prepare``, ``finetune``, ``convert``, ``simulate`` and
+``evaluate``. Everything is imported when it is first used, so ``import sj_lowlat`` costs next to nothing.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Some verbs are named like the folder they live in; the import system must not put the folder over the verb."""
+    """Some verbs have the name of the folder they live in; importing the folder must not hide the verb."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _HOME and isinstance(value, ModuleType)):

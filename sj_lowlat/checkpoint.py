@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from importlib.metadata import version
@@ -14,24 +15,32 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sj_lowlat import models
-from sj_lowlat.convert import ConversionReport, LayerReport, convert, prepare, replace_layers
+from sj_lowlat.convert import ConversionReport, convert, prepare, replace_layers
 from sj_lowlat.errors import InputError
-from sj_lowlat.files import atomic_write, write_json
+from sj_lowlat.files import atomic_write
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _FORMAT = 1
+_KEYS = {"build", "history", "input_shape", "class_names", "replaced", "conversion_report"}
 
 
 def save(model: nn.Module, folder: str | Path) -> Path:
     """Write a network's weights and structure.
 
-    :param model: a network of :mod:`sj_lowlat.models`, or any other one; with what ``replace_layers``, ``prepare`` and
-        ``convert`` did to it
+    A network in this folder is replaced only when both new files are whole.
+
+    :param model: a network of :mod:`sj_lowlat.models`, or any other one; with what ``replace_layers``,
+        ``prepare`` and ``convert`` did to it
     :param folder: is made; gets ``model.safetensors`` and ``config.json``
     :return: the folder
+    :raises OSError: if the folder cannot be written
     """
     folder = Path(folder)
-    tensors = {name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()}
+    # clones, because safetensors refuses tensors that share memory
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in model.state_dict().items()
+    }
     report = getattr(model, "conversion_report", None)
     config = {
         "format": _FORMAT,
@@ -43,9 +52,10 @@ def save(model: nn.Module, folder: str | Path) -> Path:
         "conversion_report": report.to_json() if report is not None else None,
         "versions": {name: version(name) for name in ("torch", "spikingjelly", "sj_lowlat")},
     }
-    with atomic_write(folder / WEIGHTS) as temporary:
-        save_file(tensors, temporary)
-    write_json(folder / CONFIG, config)
+    text = json.dumps(config, indent=2) + "\n"
+    with atomic_write(folder / CONFIG) as config_file, atomic_write(folder / WEIGHTS) as weights_file:
+        save_file(tensors, weights_file)
+        config_file.write_text(text, encoding="utf-8")
     return folder
 
 
@@ -57,9 +67,15 @@ def _replay_convert(model: nn.Module, step: dict[str, Any], image: torch.Tensor)
     return convert(model, neuron=step["neuron"], ratio=step["ratio"], scale="max", calibration=image)
 
 
+def _replay_replace(model: nn.Module, step: dict[str, Any], image: torch.Tensor) -> nn.Module:
+    # what becomes of a pool depends on whether the sizes that it met were odd
+    shape = step.get("input_shape", image.shape[1:])
+    return replace_layers(model, example=torch.zeros(1, *shape))
+
+
 # the structure that each verb makes; the values come from the file afterwards
 _REPLAY: dict[str, Callable[[nn.Module, dict[str, Any], torch.Tensor], nn.Module]] = {
-    "replace_layers": lambda model, step, image: replace_layers(model, example=image),
+    "replace_layers": _replay_replace,
     "prepare": _replay_prepare,
     "convert": _replay_convert,
 }
@@ -69,12 +85,38 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     """Read a network that :func:`save` wrote.
 
     :param folder: holds ``model.safetensors`` and ``config.json``
-    :param model: for a network that is not one of :mod:`sj_lowlat.models`: the same network as it was before the first verb
+    :param model: for a network that is not one of :mod:`sj_lowlat.models`: the same network as it was before
+        the first verb, left untouched
     :return: the network, in eval mode
     :raises FileNotFoundError: if one of the two files is missing
     :raises InputError: if a file is damaged, or its weights are those of another network
     """
     folder = Path(folder)
+    config, tensors = _read(folder)
+    if model is None and config["build"] is None:
+        raise InputError(
+            f"{folder} holds a network that is not from sj_lowlat.models: give load(..., model=MyNetwork())"
+        )
+    with torch.random.fork_rng(devices=()):  # fresh weights are drawn, and replaced
+        model = models.build(config["build"]) if model is None else copy.deepcopy(model)
+    if config["input_shape"]:
+        model.input_shape = tuple(config["input_shape"])  # type: ignore[assignment]
+        model = _replay(model, config, folder)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(
+            f"the weights in {folder} do not fit the network that its config describes: {error}"
+        ) from error
+    if config["class_names"]:
+        model.class_names = tuple(config["class_names"])  # type: ignore[assignment]
+    model.replaced = config["replaced"]
+    if config["conversion_report"] is not None:
+        model.conversion_report = ConversionReport.from_json(config["conversion_report"])  # type: ignore[assignment]
+    return model.eval()
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} holds no {name}; give a folder that sj_lowlat.save wrote")
@@ -83,31 +125,28 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
         tensors = load_file(folder / WEIGHTS)
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise InputError(f"{folder} is damaged ({error}); write it again with sj_lowlat.save") from error
-    if not isinstance(config, dict) or config.get("format") != _FORMAT:
-        raise InputError(f"{folder / CONFIG} is not a config of format {_FORMAT}; write it again with this version")
-    if model is None:
-        if config["build"] is None:
-            raise InputError(f"{folder} holds a network that is not from sj_lowlat.models: give load(..., model=MyNetwork())")
-        model = models.build(config["build"])
-    if config["class_names"]:
-        model.class_names = tuple(config["class_names"])  # type: ignore[assignment]
-    if config["input_shape"]:
-        model.input_shape = tuple(config["input_shape"])  # type: ignore[assignment]
-        image = torch.rand(1, *config["input_shape"], generator=torch.Generator().manual_seed(0))
-        for step in config["history"]:
-            if step.get("verb") not in _REPLAY:
-                raise InputError(f"{folder / CONFIG} names the unknown step {step.get('verb')!r}; known: {', '.join(_REPLAY)}")
-            model = _REPLAY[step["verb"]](model, step, image)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(f"the weights in {folder} do not fit the network that its config describes: {error}") from error
-    model.replaced = config["replaced"]  # type: ignore[assignment]
-    if config["conversion_report"] is not None:
-        report = config["conversion_report"]
-        rows = [
-            LayerReport(**{**row, "scale": tuple(row["scale"]), "scale_in": tuple(row["scale_in"])})
-            for row in report["layers"]
-        ]
-        model.conversion_report = ConversionReport(rows, report["replaced"], report["refused"])  # type: ignore[assignment]
-    return model.eval()
+    if not isinstance(config, dict) or config.get("format") != _FORMAT or not _KEYS.issubset(config):
+        raise InputError(
+            f"{folder / CONFIG} is not a config of format {_FORMAT}; write it again with sj_lowlat.save"
+        )
+    return config, tensors
+
+
+def _replay(model: nn.Module, config: dict[str, Any], folder: Path) -> nn.Module:
+    """Do to the structure what the verbs did."""
+    image = torch.rand(1, *config["input_shape"], generator=torch.Generator().manual_seed(0))
+    for step in config["history"]:
+        verb = step.get("verb")
+        if verb not in _REPLAY:
+            raise InputError(
+                f"{folder / CONFIG} names the unknown step {verb!r}; known: {', '.join(_REPLAY)}"
+            )
+        try:
+            model = _REPLAY[verb](model, step, image)
+        except KeyError as error:
+            raise InputError(f"{folder / CONFIG} lacks {error} of the step {verb!r}") from error
+        except InputError as error:
+            raise InputError(
+                f"the network cannot be rebuilt as {folder / CONFIG} says (step {verb!r}): {error}"
+            ) from error
+    return model

@@ -91,13 +91,14 @@ class DemoResult:
             f"{'ANN':<18}{100 * self.ann.final.map50:>6.1f}",
             f"{'Quant ANN':<18}{100 * self.quant.final.map50:>6.1f}",
             "",
-            f"{'SNN, steps in all':<18}" + "".join(f"{step:>6}" for step in steps) + "   spikes/neuron  energy/ANN",
+            "SNN, steps in all " + "".join(f"{step:>6}" for step in steps) + "   spikes/neuron  energy/ANN",
         ]
         for label, run in self.spiking.items():
             curve = dict(run.curve())
             cells = "".join(f"{100 * curve[step]:>6.1f}" if step in curve else f"{'':>6}" for step in steps)
             assert run.energy is not None
-            lines.append(f"{label:<18}{cells}{run.energy.spikes_per_neuron_and_image:>16.2f}{run.energy.ratio:>12.2f}")
+            spikes, ratio = run.energy.spikes_per_neuron_and_image, run.energy.ratio
+            lines.append(f"{label:<18}{cells}{spikes:>16.2f}{ratio:>12.2f}")
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
@@ -108,7 +109,9 @@ class DemoResult:
             "spiking": {label: run.to_json() for label, run in self.spiking.items()},
             "seconds": self.seconds,
             "command": sys.argv,
-            "versions": {name: version(name) for name in ("torch", "torchvision", "spikingjelly", "sj_lowlat")},
+            "versions": {
+                name: version(name) for name in ("torch", "torchvision", "spikingjelly", "sj_lowlat")
+            },
         }
 
 
@@ -139,7 +142,10 @@ def demo(
         ann = snn_tiny_yolov3(len(train.class_names), config.width, train.class_names, config.size)
     common = {"size": config.size, "seed": config.seed, "checkpoint_every": 100}
     plan = FinetuneConfig(iterations=config.iterations, lr=3e-3, ema=0.99, **common)  # type: ignore[arg-type]
-    timed(f"training the ANN ({config.iterations} steps)", lambda: finetune(ann, train, config=plan, output=folder / "ann"))
+    timed(
+        f"training the ANN ({config.iterations} steps)",
+        lambda: finetune(ann, train, config=plan, output=folder / "ann"),
+    )
     checkpoint.save(ann, folder / "ann")
     calibration = next(iter(batches(train, 32, config.size))).images
     quant = prepare(ann, config.levels, calibration)

@@ -22,7 +22,8 @@ def data_dir() -> Path:
     folder = Path(os.environ.get("SJ_LOWLAT_DATA", root.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(
-            f"no data folder at {folder}: set SJ_LOWLAT_DATA to a folder with coco-subset, voc-subset and darknet"
+            f"no data folder at {folder}: set SJ_LOWLAT_DATA to a folder with "
+            "coco-subset, voc-subset and darknet"
         )
     return folder
 
@@ -50,14 +51,11 @@ def scalar_neuron() -> Callable[..., tuple[list[int], float, int]]:
         for current in currents:
             v += current
             spike = 0
-            if kind == "if" and v >= threshold:
-                spike, v = 1, v - threshold
-            elif kind == "imbalanced" and v >= threshold:
+            may_fire = kind != "signed" or max_count is None or count < max_count
+            if v >= threshold and may_fire:
                 spike, v = 1, v - threshold
             elif kind == "imbalanced" and v <= -(threshold / slope):
                 spike, v = -1, v + threshold / slope
-            elif kind == "signed" and v >= threshold and (max_count is None or count < max_count):
-                spike, v = 1, v - threshold
             elif kind == "signed" and v < 0 and count > 0:
                 spike, v = -1, v + threshold
             count += spike

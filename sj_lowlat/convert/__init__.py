@@ -1,6 +1,8 @@
 """From a trained network to a spiking one: replace, prepare, convert."""
 
-from sj_lowlat.convert.pipeline import LowLatencyRecipe, calibrate_batch_norm, convert, prepare
+from sj_lowlat.convert.pipeline import convert
+from sj_lowlat.convert.quantise import prepare
+from sj_lowlat.convert.recipe import LowLatencyRecipe
 from sj_lowlat.convert.replace import POOL_HANDLERS, TO_RELU, replace_layers
 from sj_lowlat.convert.report import ConversionReport, LayerReport
 from sj_lowlat.convert.spike import ACTIVATIONS, NEURONS, register_activation
@@ -13,7 +15,6 @@ __all__ = [
     "ConversionReport",
     "LayerReport",
     "LowLatencyRecipe",
-    "calibrate_batch_norm",
     "convert",
     "prepare",
     "register_activation",

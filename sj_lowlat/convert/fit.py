@@ -12,8 +12,9 @@ _POSITIONS = 40_000  # sampled positions for the least-squares fit
 def upsampling_convolution(channels: int, factor: int) -> nn.ConvTranspose2d:
     """A transposed convolution that equals nearest upsampling exactly.
 
-    For a factor of 2: kernel 3, stride 2, padding 1, output padding 1. Output 2i reads tap 1 of input i, output 2i + 1
-    reads tap 2 of input i (and tap 0 of input i + 1, which is 0). Other factors: kernel = stride = factor.
+    For a factor of 2: kernel 3, stride 2, padding 1, output padding 1. Output 2i reads tap 1 of input i,
+    output 2i + 1 reads tap 2 of input i (and tap 0 of input i + 1, which is 0). Other factors: kernel =
+    stride = factor.
 
     :param channels: input and output channels
     :param factor: whole factor of the size
@@ -29,14 +30,17 @@ def upsampling_convolution(channels: int, factor: int) -> nn.ConvTranspose2d:
     return layer
 
 
-def _window(layer: nn.Conv2d, pool: nn.MaxPool2d) -> list[tuple[int, int]]:
-    """Start and length of the pool's window among the taps of the layer, for rows and columns."""
+def _window(layer: nn.Conv2d, pool: nn.MaxPool2d) -> list[slice]:
+    """The pool's window among the taps of the layer, for rows and columns."""
     paddings, kernels = (
         (value, value) if isinstance(value, int) else value for value in (pool.padding, pool.kernel_size)
     )
     own = layer.padding
     assert not isinstance(own, str)
-    return [(wide - narrow, size) for wide, narrow, size in zip(own, paddings, kernels, strict=True)]
+    return [
+        slice(wide - narrow, wide - narrow + size)
+        for wide, narrow, size in zip(own, paddings, kernels, strict=True)
+    ]
 
 
 @torch.no_grad()
@@ -55,9 +59,7 @@ def fit_to_pool(
     channels, kernel = layer.in_channels, tuple(layer.kernel_size)
     if x is None:
         taps = torch.zeros(kernel)
-        rows, columns = (
-            slice(before, before + width) for before, width in _window(layer, pool)
-        )
+        rows, columns = _window(layer, pool)
         taps[rows, columns] = 1
         layer.weight.copy_(torch.eye(channels)[:, :, None, None] * (taps / taps.sum()))
         return
@@ -70,21 +72,22 @@ def fit_to_pool(
     cross = torch.zeros(size, channels, dtype=torch.float64)
     for i, image in enumerate(x):
         picked = torch.randperm(per_image, generator=generator)[:wanted]
-        patches = F.unfold(image[None], kernel, padding=layer.padding, stride=layer.stride)[0, :, picked]  # type: ignore[arg-type]
-        patches = torch.cat([patches, torch.ones(1, wanted, device=x.device)]).cpu()
+        windows = F.unfold(image[None], kernel, padding=layer.padding, stride=layer.stride)  # type: ignore[arg-type]
+        patches = torch.cat([windows[0, :, picked], torch.ones(1, wanted, device=x.device)]).cpu()
         values = target[:, i * per_image + picked.to(x.device)].cpu()
         gram += (patches @ patches.T).double()
         cross += (patches @ values.T).double()
-    scale = gram.diagonal().mean()
-    solution = torch.linalg.solve(gram + ridge * scale * torch.eye(size, dtype=torch.float64), cross)
+    penalty = torch.full((size,), float(ridge * gram.diagonal().mean()), dtype=torch.float64)
+    penalty[-1] = 0  # the bias is free
+    solution = torch.linalg.solve(gram + penalty.diag(), cross)
     layer.weight.copy_(solution[:-1].T.reshape(layer.weight.shape))
     norm.bias.copy_(solution[-1])
 
 
 @torch.no_grad()
 def match_batch_norm(layer: nn.Module, norm: nn.BatchNorm2d, x: torch.Tensor) -> None:
-    """Set a batch norm's statistics to those of ``layer(x)`` and its gain and bias so that it changes nothing but to add
-    its present bias: the same function in train and in eval mode.
+    """Set a batch norm's statistics to those of ``layer(x)`` and its gain and bias so that it changes nothing
+    but to add its present bias: the same function in train mode (on a batch like ``x``) and in eval mode.
 
     :param layer: the layer in front of it
     :param norm: the batch norm, changed in place

@@ -1,4 +1,4 @@
-"""Scaling of weights by output and input channel, and batch-norm folding, for every kind of weighted layer."""
+"""Scaling of weights by output and input channel, and batch-norm folding, for all weighted layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 from sj_lowlat.errors import ConversionError
 
 
-def scale_channels(layer: nn.Module, scale_out: torch.Tensor | None = None, scale_in: torch.Tensor | None = None) -> None:
+def scale_channels(
+    layer: nn.Module, scale_out: torch.Tensor | None = None, scale_in: torch.Tensor | None = None
+) -> None:
     """Multiply the weight by ``scale_out[o] * scale_in[i]`` in place; the bias is left alone.
 
     A transposed convolution holds ``[in, out / groups, *k]``: its output axis is 1, within each group.
@@ -24,10 +26,14 @@ def scale_channels(layer: nn.Module, scale_out: torch.Tensor | None = None, scal
     if isinstance(layer, _ConvNd):
         groups, kernel = layer.groups, [1] * (weight.dim() - 2)
         if isinstance(layer, _ConvTransposeNd):
-            view = weight.data.view(groups, layer.in_channels // groups, layer.out_channels // groups, *weight.shape[2:])
+            view = weight.data.view(
+                groups, layer.in_channels // groups, layer.out_channels // groups, *weight.shape[2:]
+            )
             out_shape, in_shape = (groups, 1, -1, *kernel), (groups, -1, 1, *kernel)
         else:
-            view = weight.data.view(groups, layer.out_channels // groups, layer.in_channels // groups, *weight.shape[2:])
+            view = weight.data.view(
+                groups, layer.out_channels // groups, layer.in_channels // groups, *weight.shape[2:]
+            )
             out_shape, in_shape = (groups, -1, 1, *kernel), (groups, 1, -1, *kernel)
     else:
         view, out_shape, in_shape = weight.data, (-1, 1), (1, -1)
@@ -49,7 +55,8 @@ def in_channels(layer: nn.Module) -> int:
 @torch.no_grad()
 def fold_batch_norm(layer: nn.Module, norm: _BatchNorm) -> None:
     r"""Fold an eval-mode batch norm into the layer before it:
-    :math:`W'[o] = W[o] g_o / \sqrt{var_o + \epsilon}`, :math:`b'_o = (b_o - \mu_o) g_o / \sqrt{var_o + \epsilon} + \beta_o`.
+    :math:`W'[o] = W[o] g_o / \sqrt{var_o + \epsilon}`, :math:`b'_o = (b_o - \mu_o) g_o / \sqrt{var_o +
+    \epsilon} + \beta_o`.
 
     :param layer: the weighted layer, changed in place; it gets a bias if it has none
     :param norm: the batch norm; its running statistics are used

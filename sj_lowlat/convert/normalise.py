@@ -24,7 +24,7 @@ def _carry(scale: torch.Tensor) -> Callable[..., torch.Tensor]:
 def _probe(
     model: nn.Module, plans: Iterable[LayerPlan], scales: Mapping[str, torch.Tensor], example: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """What each layer reads if every activation gives its scale: layer name -> ``[positions, in channels]``."""
+    """What each layer reads if every activation gives its scale: name -> ``[positions, in channels]``."""
     found: dict[str, torch.Tensor] = {}
     handles = []
 
@@ -59,9 +59,9 @@ def probe_input_scales(
     """Find the scale of every input channel of every layer by three forward passes.
 
     Every activation's output is replaced by its own scale, and every output that does not fire by 1;
-    concatenation, slicing, nearest upsampling and pooling then carry the scales themselves to the next layer. A
-    pass with scales of 1 tells what padding and pooling do to them, and is divided out. A pass with square roots
-    tells whether scales were mixed: the mean of roots is not the root of the mean.
+    concatenation, slicing, nearest upsampling and pooling then carry the scales themselves to the next layer.
+    A pass with scales of 1 tells what padding and pooling do to them, and is divided out. A pass with square
+    roots tells whether scales were mixed: the mean of roots is not the root of the mean.
 
     :param model: the network, batch norms folded
     :param plans: its weighted layers
@@ -88,9 +88,9 @@ def probe_input_scales(
         mixed = (roots[plan.name] / plain[plan.name]).square().sub(ratio).abs() > tolerance * ratio
         if bool((mixed & seen).any()) or bool((highest - lowest > tolerance * highest).any()):
             raise ConversionError(
-                f"an input channel of module '{plan.name}' mixes activations of different scale (by a reshape, "
-                "pixel shuffle or mean over channels): take one scale per layer (per_channel=False), "
-                "or put a convolution and an activation in between"
+                f"an input channel of module '{plan.name}' mixes activations of different scale (by a "
+                "reshape, pixel shuffle or mean over channels): take one scale per layer "
+                "(per_channel=False), or put a convolution and an activation in between"
             )
         found[plan.name] = torch.where(seen.any(0), highest, 1.0)
     return found

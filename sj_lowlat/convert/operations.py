@@ -17,16 +17,18 @@ PASSIVE_MODULES: tuple[type[nn.Module], ...] = (
 )  # fmt: skip
 # operations that hand on values of 0 and 1 channel by channel (or average them), so that spikes stay rates
 _CARRY_MODULES: tuple[type[nn.Module], ...] = (
-    *PASSIVE_MODULES, nn.Flatten, nn.Unflatten, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.ZeroPad1d, nn.ZeroPad2d, nn.ZeroPad3d, nn.ReplicationPad2d,
-    nn.ReflectionPad2d, nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle,
+    *PASSIVE_MODULES, nn.Flatten, nn.Unflatten, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+    nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d, nn.ZeroPad1d, nn.ZeroPad2d,
+    nn.ZeroPad3d, nn.ReplicationPad2d, nn.ReflectionPad2d, nn.PixelShuffle, nn.PixelUnshuffle,
+    nn.ChannelShuffle,
 )  # fmt: skip
 _CARRY_FUNCTIONS = {
-    "cat", "concat", "concatenate", "view", "view_as", "reshape", "flatten", "unflatten", "permute", "transpose",
-    "movedim", "contiguous", "clone", "detach", "to", "float", "double", "half", "bfloat16", "chunk", "split",
-    "tensor_split", "narrow", "index_select", "select", "unbind", "__getitem__", "squeeze", "unsqueeze", "mean",
-    "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d",
-    "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "roll", "flip", "__get__", "dropout", "dropout2d",
+    "cat", "concat", "concatenate", "view", "view_as", "reshape", "flatten", "unflatten", "permute",
+    "transpose", "movedim", "contiguous", "clone", "detach", "to", "float", "double", "half", "bfloat16",
+    "chunk", "split", "tensor_split", "narrow", "index_select", "select", "unbind", "__getitem__",
+    "squeeze", "unsqueeze", "mean", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d", "adaptive_avg_pool3d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
+    "roll", "flip", "__get__", "dropout", "dropout2d",
 }  # fmt: skip
 _POOLS = {"max_pool1d", "max_pool2d", "max_pool2d_with_indices", "boolean_dispatch", "fn", "amax", "max"}
 _SUMS = {"add", "add_", "__add__", "__iadd__", "__radd__", "sum"}
@@ -88,7 +90,9 @@ def refusal(node: Node) -> str:
         else:
             remedy = "run replace_layers first if it is an activation, else write it as convolutions"
         return f"module '{node.name}' ({type(node.module).__name__}) has no spiking form: {remedy}"
-    place = f"the forward of {repr(node.owner) if node.owner else 'the network'} ({node.where}) calls {node.name}"
+    place = (
+        f"the forward of {repr(node.owner) if node.owner else 'the network'} ({node.where}) calls {node.name}"
+    )
     if node.name in _SUMS:
         return (
             f"{place}, which adds branches of different scale: "

@@ -1,4 +1,4 @@
-"""From a trace to a plan: which layer feeds which activation, and what cannot be converted, with the reason."""
+"""From a trace to a plan: which layer feeds which activation, and what cannot be converted and why."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ class LayerPlan:
 
 
 class _Analysis:
-    """Values are ``input`` (the image and what is computed from it alone), ``current`` (of a weighted layer, not
-    yet through an activation), ``spike`` and ``output`` (of a head, and what is computed from heads alone)."""
+    """Values are ``input`` (the image and what is computed from it alone), ``current`` (of a weighted layer,
+    not yet through an activation), ``spike`` and ``output`` (of a head, and what is computed from heads
+    alone)."""
 
     def __init__(self, trace: Trace, activations: tuple[type[nn.Module], ...]) -> None:
         self.trace = trace
@@ -93,7 +94,7 @@ class _Analysis:
             elif node.batch != TRACED_IMAGES:
                 self.refused.append(
                     f"the network returns '{node.name}' with dimension 0 of size {node.batch} for "
-                    f"{TRACED_IMAGES} images: leave dimension 0 to the images, so that read-outs can be told apart"
+                    f"{TRACED_IMAGES} images: leave dimension 0 to the images, to tell read-outs apart"
                 )
         if not self.trace.outputs:
             self.refused.append(
@@ -161,7 +162,7 @@ class _Analysis:
             )
 
     def _source_layer(self, node: Node) -> Node | None:
-        """The weighted layer that ``node`` alone reads, batch norms and what does nothing in between aside."""
+        """The weighted layer that ``node`` alone reads, through nothing but batch norms and identities."""
         while len(node.inputs) == 1:
             node = node.inputs[0]
             if len(node.users) > 1:
@@ -186,9 +187,9 @@ class _Analysis:
             self.refused.append(
                 refusal(node)
                 if is_norm
-                else f"activation '{node.name}' must read one convolution or linear layer (with or without batch "
-                "normalisation) whose output nothing else reads: put an activation of its own behind each "
-                "convolution"
+                else f"activation '{node.name}' must read one convolution or linear layer (with or without "
+                "batch normalisation) whose output nothing else reads: put an activation of its own behind "
+                "each convolution"
             )
         elif is_norm and getattr(node.module, "running_mean", None) is None:
             self.refused.append(
@@ -209,7 +210,8 @@ def make_plan(trace: Trace, activations: Collection[type[nn.Module]]) -> tuple[l
 
     :param trace: the watched forward pass
     :param activations: module types that become neurons
-    :return: the layers in the order of their calls, and sentences that say what is refused, why, and the remedy
+    :return: the layers in the order of their calls, and sentences that say what is refused, why, and the
+        remedy
     """
     analysis = _Analysis(trace, tuple(activations))
     analysis.run()

@@ -22,7 +22,7 @@ from sj_lowlat.convert.surgery import (
     refuse_spiking,
     replace_module,
 )
-from sj_lowlat.convert.trace import Trace, trace
+from sj_lowlat.convert.trace import Node, Trace, trace
 from sj_lowlat.errors import ConversionError
 from sj_lowlat.layers import QuantReLU
 
@@ -31,7 +31,8 @@ TO_RELU: set[type[nn.Module]] = {
     nn.LeakyReLU, nn.PReLU, nn.SiLU, nn.ReLU6, nn.Hardswish, nn.GELU, nn.ELU, nn.CELU, nn.Mish, nn.Softplus,
 }  # fmt: skip
 
-#: handler: (the layer to replace, channels, its input size, its output size) -> the layers that take its place
+#: handler: (the layer to replace, channels, its input size, its output size) -> the layers that take its
+# place
 Handler = Callable[[nn.Module, int, tuple[int, int], tuple[int, int]], nn.Module]
 
 
@@ -42,7 +43,8 @@ def _block(layer: nn.Module, channels: int) -> nn.Sequential:
 def replace_max_pool(
     pool: nn.Module, channels: int, size: tuple[int, int], out_size: tuple[int, int]
 ) -> nn.Module:
-    """Strided convolution, batch norm and ReLU in place of a max-pool; stride-1 pools of equal size are dropped.
+    """Strided convolution, batch norm and ReLU in place of a max-pool; stride-1 pools of equal size are
+    dropped.
 
     :raises ConversionError: if no convolution of the pool's kernel and stride gives the pool's output size
     """
@@ -57,11 +59,14 @@ def replace_max_pool(
     if kernel == (2, 2) and stride == (2, 2):  # an odd kernel sees the pool's window from its middle
         choices.insert(0, ((3, 3), (1, 1)))
     for taps, pad in choices:
-        if out_size == tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, taps, stride, pad, strict=True)):
+        if out_size == tuple(
+            (n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, taps, stride, pad, strict=True)
+        ):
             return _block(nn.Conv2d(channels, channels, taps, stride, pad, bias=False), channels)
     raise ConversionError(
-        f"{pool} turns {size[0]} x {size[1]} into {out_size[0]} x {out_size[1]} pixels, which no convolution of its "
-        "kernel and stride does; pad the images, drop ceil_mode, or register a handler in POOL_HANDLERS"
+        f"{pool} turns {size[0]} x {size[1]} into {out_size[0]} x {out_size[1]} pixels, "
+        "which no convolution of its kernel and stride does; "
+        "pad the images, drop ceil_mode, or register a handler in POOL_HANDLERS"
     )
 
 
@@ -82,7 +87,10 @@ def replace_upsample(
 
 
 #: module type -> handler, for layers that change the picture's size; extend it for layers of your own
-POOL_HANDLERS: dict[type[nn.Module], Handler] = {nn.MaxPool2d: replace_max_pool, nn.Upsample: replace_upsample}
+POOL_HANDLERS: dict[type[nn.Module], Handler] = {
+    nn.MaxPool2d: replace_max_pool,
+    nn.Upsample: replace_upsample,
+}
 
 
 def _pair(value: int | tuple[int, ...] | None) -> tuple[int, int]:
@@ -97,14 +105,14 @@ def replace_layers(
     example: torch.Tensor | None = None,
     calibration_images: int = 32,
 ) -> nn.Module:
-    """Replace the layers that spike badly: max-pool by strided convolution, upsampling by transposed convolution,
-    leaky ReLU and its kin by ReLU. Stride-1 max-pools that keep the size are dropped. What works on the image
-    before the first layer, or on the output behind the heads, stays.
+    """Replace the layers that spike badly: max-pool by strided convolution, upsampling by transposed
+    convolution, leaky ReLU and its kin by ReLU. Stride-1 max-pools that keep the size are dropped. What works
+    on the image before the first layer, or on the output behind the heads, stays.
 
     A transposed convolution starts equal to the nearest upsampling it replaces (where that reads no negative
-    values). With ``calibration`` images a strided convolution starts as the least-squares fit to the max-pool it
-    replaces, and its batch norm changes nothing in train or eval mode; else it starts as average pooling. The
-    network then needs fine-tuning.
+    values). With ``calibration`` images a strided convolution starts as the least-squares fit to the max-pool
+    it replaces, and its batch norm changes nothing in train or eval mode; else it starts as average pooling.
+    The network then needs fine-tuning.
 
     :param model: the network, left untouched
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches
@@ -118,7 +126,9 @@ def replace_layers(
     refuse_spiking(model)
     new = copy.deepcopy(model)
     sample = find_example(new, calibration, example)
-    images = None if calibration is None else like_parameters(new, first_images(calibration, calibration_images))
+    images = (
+        None if calibration is None else like_parameters(new, first_images(calibration, calibration_images))
+    )
     activations, pools = _replaceable(trace(new, sample))
     for name, module in activations.items():
         replace_module(new, name, nn.ReLU().train(module.training))
@@ -138,6 +148,12 @@ def replace_layers(
     return new
 
 
+def _is_between(watched: Trace, node: Node) -> bool:
+    """Whether weighted layers come before and behind it, so that spikes would pass it."""
+    sides = (watched.upstream(node), watched.downstream(node))
+    return all(any(is_weighted(other.module) for other in side) for side in sides)
+
+
 def _replaceable(watched: Trace) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
     """Activations and pools between the first layer and the heads."""
     activations: dict[str, nn.Module] = {}
@@ -145,13 +161,12 @@ def _replaceable(watched: Trace) -> tuple[dict[str, nn.Module], dict[str, nn.Mod
     for node in watched.modules:
         kinds = ((TO_RELU, activations), (POOL_HANDLERS, pools))
         found = next((into for types, into in kinds if isinstance(node.module, tuple(types))), None)
-        around = (watched.upstream(node), watched.downstream(node))
-        if found is None or not all(any(is_weighted(other.module) for other in side) for side in around):
+        if found is None or not _is_between(watched, node):
             continue
         if node.name in found:
             raise ConversionError(
-                f"module '{node.name}' ({type(node.module).__name__}) is called more than once in one forward: "
-                "give each call a module of its own, because each call gets weights of its own"
+                f"module '{node.name}' ({type(node.module).__name__}) is called more than once in one "
+                "forward: give each call a module of its own, because each call gets weights of its own"
             )
         assert node.module is not None
         found[node.name] = node.module
@@ -164,7 +179,8 @@ def _replace_pool(
     x = capture_input(model, name, sample)
     size, out_size = (tuple(y.shape[2:]) for y in (x, pool(x)))
     handler = next(handler for kind, handler in POOL_HANDLERS.items() if isinstance(pool, kind))
-    new = handler(pool, x.shape[1], size, out_size).to(x)  # type: ignore[arg-type]
+    with torch.random.fork_rng(devices=()):  # fresh layers draw weights, which are set below
+        new = handler(pool, x.shape[1], size, out_size).to(x)
     layer = new
     if isinstance(new, nn.Sequential) and isinstance(new[1], nn.BatchNorm2d):
         layer = new[0]
@@ -211,12 +227,10 @@ def _functional_refusals(model: nn.Module, sample: torch.Tensor) -> list[str]:
     watched = trace(model, sample)
     _, refused = make_plan(watched, {nn.ReLU, QuantReLU})
     upsampling = [
-        f"the forward of {repr(node.owner) if node.owner else 'the network'} ({node.where}) calls interpolate: make "
-        "it a module (self.up = nn.Upsample(scale_factor=2, mode='nearest')) so that it can become a transposed "
-        "convolution"
+        f"the forward of {repr(node.owner) if node.owner else 'the network'} ({node.where}) calls interpolate: "
+        "make it a module (self.up = nn.Upsample(scale_factor=2, mode='nearest')) so that it can become a "
+        "transposed convolution"
         for node in watched.nodes
-        if node.kind == "function" and node.name == "interpolate"
-        if all(any(is_weighted(n.module) for n in side) for side in (watched.upstream(node), watched.downstream(node)))
+        if node.kind == "function" and node.name == "interpolate" and _is_between(watched, node)
     ]
     return list(dict.fromkeys([*refused, *upsampling]))
-

@@ -45,6 +45,13 @@ class ConversionReport:
         """The report as plain lists and dictionaries."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> ConversionReport:
+        """The report that :meth:`to_json` gave, as JSON keeps it."""
+        spans = ("scale", "scale_in")
+        rows = [LayerReport(**{**row, **{key: tuple(row[key]) for key in spans}}) for row in record["layers"]]
+        return cls(rows, record["replaced"], record["refused"])
+
     def table(self) -> str:
         """An aligned text table."""
 
@@ -56,7 +63,10 @@ class ConversionReport:
             (r.layer, r.kind, r.folded or "-", r.neuron, span(r.scale), span(r.scale_in)) for r in self.layers
         ]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        ]
         if self.replaced:
             lines += ["", "replaced:", *(f"  {name}: {what}" for name, what in self.replaced.items())]
         if self.refused:

@@ -29,7 +29,8 @@ ACTIVATIONS: set[type[nn.Module]] = {nn.ReLU, QuantReLU}
 
 
 def register_activation(kind: type[nn.Module]) -> None:
-    """Let ``convert`` turn modules of this type into neurons; on [0, clip] it must equal a ReLU or quantised ReLU.
+    """Let ``convert`` turn modules of this type into neurons; on [0, clip] it must equal a ReLU or quantised
+    ReLU.
 
     A trained clip is read from its attribute ``clip``, if it has one.
 

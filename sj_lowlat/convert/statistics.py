@@ -64,7 +64,8 @@ def image_batches(
 class ScaleCollector:
     """Percentile of the positive part of each channel (or layer), from a seeded sample of each batch.
 
-    Keeps the exact maximum, and at most ``2 ** 16`` values per layer and batch (or ``2 ** 16 / C`` per channel).
+    Keeps the exact maximum, and at most ``2 ** 16`` values per layer and batch (or ``2 ** 16 / C`` per
+    channel).
     """
 
     def __init__(self, fraction: float, per_channel: bool, seed: int = 0) -> None:

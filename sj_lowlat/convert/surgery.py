@@ -60,7 +60,8 @@ def check_called(model: nn.Module, modules: Mapping[str, nn.Module], example: to
     """
     called: set[nn.Module] = set()
     handles = [
-        module.register_forward_hook(lambda module, args, out: called.add(module)) for module in modules.values()
+        module.register_forward_hook(lambda module, args, out: called.add(module))
+        for module in modules.values()
     ]
     try:
         with eval_mode(model):
@@ -71,8 +72,9 @@ def check_called(model: nn.Module, modules: Mapping[str, nn.Module], example: to
     missed = [name for name, module in modules.items() if module not in called]
     if missed:
         raise ConversionError(
-            f"module '{missed[0]}' was replaced, but forward goes on calling the old one: call it by its attribute, "
-            "and keep modules in nn.ModuleList or nn.ModuleDict, not in a plain list or dictionary"
+            f"module '{missed[0]}' was replaced, but forward goes on calling the old one: "
+            "call it by its attribute, and keep modules in nn.ModuleList or nn.ModuleDict, "
+            "not in a plain list or dictionary"
         )
 
 
@@ -83,7 +85,8 @@ def like_parameters(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def find_example(model: nn.Module, calibration: Images | None, example: torch.Tensor | None) -> torch.Tensor:
-    """One input for the network, from what is given or from ``model.input_shape``, which is set if it is missing.
+    """One input for the network, from what is given or from ``model.input_shape``, which is set if it is
+    missing.
 
     :return: ``[1, C, H, W]`` on the device and in the number format of the network
     :raises InputError: if nothing tells the shape, or the images cannot be used
@@ -98,7 +101,8 @@ def find_example(model: nn.Module, calibration: Images | None, example: torch.Te
         shape = getattr(model, "input_shape", None)
         if shape is None:
             raise InputError(
-                "the shape of the input is unknown: give example=torch.zeros(1, C, H, W), or calibration images"
+                "the shape of the input is unknown: "
+                "give example=torch.zeros(1, C, H, W), or calibration images"
             )
         example = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     else:

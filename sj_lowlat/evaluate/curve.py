@@ -28,6 +28,7 @@ from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
 from sj_lowlat.simulate import check_steps, simulate_steps
 
 PROTOCOLS = ("coco", "voc07", "voc")
+_RECORDED = ("torch", "torchvision", "spikingjelly", "sj_lowlat")
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         lines = [
-            f"{'ANN' if point.steps is None else f'SNN, {point.steps} steps'}: {point.ap}" for point in self.points
+            f"{'ANN' if point.steps is None else f'SNN, {point.steps} steps'}: {point.ap}"
+            for point in self.points
         ]
         lines += [f"ANN beside it: {self.ann}"] if self.ann else []
         return "\n".join([*lines, *([str(self.energy)] if self.energy else [])])
@@ -131,8 +133,8 @@ def evaluate(
 ) -> Evaluation:
     """Score a detector, spiking or not, on a data set.
 
-    A spiking network runs once; its accuracy is given at every read-out. Classes are matched by name, and only the
-    shared ones count.
+    A spiking network runs once; its accuracy is given at every read-out. Classes are matched by name, and
+    only the shared ones count.
 
     :param model: a detector of :mod:`sj_lowlat.models`, or what ``convert`` made of one
     :param dataset: images with boxes
@@ -157,10 +159,10 @@ def evaluate(
     if spiking:
         time_steps = time_steps if time_steps is not None else getattr(model, "levels", None)
         if time_steps is None:
-            raise InputError("time_steps is not given and the network does not know its levels; give time_steps=16, say")
+            raise InputError("the network does not know its levels: give time_steps, for instance 16")
         steps = check_steps(time_steps, flush, readout)
     elif time_steps is not None or flush or readout is not None:
-        raise InputError("time_steps, flush and readout are for spiking networks; call sj_lowlat.convert first")
+        raise InputError("time_steps, flush and readout are for spiking networks: call convert first")
     _check_protocol(protocol)
     class_map = _class_map(model, dataset)
     size = size or getattr(model, "input_size", 416)
@@ -177,7 +179,7 @@ def evaluate(
             if spiking:
                 assert time_steps is not None
                 run = simulate_steps(
-                    model, images, time_steps, flush=flush, readout=[s for s in steps if s], encoder=encoder, seed=seed
+                    model, images, time_steps, flush=flush, readout=readout, encoder=encoder, seed=seed
                 )
                 for read in run:
                     found[read.step] += _back(read.outputs, specs, boxes, thresholds)
@@ -204,7 +206,7 @@ def evaluate(
             "seed": seed,
             "seconds": round(time.perf_counter() - started, 1),
             "command": sys.argv,
-            "versions": {name: version(name) for name in ("torch", "torchvision", "spikingjelly", "sj_lowlat")},
+            "versions": {name: version(name) for name in _RECORDED},
         },
     )
 
@@ -247,13 +249,17 @@ class _Monitors:
 def _specs(model: nn.Module) -> Sequence[HeadSpec]:
     specs = getattr(model, "head_specs", None)
     if not specs:
-        raise InputError(f"{type(model).__name__} has no head_specs, so its maps cannot be decoded; give it sj_lowlat.detect.HeadSpec")
+        raise InputError(
+            f"{type(model).__name__} has no head_specs, so its maps cannot be decoded: "
+            "set model.head_specs to a tuple of sj_lowlat.detect.HeadSpec, one per map"
+        )
     return specs
 
 
 def _class_map(model: nn.Module, dataset: DetectionDataset) -> dict[int, int] | None:
     names = tuple(getattr(model, "class_names", ()))
-    return None if not names or names == tuple(dataset.class_names) else match_classes(names, dataset.class_names)
+    same = not names or names == tuple(dataset.class_names)
+    return None if same else match_classes(names, dataset.class_names)
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.kernels.compiled import multi_step_compiled
 from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
 
@@ -24,7 +25,7 @@ class Kernel(Protocol):
     ) -> torch.Tensor: ...
 
 
-KERNELS: dict[str, Kernel] = {"reference": multi_step_reference}
+KERNELS: dict[str, Kernel] = {"reference": multi_step_reference, "compiled": multi_step_compiled}
 
 
 def register_kernel(name: str, kernel: Kernel) -> None:

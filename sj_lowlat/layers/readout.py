@@ -63,9 +63,11 @@ class RateReadout(MergedTime, MemoryModule):
 
     def _read(self, rates: list[torch.Tensor], x: torch.Tensor) -> torch.Tensor:
         weight = self.layer.weight
-        # an empty read-out still has the right channels for what the network's forward does with it
-        stacked = torch.cat(rates) if rates else self.total[:0]
-        return self.layer(stacked.to(weight.dtype))  # type: ignore[arg-type]
+        if rates:
+            return self.layer(torch.cat(rates).to(weight.dtype))  # type: ignore[arg-type]
+        # nothing is wanted, but the network's forward may reshape it, which an empty batch does not allow
+        shape = self.layer(self.total[:0].to(weight.dtype)).shape[1:]
+        return self.total.new_zeros(len(self.total), *shape, dtype=weight.dtype)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         if self.merged_steps is None:

@@ -177,10 +177,9 @@ class LowLatencyIFNode(MergedTime, IFNode):
         if needs_grad or self.store_v_seq:
             return super().multi_step_forward(x_seq, *args, **kwargs)
         states = self.materialize_states((x_seq,), tuple(self._memories.values()), "m")
-        if (
-            self.merged_steps is None
-        ):  # kernels work in place, and a monitor or a graph may hold the old states
-            states = tuple(s.detach().clone() if isinstance(s, torch.Tensor) else s for s in states)
+        if self.merged_steps is None:
+            # kernels work in place, and a monitor or a graph may hold the old states
+            states = tuple(s.clone() if isinstance(s, torch.Tensor) else s for s in states)
         (spikes,), states = self._run_kernel(x_seq, states)
         self._memories.update(zip(self._memories, states, strict=True))
         return spikes

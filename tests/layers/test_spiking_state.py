@@ -83,8 +83,11 @@ def test_changed_thresholds_count_from_the_next_reset() -> None:
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("mode", ["s", "m"])
 @pytest.mark.parametrize("grad", [False, True])
-def test_16_bit_currents(cls: type[LowLatencyIFNode], dtype: torch.dtype, mode: str, grad: bool) -> None:
-    node, wide = (cls(THRESHOLDS, RATIOS, step_mode="m") for _ in range(2))
+@pytest.mark.parametrize("start", [(THRESHOLDS, RATIOS), (0.7, 0.5)])
+def test_16_bit_currents(
+    cls: type[LowLatencyIFNode], dtype: torch.dtype, mode: str, grad: bool, start: tuple
+) -> None:
+    node, wide = (cls(*start, step_mode="m") for _ in range(2))
     currents = torch.randn(12, 2, 3).to(dtype)
     want = wide(currents.float())
     node.step_mode = mode

@@ -85,6 +85,7 @@ def test_signed_cap_passes_no_gradient_upwards() -> None:
     currents = torch.tensor([[[0.75]], [[0.9]]], requires_grad=True)
     spikes = node(currents)
     assert spikes.flatten().tolist() == [1.0, 0.0]
+    assert not node.count.requires_grad
     (grad,) = torch.autograd.grad(spikes[1].sum(), currents)
     s = torch.sigmoid(torch.tensor(4 * 1.15))  # only the border at V = 0 is left: V = 1/2 + 0.75 - 1 + 0.9
     assert grad[1].item() == pytest.approx((4 * s * (1 - s)).item(), rel=1e-4)

@@ -1,0 +1,21 @@
+"""``sj-lowlat demo``."""
+
+from __future__ import annotations
+
+from sj_lowlat.demo import DemoConfig
+from sj_lowlat.demo import demo as run_demo
+
+
+def demo(settings: DemoConfig, output: str = "runs/demo") -> None:
+    """Train, quantise, convert and score a small detector on generated traffic scenes.
+
+    examples::
+
+      sj-lowlat demo
+      sj-lowlat demo --iterations 100 --quant-iterations 50 --test-images 20 --output runs/quick
+
+    :param settings: sizes and seed
+    :param output: folder for networks, pictures and demo.json; a training that was begun there is gone on
+        with
+    """
+    run_demo(output, settings)

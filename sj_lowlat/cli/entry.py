@@ -1,0 +1,76 @@
+"""From arguments to a verb, and from its errors to an exit code."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+
+from sj_lowlat import __version__
+from sj_lowlat.cli.parser import VerbParser, fill
+from sj_lowlat.errors import InputError
+
+PROG = "sj-lowlat"
+#: verb -> what it does; the function of that name in the module of that name is loaded when the verb is used
+VERBS = {
+    "demo": "Train, quantise, convert and score a small detector on generated traffic scenes.",
+    "finetune": "Train a network on labels, on a teacher's outputs, or on both.",
+    "convert": "Turn a trained network into a spiking one.",
+    "evaluate": "Score a network, spiking or not, on a labelled data set.",
+    "detect": "Find objects in pictures and draw them.",
+    "monitor": "Watch the neurons of a spiking network: firing rates and what is left in their membranes.",
+}
+_EXAMPLE = f"""example:
+  {PROG} demo --output runs/demo
+
+{PROG} VERB --help tells the options of a verb, with examples."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    :param argv: the arguments after the program's name; ``sys.argv[1:]`` if not given
+    :return: the exit code: 0; 1 if a part of the pictures could not be used; 2 for input that cannot be used;
+        130 after Ctrl-C
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    parser = VerbParser(
+        prog=PROG,
+        description="Low-latency spiking neural networks for object detection.",
+        epilog=_EXAMPLE,
+        version=__version__,
+    )
+    subcommands = parser.add_subcommands(required=True, dest="verb", title="verbs", metavar="VERB")
+    with _as_command(arguments):
+        try:
+            for name, summary in VERBS.items():
+                verb_parser = VerbParser(description=summary)
+                if name == chosen:
+                    verb = getattr(import_module(f"sj_lowlat.cli.{name}"), name)
+                    call = fill(verb_parser, verb)
+                subcommands.add_subcommand(name, verb_parser, help=summary)
+                verb_parser.prog = f"{PROG} {name}"
+            options = parser.parse_args(arguments)
+            return call(options[options["verb"]]) or 0
+        except SystemExit as stop:  # --help, --version, and options that cannot be understood
+            return stop.code if isinstance(stop.code, int) else 2
+        except (InputError, FloatingPointError, OSError) as error:
+            print(f"{PROG}: error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            more = "; the same command goes on from the last checkpoint" if chosen == "finetune" else ""
+            print(f"{PROG}: interrupted{more}", file=sys.stderr)
+            return 130
+
+
+@contextmanager
+def _as_command(arguments: list[str]) -> Iterator[None]:
+    """Let records of the run name this command, also where ``main`` was called by a program."""
+    before = sys.argv
+    sys.argv = [PROG, *arguments]
+    try:
+        yield
+    finally:
+        sys.argv = before

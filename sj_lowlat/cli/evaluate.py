@@ -1,0 +1,92 @@
+"""``sj-lowlat evaluate``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+
+def evaluate(
+    model: str,
+    data: str,
+    time_steps: int | None = None,
+    flush: int = 0,
+    readout: str | None = None,
+    ann: str | None = None,
+    size: int | None = None,
+    batch_size: int = 1,
+    protocol: Literal["coco", "voc07", "voc"] = "coco",
+    limit: int | None = None,
+    encoder: Literal["constant", "poisson"] = "constant",
+    seed: int = 0,
+    monitored: int = 16,
+    output: str | None = None,
+    device: str = "auto",
+) -> None:
+    """Score a network, spiking or not, on a labelled data set.
+
+    examples::
+
+      sj-lowlat evaluate --model runs/demo/snn --data traffic:100:1 --time-steps 8 --flush 4 \\
+        --readout 2,4,8,12 --ann runs/demo/ann --output runs/demo/snn/evaluation.json
+      sj-lowlat evaluate --model yolov3-tiny.weights --data coco:instances_val2017.json:val2017 --size 416
+      sj-lowlat evaluate --model yolov3-tiny.weights --data voc:folder:test --protocol voc07
+
+    :param model: a folder that sj-lowlat wrote, or a darknet file (NET.weights or NET.cfg,NET.weights)
+    :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET] or
+        traffic[:COUNT[:SEED]]; classes are matched to the model's by name
+    :param time_steps: steps with input of a spiking network; by default the levels it was trained for
+    :param flush: further steps without input
+    :param readout: steps at which to score, all from one simulation, such as 4,8,16; by default the last one
+    :param ann: a network to score beside it, in the forms of model
+    :param size: side of the network's input in pixels; by default the model's
+    :param batch_size: images per pass
+    :param protocol: coco (mAP50 and mAP), voc07 (11-point) or voc (all-point)
+    :param limit: score on the first so many images only
+    :param encoder: constant (the image is a current) or poisson (random spikes)
+    :param seed: of the poisson encoder, and of a fresh network
+    :param monitored: firing rates and energy are counted on the first so many images; 0 for none
+    :param output: JSON file for all results
+    :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
+    """
+    from sj_lowlat.cli.pictures import first_images
+    from sj_lowlat.cli.running import whole_numbers
+    from sj_lowlat.cli.sources import DATA_FORMS, open_data, open_model
+    from sj_lowlat.errors import InputError
+    from sj_lowlat.evaluate import APResult
+    from sj_lowlat.evaluate import evaluate as run_evaluate
+    from sj_lowlat.files import write_json
+    from sj_lowlat.monitors.drawing import align
+
+    steps = whole_numbers(readout, "readout") if readout is not None else None
+    dataset = first_images(open_data(data), limit)
+    if not dataset.class_names:
+        raise InputError(f"{data} has no boxes to score against: {DATA_FORMS.split(', or')[0]}")
+    network = open_model(model, seed=seed, device=device)
+    result = run_evaluate(
+        network,
+        dataset,
+        time_steps,
+        flush=flush,
+        readout=steps,
+        ann=open_model(ann, seed=seed, device=device) if ann is not None else None,
+        size=size,
+        batch_size=batch_size,
+        protocol=protocol,
+        encoder=encoder,
+        seed=seed,
+        monitored=monitored,
+    )
+    if output is not None:
+        write_json(output, {"model": model, "data": data, "beside": ann, **result.to_json()})
+
+    def cells(ap: APResult) -> list[str]:
+        return [f"{100 * ap.map50:.2f}", "-" if ap.map is None else f"{100 * ap.map:.2f}"]
+
+    rows = [["ANN" if p.steps is None else f"SNN, {p.steps} steps", *cells(p.ap)] for p in result.points]
+    rows += [["ANN beside it", *cells(result.ann)]] if result.ann is not None else []
+    print(f"{model} on {len(dataset)} images of {data} ({result.final.protocol}), in %")
+    print(align(["network", "mAP50", "mAP"], rows))
+    if result.energy is not None:
+        print(result.energy)
+    if output is not None:
+        print(f"results are in {output}")

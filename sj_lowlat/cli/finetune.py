@@ -1,0 +1,106 @@
+"""``sj-lowlat finetune``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sj_lowlat import checkpoint
+from sj_lowlat.cli.pictures import calibration_images as take
+from sj_lowlat.cli.running import check_output, is_spiking
+from sj_lowlat.cli.sources import find_device, open_data, open_model
+from sj_lowlat.convert import prepare, replace_layers
+from sj_lowlat.errors import InputError
+from sj_lowlat.files import write_json
+from sj_lowlat.finetune import FinetuneConfig
+from sj_lowlat.finetune import finetune as run_finetune
+
+
+def finetune(
+    model: str,
+    data: str,
+    output: str,
+    settings: FinetuneConfig,
+    teacher: str | None = None,
+    replace: bool = False,
+    levels: int | None = None,
+    calibration_images: int = 32,
+    restart: bool = False,
+    device: str = "auto",
+) -> None:
+    """Train a network on labels, on a teacher's outputs, or on both.
+
+    An interrupted run goes on when the same command is given again.
+
+    examples::
+
+      sj-lowlat finetune --model snn-tiny-yolov3:width=0.25,input_size=160 --data traffic:600 --size 160 \\
+        --iterations 700 --lr 3e-3 --output runs/ann
+      sj-lowlat finetune --model runs/ann --levels 8 --teacher runs/ann --data traffic:600 --size 160 \\
+        --iterations 250 --output runs/quant
+      sj-lowlat finetune --model yolov3-tiny.weights --replace --teacher yolov3-tiny.weights \\
+        --data pictures --size 256 --iterations 2000 --output runs/replaced
+
+    :param model: a folder that sj-lowlat wrote, a darknet file (NET.weights or NET.cfg,NET.weights), or a
+        fresh network (snn-tiny-yolov3, tiny-yolov3), which gets the classes of the data
+    :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
+        traffic[:COUNT[:SEED]], or a folder of pictures, which is enough with a teacher
+    :param output: folder for the trained network, checkpoint and logs
+    :param settings: of the training
+    :param teacher: a network to learn from, in the forms of model; with labelled data its loss adds to that
+        of the boxes
+    :param replace: first replace the layers that cannot spike, such as max-pools, fitted to images of the
+        data
+    :param levels: first quantise the activations to so many levels, the time steps of the later spiking
+        network
+    :param calibration_images: how many images of the data replace and levels use
+    :param restart: start over, even if the output folder holds a checkpoint
+    :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
+    """
+    folder = Path(output)
+    check_output(folder, model, teacher)
+    dataset = open_data(data)
+    student = open_model(model, class_names=dataset.class_names, seed=settings.seed, device=device)
+    if is_spiking(student):
+        raise InputError(f"{model} is a spiking network: finetune the network that it was converted from")
+    guide = open_model(teacher, device=device) if teacher is not None else None
+    setup = {
+        "model": model,
+        "data": data,
+        "teacher": teacher,
+        "replace": replace,
+        "levels": levels,
+        "calibration_images": calibration_images,
+    }
+    _claim(folder, setup, restart)
+    if replace or levels is not None:
+        images = take(dataset, calibration_images, max(settings.sizes)).to(find_device(device))
+        if replace:
+            student = replace_layers(student, images, calibration_images=calibration_images)
+        if levels is not None:
+            student = prepare(student, levels, images)
+    print(f"training {model} on {len(dataset)} images, {settings.iterations} steps", flush=True)
+    run_finetune(student, dataset, guide, settings, folder)
+    checkpoint.save(student, folder)
+    losses = json.loads((folder / "finetune.json").read_text(encoding="utf-8"))["losses"]
+    print(f"last loss {losses['total']:.4g}; the trained network is in {output}")
+
+
+def _claim(folder: Path, setup: dict[str, Any], restart: bool) -> None:
+    """Note what the folder is for; a checkpoint of anything else must not be taken up."""
+    place, begun = folder / "setup.json", folder / "checkpoint.pt"
+    if restart:
+        begun.unlink(missing_ok=True)
+    if place.exists() and begun.exists():
+        try:
+            saved = json.loads(place.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{place} is damaged ({error}): give --restart to start over") from error
+        for name, value in setup.items():
+            if saved.get(name) != value:
+                raise InputError(
+                    f"{folder} holds a run whose {name} is {saved.get(name)!r}, this one's is {value!r}: "
+                    "give another output folder, or --restart to start over"
+                )
+    write_json(place, setup)

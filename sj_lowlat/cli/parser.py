@@ -1,0 +1,77 @@
+"""Options from a verb's signature and docstring."""
+
+from __future__ import annotations
+
+import re
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+
+from docstring_parser import parse
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
+
+
+class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Types and defaults beside every option; examples as they were written."""
+
+
+class VerbParser(ArgumentParser):
+    """A parser whose options have hyphens, whose ``bool`` options are switches, and whose errors are short.
+
+    :param options: as for ``jsonargparse.ArgumentParser``
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Formatter, **options)
+
+    def add_argument(self, *names: str, **options: Any) -> Any:
+        """Add an option as jsonargparse does, with the changes that the class names."""
+        if options.get("type") is bool:
+            del options["type"]
+            options["action"] = "store_true"
+        if options.get("help"):
+            options["help"] = _plain(options["help"])
+        # jsonargparse looks for its own --print_... by that name
+        renamed = [name if name.startswith("--print_") else name.replace("_", "-") for name in names]
+        return super().add_argument(*renamed, **options)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Tell what is wrong and end with exit code 2."""
+        self.exit(2, f"sj-lowlat: error: {message}\n{self.prog} --help tells more\n")
+
+
+def fill(parser: VerbParser, verb: Callable[..., int | None]) -> Callable[[Namespace], int | None]:
+    """Give a parser the options that a verb takes.
+
+    A parameter whose type is a dataclass becomes one option per field, a ``list`` takes one or more values.
+    The long description of the docstring stands at the end of the help.
+
+    :param parser: the verb's parser
+    :param verb: a function with type hints and a docstring
+    :return: a function that calls the verb with what was parsed
+    """
+    doc, hints = parse(verb.__doc__ or ""), get_type_hints(verb)
+    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    lists = {name: get_args(hint)[0] for name, hint in hints.items() if get_origin(hint) is list}
+    texts = {entry.arg_name: entry.description for entry in doc.params}
+    for name, kind in lists.items():
+        parser.add_argument(f"--{name}", nargs="+", type=kind, required=True, help=texts.get(name))
+    parser.add_function_arguments(verb, as_group=False, skip={*groups, *lists})
+    for group in groups.values():
+        parser.add_class_arguments(group, as_group=False)
+    parser.epilog = _plain(doc.long_description or "")
+
+    def call(options: Namespace) -> int | None:
+        values = {name: value for name, value in options.as_dict().items() if name in hints}
+        for name, group in groups.items():
+            values[name] = group(**{field.name: options[field.name] for field in fields(group)})
+        return verb(**values)
+
+    return call
+
+
+def _plain(text: str) -> str:
+    """Docstring markup -> plain text."""
+    text = re.sub(r":\w+:`~?(?:[\w.]*\.)?([^`]+)`", r"\1", text)
+    return text.replace("::\n", ":\n").replace("``", "")

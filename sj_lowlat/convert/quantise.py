@@ -1,0 +1,77 @@
+"""From ReLU to quantised ReLU, whose levels are the time steps that are wanted."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+
+from sj_lowlat.convert.plan import make_plan
+from sj_lowlat.convert.spike import activation_types
+from sj_lowlat.convert.statistics import collect_scales
+from sj_lowlat.convert.surgery import (
+    Images,
+    check_called,
+    find_example,
+    note,
+    refuse_spiking,
+    replace_module,
+)
+from sj_lowlat.convert.trace import trace
+from sj_lowlat.errors import ConversionError, InputError
+from sj_lowlat.layers import QuantReLU
+
+
+def prepare(
+    model: nn.Module,
+    levels: int,
+    calibration: Images | None = None,
+    *,
+    scale: str = "99.9%",
+    per_channel: bool = False,
+    example: torch.Tensor | None = None,
+) -> nn.Module:
+    """Replace every ReLU by a :class:`~sj_lowlat.layers.QuantReLU` whose clip starts from calibration images.
+
+    :param model: the network, left untouched; it must consist of what :func:`~sj_lowlat.convert.convert` can
+        convert
+    :param levels: L, the time steps of the spiking network that is wanted
+    :param calibration: images ``[N, C, H, W]`` or an iterable of batches; not needed for a network that is
+        prepared already (its levels change and its clips stay)
+    :param scale: statistic of the ReLU's output that the clips start from, ``"max"`` or a percentage
+    :param per_channel: one clip per channel instead of one per layer
+    :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
+    :return: the prepared network, with ``levels``
+    :raises ConversionError: if a part could not be converted later, or there is no activation
+    :raises InputError: for options that do not fit
+    """
+    refuse_spiking(model)
+    prepared = copy.deepcopy(model)
+    sample = find_example(prepared, calibration, example)
+    plans, refused = make_plan(trace(prepared, sample), activation_types("signed"))
+    if refused:
+        raise ConversionError("cannot prepare this network:\n- " + "\n- ".join(refused))
+    names = [plan.activation for plan in plans if plan.activation]
+    if not names:
+        raise ConversionError(
+            "nothing to prepare: no nn.ReLU or QuantReLU was found between the layers; "
+            "run replace_layers first, or write functional activations as modules (self.act = nn.ReLU())"
+        )
+    fresh = [name for name in names if not isinstance(prepared.get_submodule(name), QuantReLU)]
+    scales = {}
+    if fresh:
+        if calibration is None:
+            raise InputError(
+                "prepare needs calibration images to start the clips from: a tensor [N, C, H, W] or a loader"
+            )
+        scales = collect_scales(prepared, fresh, calibration, scale, per_channel)
+    for name in names:
+        old = prepared.get_submodule(name)
+        clip = old.clip.detach() if isinstance(old, QuantReLU) else scales[name]
+        new = QuantReLU(levels, clip, len(clip) if clip.dim() else None).to(sample.device)
+        replace_module(prepared, name, new.train(old.training))
+    check_called(prepared, {name: prepared.get_submodule(name) for name in names}, sample)
+    prepared.levels = levels  # type: ignore[assignment]
+    note(prepared, "prepare", levels=levels, per_channel=per_channel)
+    return prepared

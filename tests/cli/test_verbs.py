@@ -1,0 +1,249 @@
+"""Every verb does on the command line what its function does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from sj_lowlat import checkpoint
+from sj_lowlat.cli.sources import open_data
+from sj_lowlat.data import read_image
+from sj_lowlat.detect import decode, nms
+from sj_lowlat.evaluate import evaluate
+from sj_lowlat.finetune import FinetuneConfig
+from sj_lowlat.simulate import simulate
+
+Run = Callable[..., Any]
+TRAIN = ("--iterations", 2, "--batch-size", 2, "--size", 64, "--precision", "fp32")
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_from_a_fresh_network_to_what_its_neurons_do(places: Any, run: Run, tmp_path: Path) -> None:
+    fresh = "tiny-yolov3:width=0.125,input_size=64"
+    ann, quant, snn = tmp_path / "ann", tmp_path / "quant", tmp_path / "snn"
+    data = ("--data", places.data)
+
+    done = run("finetune", "--model", fresh, *data, "--replace", *TRAIN, "--output", ann)
+    assert done.code == 0, done.err
+    assert str(ann) in done.out and "last loss" in done.out
+    net: Any = checkpoint.load(ann)
+    assert net.class_names == ("person", "bicycle", "car", "bus") and net.replaced
+    assert FinetuneConfig(**read(ann / "finetune.json")["config"]).sizes == (64,)
+    assert read(ann / "finetune.json")["argv"][:3] == ["sj-lowlat", "finetune", "--model"]
+    assert {"distil_box"}.isdisjoint(read(ann / "finetune.json")["losses"])
+
+    levels = ("--levels", 4, "--teacher", ann, "--calibration-images", 4)
+    done = run("finetune", "--model", ann, *data, *levels, *TRAIN, "--output", quant)
+    assert done.code == 0, done.err
+    assert "distil_box" in read(quant / "finetune.json")["losses"]
+    assert checkpoint.load(quant).levels == 4
+
+    done = run("convert", "--model", quant, "--output", snn)
+    assert done.code == 0, done.err
+    assert "SignedIFNode" in done.out and str(snn) in done.out
+    record = read(snn / "conversion.json")
+    assert record["report"]["layers"] and record["settings"]["versions"]["torch"] == torch.__version__
+
+    done = run("evaluate", "--model", snn, *data, "--flush", 2, "--readout", "2,4,6", "--ann", quant,
+               "--batch-size", 3, "--monitored", 2, "--output", tmp_path / "evaluation.json")  # fmt: skip
+    assert done.code == 0, done.err
+    record = read(tmp_path / "evaluation.json")
+    again = evaluate(checkpoint.load(snn), open_data(places.data), 4, flush=2, readout=(2, 4, 6),
+                        ann=checkpoint.load(quant), batch_size=3, monitored=2)  # fmt: skip
+    expected = json.loads(json.dumps(again.to_json()))
+    assert {k: record[k] for k in ("points", "ann", "energy", "rates")} == {
+        k: expected[k] for k in ("points", "ann", "energy", "rates")
+    }
+    assert record["settings"]["command"][:2] == ["sj-lowlat", "evaluate"] and record["model"] == str(snn)
+    for point in record["points"]:
+        assert f"SNN, {point['steps']} steps" in done.out and f"{100 * point['map50']:.2f}" in done.out
+
+    done = run("detect", "--model", snn, "--images", places.pictures, "--min-score", 0.001,
+               "--output", tmp_path / "found")  # fmt: skip
+    assert done.code == 0, done.err
+    assert len(list((tmp_path / "found").glob("*.png"))) == 6
+
+    done = run("monitor", "--model", snn, *data, "--limit", 3, "--flush", 2, "--output", tmp_path / "watched")
+    assert done.code == 0, done.err
+    record = read(tmp_path / "watched" / "monitor.json")
+    assert {row["images"] for row in record["rates"]["layers"]} == {3}
+    assert {row["steps"] for row in record["residuals"]["layers"]} == {6}
+    assert record["settings"]["seed"] == 0 and record["settings"]["time_steps"] == 4
+    assert "silent %" in done.out and "under-fired %" in done.out
+    for name in ("firing_rates.png", "residuals.png"):
+        assert read_image(tmp_path / "watched" / name).float().std() > 0
+
+
+def test_finetune_goes_on_and_refuses_another_run(places: Any, run: Run, tmp_path: Path) -> None:
+    command = ("finetune", "--model", places.ann, "--data", places.data, *TRAIN, "--checkpoint-every", 1)
+    assert run(*command, "--output", tmp_path / "whole").code == 0
+    weights = (tmp_path / "whole" / "model.safetensors").read_bytes()
+    again = run(*command, "--output", tmp_path / "whole")
+    assert again.code == 0 and (tmp_path / "whole" / "model.safetensors").read_bytes() == weights
+    assert [row["iteration"] for row in map(json.loads, (tmp_path / "whole" / "log.jsonl").open())] == [2]
+
+    other = run(*command, "--output", tmp_path / "whole", "--teacher", places.quant)
+    assert other.code == 2 and "teacher" in other.err and "--restart" in other.err
+    other = run(*command, "--output", tmp_path / "whole", "--lr", 0.5)
+    assert other.code == 2 and "lr" in other.err
+    restarted = run(*command, "--output", tmp_path / "whole", "--lr", 0.5, "--restart")
+    assert restarted.code == 0
+    assert (tmp_path / "whole" / "model.safetensors").read_bytes() != weights
+
+
+def test_convert_with_a_statistic_of_calibration_images(places: Any, run: Run, tmp_path: Path) -> None:
+    command = ("convert", "--model", places.ann, "--neuron", "residual-fix", "--output", tmp_path / "snn")
+    done = run(*command)
+    assert done.code == 2 and "calibration" in done.err and not (tmp_path / "snn").exists()
+    done = run(*command, "--scale", "99%", "--per-channel", "--ratio", 0.25, "--calibration", places.data,
+               "--calibration-images", 3)  # fmt: skip
+    assert done.code == 0, done.err
+    snn: Any = checkpoint.load(tmp_path / "snn")
+    layers = snn.conversion_report.layers
+    assert {row.neuron for row in layers} == {"ResidualFixIFNode", "RateReadout"}
+    assert any(len(row.scale) == 2 for row in layers)
+    assert "99" in " ".join(read(tmp_path / "snn" / "conversion.json")["settings"]["command"])
+
+
+def test_evaluate_an_ann_by_the_first_images_and_by_voc(places: Any, run: Run, tmp_path: Path) -> None:
+    command = ("evaluate", "--model", places.ann, "--data", places.data, "--limit", 2)
+    done = run(*command, "--output", tmp_path / "coco.json")
+    assert done.code == 0, done.err
+    record = read(tmp_path / "coco.json")
+    assert record["settings"]["images"] == record["points"][0]["images"] == 2
+    assert record["points"][0]["steps"] is None and record["energy"] is None
+    done = run(*command, "--protocol", "voc07", "--size", 96, "--output", tmp_path / "voc.json")
+    assert done.code == 0, done.err
+    record = read(tmp_path / "voc.json")
+    assert record["points"][0]["map"] is None and record["settings"]["size"] == 96
+
+
+@pytest.mark.parametrize("spiking", [False, True])
+def test_detect_draws_boxes_where_the_picture_has_them(
+    places: Any, run: Run, tmp_path: Path, spiking: bool
+) -> None:
+    picture = read_image(places.pictures / "000001.png")
+    wide = tmp_path / "wide.png"
+    Image.fromarray(picture[:, 10:42].permute(1, 2, 0).numpy()).save(
+        wide
+    )  # 64 x 32: grey bars above and below
+    extra = ("--time-steps", 8, "--flush", 2) if spiking else ()
+    model = places.snn if spiking else places.ann
+    done = run(
+        "detect", "--model", model, "--images", wide, *extra, "--min-score", 0.05, "--output", tmp_path / "o"
+    )
+    assert done.code == 0, done.err
+
+    net: Any = checkpoint.load(model)
+    x = torch.full((1, 3, 64, 64), 0.5)
+    x[0, :, 16:48] = read_image(wide) / 255
+    with torch.no_grad():
+        maps = simulate(net, x, 8, flush=2).final if spiking else net(x)
+    boxes, scores = decode(maps, net.head_specs)
+    expected = nms(boxes[0], scores[0], 0.05)
+    assert len(expected) > 0
+    by_hand = expected.boxes - torch.tensor([0.0, 16.0, 0.0, 16.0])
+    by_hand[:, 0::2], by_hand[:, 1::2] = by_hand[:, 0::2].clamp(0, 64), by_hand[:, 1::2].clamp(0, 32)
+    (entry,) = read(tmp_path / "o" / "detections.json")["images"]
+    torch.testing.assert_close(torch.tensor(entry["boxes"]), by_hand, atol=1e-3, rtol=0)
+    torch.testing.assert_close(torch.tensor(entry["scores"]), expected.scores)
+    assert entry["labels"] == expected.labels.tolist() and entry["size"] == [64, 32]
+    assert f"wide.png: {entry['names'][0]} {entry['scores'][0]:.2f}" in done.out
+    drawn = read_image(tmp_path / "o" / "wide.png")
+    assert drawn.shape == (3, 32, 64) and not torch.equal(drawn, read_image(wide))
+
+
+def test_a_broken_picture_is_reported_and_the_others_go_on(places: Any, run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.jpg", "c.jpg"):
+        Image.open(places.pictures / "000000.png").save(folder / name)
+    whole = (folder / "a.jpg").read_bytes()
+    (folder / "b.jpg").write_bytes(whole[: len(whole) // 2])
+    done = run("detect", "--model", places.ann, "--images", folder, "--output", tmp_path / "o")
+    assert done.code == 1
+    assert "b.jpg" in done.err and "1 of 3" in done.err and "Traceback" not in done.err
+    record = read(tmp_path / "o" / "detections.json")
+    assert [Path(entry["path"]).name for entry in record["images"]] == ["a.jpg", "c.jpg"]
+    assert [Path(entry["path"]).name for entry in record["failed"]] == ["b.jpg"]
+    assert sorted(path.name for path in (tmp_path / "o").iterdir()) == ["a.jpg", "c.jpg", "detections.json"]
+
+
+def test_pictures_are_never_drawn_over(places: Any, run: Run, tmp_path: Path) -> None:
+    Image.open(places.pictures / "000000.png").save(tmp_path / "a.png")
+    before = (tmp_path / "a.png").read_bytes()
+    done = run("detect", "--model", places.ann, "--images", tmp_path / "a.png", "--output", tmp_path)
+    assert done.code == 2 and "overwrite" in done.err and (tmp_path / "a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["evaluate", "--model", "{snn}", "--data", "{data}", "--time-steps", "0"], "time_steps is 0"),
+        (["evaluate", "--model", "{snn}", "--data", "{data}", "--readout", "2,x"], "'2,x'"),
+        (["evaluate", "--model", "{snn}", "--data", "{data}", "--readout", "5"], "1 to 4"),
+        (["evaluate", "--model", "{snn}", "--data", "{pictures}"], "no boxes"),
+        (["evaluate", "--model", "{ann}", "--data", "{data}", "--time-steps", "4"], "spiking"),
+        (["evaluate", "--model", "{ann}", "--data", "{data}", "--size", "50"], "multiples of 32"),
+        (["evaluate", "--model", "nowhere", "--data", "{data}"], "nowhere"),
+        (["evaluate", "--model", "{ann}", "--data", "nowhere"], "nowhere"),
+        (["detect", "--model", "{snn}", "--images", "{pictures}", "--time-steps", "0"], "time_steps is 0"),
+        (["detect", "--model", "{ann}", "--images", "{pictures}", "--flush", "2"], "spiking"),
+        (["detect", "--model", "{ann}", "--images", "nowhere.jpg"], "nowhere.jpg"),
+        (["detect", "--model", "{ann}", "--images", "{pictures}", "--min-score", "2"], "min_score is 2"),
+        (["monitor", "--model", "{snn}", "--data", "{data}", "--time-steps", "0"], "time_steps is 0"),
+        (["monitor", "--model", "{snn}", "--data", "{data}", "--limit", "0"], "limit is 0"),
+        (["convert", "--model", "{quant}", "--output", "{quant}"], "another folder"),
+        (["convert", "--model", "{snn}", "--output", "{new}"], "spiking already"),
+        (["finetune", "--model", "{snn}", "--data", "{data}", "--output", "{new}"], "spiking network"),
+        (["finetune", "--model", "{ann}", "--data", "{data}", "--output", "{ann}"], "another folder"),
+        (
+            ["finetune", "--model", "{ann}", "--data", "{data}", "--output", "{new}", "--iterations", "0"],
+            "iterations",
+        ),
+        (["finetune", "--model", "{ann}", "--data", "{pictures}", "--output", "{new}"], "nothing to learn"),
+        (["demo", "--levels", "0", "--output", "{new}"], "levels is 0"),
+    ],
+)
+def test_input_that_cannot_be_used(
+    words: list[str], named: str, places: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # default outputs
+    done = run(*(word.format(**places._asdict(), new=tmp_path / "new") for word in words))
+    assert done.code == 2
+    assert done.err.startswith("sj-lowlat: error: ") and named in done.err and "Traceback" not in done.err
+
+
+def test_several_sizes_and_commands_are_recorded(places: Any, run: Run, tmp_path: Path) -> None:
+    words = (
+        "--model",
+        places.ann,
+        "--teacher",
+        places.quant,
+        "--data",
+        places.pictures,
+        "--output",
+        tmp_path,
+    )
+    done = run("finetune", *words, *TRAIN, "--iterations", 1, "--size", "[32,64]")
+    assert done.code == 0, done.err
+    record = read(tmp_path / "finetune.json")
+    assert record["config"]["size"] == [32, 64] and record["argv"][0] == "sj-lowlat"
+    assert all(name.startswith("distil") or name in ("total", "gradient") for name in record["losses"])
+
+
+def test_demo(run: Run, tmp_path: Path) -> None:
+    small = ("--train-images", 4, "--test-images", 4, "--size", 64, "--width", 0.125, "--iterations", 2)
+    done = run("demo", *small, "--quant-iterations", 1, "--levels", 2, "--output", tmp_path)
+    assert done.code == 0, done.err
+    assert "Quant ANN" in done.out and str(tmp_path) in done.out
+    assert read(tmp_path / "demo.json")["command"][:2] == ["sj-lowlat", "demo"]

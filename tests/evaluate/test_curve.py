@@ -1,0 +1,112 @@
+"""The mAP-against-T curve of one simulation, against separate runs and the network itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from sj_lowlat.convert import convert, prepare
+from sj_lowlat.data import TrafficDataset, batches
+from sj_lowlat.detect import detections_from_maps
+from sj_lowlat.errors import InputError
+from sj_lowlat.evaluate import coco_ap, count_macs, evaluate
+from sj_lowlat.finetune import FinetuneConfig, finetune
+from sj_lowlat.models import snn_tiny_yolov3
+
+LEVELS = 4
+
+
+@pytest.fixture(scope="module")
+def data() -> TrafficDataset:
+    return TrafficDataset(24, 64, seed=3)
+
+
+@pytest.fixture(scope="module")
+def quant(data: TrafficDataset) -> torch.nn.Module:
+    """A network that has learnt its few pictures by heart, so that its mAP is not 0."""
+    torch.manual_seed(0)
+    net = snn_tiny_yolov3(4, 0.125, data.class_names, 64)
+    plan = FinetuneConfig(iterations=150, batch_size=8, size=64, lr=5e-3, ema=0.9, precision="fp32")
+    finetune(net, data, config=plan)
+    images = torch.cat([batch.images for batch in batches(data, 8, 64)])
+    return prepare(net, LEVELS, images, scale="max").eval()
+
+
+def test_every_readout_of_one_run_scores_like_its_own_run(
+    quant: torch.nn.Module, data: TrafficDataset
+) -> None:
+    snn = convert(quant)
+    together = evaluate(snn, data, flush=8, readout=(2, LEVELS, 12), batch_size=5, monitored=0)
+    assert [point.steps for point in together.points] == [2, 4, 12]
+    alone = evaluate(snn, data, LEVELS, readout=(2,), batch_size=24, monitored=0)
+    assert alone.final.map50 == pytest.approx(together.points[0].ap.map50, abs=1e-6)
+
+
+def test_settled_signed_network_scores_exactly_as_the_quantised_one(
+    quant: torch.nn.Module, data: TrafficDataset
+) -> None:
+    reference = evaluate(quant, data)
+    run = evaluate(convert(quant), data, flush=64, ann=quant, monitored=0)
+    assert reference.final.map50 > 0.05  # else equality says nothing
+    assert run.final.map50 == pytest.approx(reference.final.map50, abs=1e-3)
+    assert run.ann is not None and run.ann.map50 == pytest.approx(reference.final.map50, abs=1e-6)
+
+
+def test_network_scores_as_its_maps_do(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    found = []
+    for images, _, _ in batches(data, 24, 64):
+        with torch.no_grad():
+            # pictures of 64 px: the letterbox changes nothing
+            found += detections_from_maps(quant(images), quant.head_specs)
+    assert evaluate(quant, data).final.map50 == pytest.approx(coco_ap(data, found).map50, abs=1e-6)
+
+
+def test_energy_and_rates_are_of_the_scored_run(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    run = evaluate(convert(quant), data, flush=2, monitored=6, batch_size=4)
+    assert run.energy is not None and run.rates is not None
+    assert run.energy.images == 8  # whole batches
+    assert run.energy.ann_macs == count_macs(quant, (3, 64, 64))
+    assert run.energy.steps == LEVELS + 2
+    assert len(run.rates["layers"]) == 17
+
+
+def test_everything_is_json_and_says_how_it_was_made(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    record = json.loads(json.dumps(evaluate(convert(quant), data, monitored=2).to_json()))
+    settings = record["settings"]
+    assert settings["time_steps"] == LEVELS and settings["images"] == 24 and settings["size"] == 64
+    assert settings["versions"]["sj_lowlat"] and "seed" in settings and settings["command"]
+    assert record["points"][0]["steps"] == LEVELS
+
+
+def test_a_network_that_finds_nothing_scores_zero(data: TrafficDataset) -> None:
+    blind = snn_tiny_yolov3(4, 0.125, data.class_names, 64)
+    with torch.no_grad():
+        for parameter in blind.parameters():
+            parameter.zero_()
+        for name, parameter in blind.named_parameters():
+            if parameter.shape == (27,) and name.endswith("bias"):
+                parameter.fill_(-20)
+    assert evaluate(blind, data).final.map50 == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"time_steps": 0}, "time_steps is 0"),
+        ({"flush": -1}, "flush is -1"),
+        ({"readout": (99,)}, "readout"),
+        ({"protocol": "voc12"}, "voc07"),
+    ],
+)
+def test_options_that_cannot_be(
+    quant: torch.nn.Module, data: TrafficDataset, options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        evaluate(convert(quant), data, **options)  # type: ignore[arg-type]
+
+
+def test_steps_are_refused_for_an_ann(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    with pytest.raises(InputError, match="spiking"):
+        evaluate(quant, data, time_steps=8)
