@@ -1,4 +1,4 @@
-"""How far the signed network's head maps are from the quantised network's, image by image, as the flush goes on.
+"""How far the signed network's head maps are from the quantised network's as the flush goes on.
 
 python benchmarks/settle.py --data ../shared/data --network runs/coco/quant16
 """
@@ -35,7 +35,7 @@ def main() -> None:
     levels = quant.levels
     readout = [levels + k for k in (0, 1, 2, 4, 8, 16, 32, 64) if k <= args.flush]
     print(
-        f"L = T = {levels}, {args.images} images of 416 px; |SNN - Quant ANN| / |Quant ANN|, worst image of both heads"
+        f"L = T = {levels}, {args.images} images, 416 px: |SNN - Quant ANN| / |Quant ANN|, worst of all maps"
     )
     for read in simulate_steps(convert(quant), images, levels, flush=args.flush, readout=readout):
         errors = [

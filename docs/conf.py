@@ -1,8 +1,13 @@
 """Sphinx: API pages from the docstrings, tutorials executed by sphinx-gallery, nothing from the network."""
 
+import sys
+from pathlib import Path
+
 import matplotlib
 
 import sj_lowlat
+
+sys.path.insert(0, str(Path(__file__).parent))  # for figures_scraper
 
 matplotlib.use("Agg")
 
@@ -25,6 +30,7 @@ sphinx_gallery_conf = {
     "filename_pattern": r"/plot_",
     "abort_on_example_error": True,
     "capture_repr": (),
+    "image_scrapers": ("matplotlib", "figures_scraper.scrape"),
     "show_memory": False,
     "download_all_examples": False,
 }

@@ -132,7 +132,7 @@ def _run(
                 phase.close()
                 phase.enter_context(_without_input(snn))
                 phase.enter_context(_computed_once(snn))
-            size = min(chunk, (time_steps if done < time_steps else steps[-1]) - done)
+            size = min(chunk, (min(time_steps, steps[-1]) if done < time_steps else steps[-1]) - done)
             wanted = [step for step in steps if done < step <= done + size]
             x = encoder(images, done, size) if done < time_steps else torch.zeros_like(images)
             for layer in layers:

@@ -2,9 +2,9 @@ r"""
 Convert a classifier, the SpikingJelly way
 ==========================================
 
-A small VGG-like network (max-pool, batch norm, ReLU, linear) learns to tell persons, bicycles, cars and buses apart,
-is made fit for spikes, and becomes a spiking network through SpikingJelly's ``ModuleConverter``. Then we look at the
-accuracy after every time step, for four kinds of neuron.
+A small VGG-like network (max-pool, batch norm, ReLU, linear) learns to tell persons, bicycles, cars and
+buses apart, is made fit for spikes, and becomes a spiking network through SpikingJelly's
+``ModuleConverter``. Then we look at the accuracy after every time step, for four kinds of neuron.
 """
 
 import matplotlib.pyplot as plt
@@ -16,6 +16,7 @@ from torchvision.transforms.v2.functional import resized_crop
 import sj_lowlat
 from sj_lowlat.data import TrafficDataset
 from sj_lowlat.plots import plot_images
+from sj_lowlat.plots.style import PALETTE
 
 torch.manual_seed(0)
 
@@ -47,8 +48,8 @@ figure.set_size_inches(8, 3.2)
 # %%
 # The network and its training
 # ----------------------------
-# Nothing special, but one rule: every activation is a module of its own (``nn.ReLU()``, never ``F.relu``), because
-# modules are what gets replaced.
+# Nothing special, but one rule: every activation is a module of its own (``nn.ReLU()``, never ``F.relu``),
+# because modules are what gets replaced.
 
 
 def block(before: int, after: int) -> list[nn.Module]:
@@ -99,16 +100,17 @@ with torch.no_grad():
 # %%
 # Replace, prepare, fine-tune
 # ---------------------------
-# ``replace_layers`` (section 4.2 of the paper) puts a strided convolution in place of each max-pool: the maximum of
-# firing *rates* is not the maximum of *spikes*. With calibration images it starts as the least-squares fit to the
-# pool.
+# ``replace_layers`` (section 4.2 of the paper) puts a strided convolution in place of each max-pool: the
+# maximum of firing *rates* is not the maximum of *spikes*. With calibration images it starts as the
+# least-squares fit to the pool.
 #
 # ``prepare`` (section 4.3) then swaps ReLU for Quant-ReLU,
 #
 # .. math:: q(z) = \lambda \, \mathrm{clip}(\lfloor z L / \lambda + 1/2 \rfloor, 0, L) / L,
 #
-# with as many levels :math:`L` as the spiking network will have time steps :math:`T`; the clip :math:`\lambda` of each
-# layer starts as a percentile of its output and is trained with the weights. A short training follows each change.
+# with as many levels :math:`L` as the spiking network will have time steps :math:`T`; the clip
+# :math:`\lambda` of each layer starts as a percentile of its output and is trained with the weights. A
+# short training follows each change.
 
 T = 8
 strided = sj_lowlat.replace_layers(ann, calibration=train_images[:64])
@@ -129,13 +131,14 @@ print(f"  trained (Quant ANN):  {accuracy(quant_scores):.1f} %")
 # %%
 # Convert
 # -------
-# ``LowLatencyRecipe`` takes the options of ``sj_lowlat.convert`` and plugs it into SpikingJelly. Batch norms are
-# folded and weights normalised by the clips (Eq. 13 to 15 of the paper),
+# ``LowLatencyRecipe`` takes the options of ``sj_lowlat.convert`` and plugs it into SpikingJelly. Batch
+# norms are folded and weights normalised by the clips (Eq. 13 to 15 of the paper),
 #
-# .. math:: \hat w^l = w^l \, \lambda^{l-1} / \lambda^l, \qquad \hat b^l = b^l / \lambda^l, \qquad V_\mathrm{th} = 1,
+# .. math:: \hat w^l = w^l \, \lambda^{l-1} / \lambda^l, \qquad \hat b^l = b^l / \lambda^l,
+#    \qquad V_\mathrm{th} = 1,
 #
-# so that spikes are 0 and 1 (or -1). Layers are found by running the network once, hence the ``example``. The report
-# tells what became of each.
+# so that spikes are 0 and 1 (or -1). Layers are found by running the network once, hence the ``example``.
+# The report tells what became of each.
 
 recipe = sj_lowlat.LowLatencyRecipe(neuron="signed", example=test_images[:1])
 snn = ann2snn.ModuleConverter(recipe).convert(quant)
@@ -144,11 +147,11 @@ print(snn.conversion_report)
 # %%
 # Run it step by step
 # -------------------
-# This is the loop that SpikingJelly users know. The image is a constant current. The head does not fire: at step
-# :math:`t` it answers from the mean of the spikes so far, so there is nothing to add up outside.
+# This is the loop that SpikingJelly users know. The image is a constant current. The head does not fire: at
+# step :math:`t` it answers from the mean of the spikes so far, so there is nothing to add up outside.
 #
-# A Quant-ReLU of :math:`L` levels never counts higher than :math:`L`; in one's own loop the signed neurons have to be
-# told so.
+# A Quant-ReLU of :math:`L` levels never counts higher than :math:`L`; in one's own loop the signed neurons
+# have to be told so.
 
 for module in snn.modules():
     if isinstance(module, sj_lowlat.SignedIFNode):
@@ -164,8 +167,9 @@ with torch.no_grad():
 functional.reset_net(snn)
 
 # %%
-# ``sj_lowlat.simulate`` does the same: it resets, computes the convolution of the constant image once, runs several
-# steps in one batch, and reads the head at all the steps that are asked for. It also sets ``max_count``.
+# ``sj_lowlat.simulate`` does the same: it resets, computes the convolution of the constant image once, runs
+# several steps in one batch, and reads the head at all the steps that are asked for. It also sets
+# ``max_count``.
 
 result = sj_lowlat.simulate(snn, test_images, time_steps=T, readout=range(1, T + 1))
 differences = [(a - b).abs().max().item() for a, b in zip(by_hand, result.outputs, strict=True)]
@@ -177,8 +181,8 @@ print(f"largest difference from the loop: {max(differences):.1e}")
 # * *plain IF* starts at V(0) = 0, Eq. (2) to (5): its rate is rounded down in every layer;
 # * *residual fix* starts at half its threshold (section 4.3): rounded to the nearest step;
 # * *signed* may also take back a spike that came too early, by a spike of -1. This is not in the paper;
-# * *signed + flush* runs some steps more without any input, in which late corrections reach the head. They are
-#   counted as latency.
+# * *signed + flush* runs some steps more without any input, in which late corrections reach the head. They
+# are counted as latency.
 
 FLUSH = 4
 kinds = {
@@ -202,13 +206,12 @@ for label, curve in curves.items():
     print(f"{label:<16}{step:>5}  {right:>5.1f} %  {100 * errors[label]:6.2f} %")
 
 # %%
-# The first steps tell little, because spikes need time to reach the head. From there on each remedy brings the
-# curve closer to the dotted line, and the last one onto it.
+# The first steps tell little, because spikes need time to reach the head. From there on each remedy brings
+# the curve closer to the dotted line, and the last one onto it.
 
-colours = {"plain IF": "tab:red", "residual fix": "tab:green", "signed": "tab:blue", "signed + flush": "tab:purple"}
 figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-for label, curve in curves.items():
-    axes.plot(*zip(*curve, strict=True), marker="o", markersize=4, color=colours[label], label=label)
+for (label, curve), colour in zip(curves.items(), PALETTE, strict=False):
+    axes.plot(*zip(*curve, strict=True), marker="o", markersize=4, color=colour, label=label)
 axes.axhline(accuracy(quant_scores), color="black", linestyle=":", label="Quant ANN")
 axes.axvline(T, color="0.8", linewidth=1, zorder=0)
 axes.text(T, 2, " input ends", color="0.4", ha="left")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 
-def convert(
+def run(
     model: str,
     output: str,
     neuron: Literal["signed", "residual-fix", "if", "imbalanced"] = "signed",
@@ -40,7 +40,7 @@ def convert(
     from sj_lowlat.cli.pictures import calibration_images as take
     from sj_lowlat.cli.running import about, check_output
     from sj_lowlat.cli.sources import open_data, open_model
-    from sj_lowlat.convert import convert as run_convert
+    from sj_lowlat.convert import convert
     from sj_lowlat.files import write_json
 
     folder = Path(output)
@@ -48,9 +48,7 @@ def convert(
     ann = open_model(model)
     size = getattr(ann, "input_size", 416)
     images = take(open_data(calibration), calibration_images, size) if calibration is not None else None
-    snn = run_convert(
-        ann, neuron=neuron, scale=scale, per_channel=per_channel, ratio=ratio, calibration=images
-    )
+    snn = convert(ann, neuron=neuron, scale=scale, per_channel=per_channel, ratio=ratio, calibration=images)
     report: Any = snn.conversion_report
     checkpoint.save(snn, folder)
     write_json(folder / "conversion.json", {"model": model, "report": report.to_json(), "settings": about()})

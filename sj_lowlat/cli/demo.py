@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from sj_lowlat.demo import DemoConfig
-from sj_lowlat.demo import demo as run_demo
+from sj_lowlat.demo import DemoConfig, demo
 
 
-def demo(settings: DemoConfig, output: str = "runs/demo") -> None:
+def run(settings: DemoConfig, output: str = "runs/demo") -> None:
     """Train, quantise, convert and score a small detector on generated traffic scenes.
 
     examples::
@@ -18,4 +17,4 @@ def demo(settings: DemoConfig, output: str = "runs/demo") -> None:
     :param output: folder for networks, pictures and demo.json; a training that was begun there is gone on
         with
     """
-    run_demo(output, settings)
+    demo(output, settings)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from sj_lowlat.detect import Detections
 
 
-def detect(
+def run(
     model: str,
     images: list[str],
     output: str = "runs/detect",

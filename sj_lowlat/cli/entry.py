@@ -12,7 +12,7 @@ from sj_lowlat.cli.parser import VerbParser, fill
 from sj_lowlat.errors import InputError
 
 PROG = "sj-lowlat"
-#: verb -> what it does; the function of that name in the module of that name is loaded when the verb is used
+#: verb -> what it does; the function `run` in the module of that name is loaded when the verb is used
 VERBS = {
     "demo": "Train, quantise, convert and score a small detector on generated traffic scenes.",
     "finetune": "Train a network on labels, on a teacher's outputs, or on both.",
@@ -48,8 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, summary in VERBS.items():
                 verb_parser = VerbParser(description=summary)
                 if name == chosen:
-                    verb = getattr(import_module(f"sj_lowlat.cli.{name}"), name)
-                    call = fill(verb_parser, verb)
+                    call = fill(verb_parser, import_module(f"sj_lowlat.cli.{name}").run)
                 subcommands.add_subcommand(name, verb_parser, help=summary)
                 verb_parser.prog = f"{PROG} {name}"
             options = parser.parse_args(arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 
-def evaluate(
+def run(
     model: str,
     data: str,
     time_steps: int | None = None,
@@ -52,8 +52,7 @@ def evaluate(
     from sj_lowlat.cli.running import whole_numbers
     from sj_lowlat.cli.sources import DATA_FORMS, open_data, open_model
     from sj_lowlat.errors import InputError
-    from sj_lowlat.evaluate import APResult
-    from sj_lowlat.evaluate import evaluate as run_evaluate
+    from sj_lowlat.evaluate import APResult, evaluate
     from sj_lowlat.files import write_json
     from sj_lowlat.monitors.drawing import align
 
@@ -62,7 +61,7 @@ def evaluate(
     if not dataset.class_names:
         raise InputError(f"{data} has no boxes to score against: {DATA_FORMS.split(', or')[0]}")
     network = open_model(model, seed=seed, device=device)
-    result = run_evaluate(
+    result = evaluate(
         network,
         dataset,
         time_steps,

@@ -13,11 +13,10 @@ from sj_lowlat.cli.sources import find_device, open_data, open_model
 from sj_lowlat.convert import prepare, replace_layers
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import write_json
-from sj_lowlat.finetune import FinetuneConfig
-from sj_lowlat.finetune import finetune as run_finetune
+from sj_lowlat.finetune import FinetuneConfig, finetune
 
 
-def finetune(
+def run(
     model: str,
     data: str,
     output: str,
@@ -81,7 +80,7 @@ def finetune(
         if levels is not None:
             student = prepare(student, levels, images)
     print(f"training {model} on {len(dataset)} images, {settings.iterations} steps", flush=True)
-    run_finetune(student, dataset, guide, settings, folder)
+    finetune(student, dataset, guide, settings, folder)
     checkpoint.save(student, folder)
     losses = json.loads((folder / "finetune.json").read_text(encoding="utf-8"))["losses"]
     print(f"last loss {losses['total']:.4g}; the trained network is in {output}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 
-def monitor(
+def run(
     model: str,
     data: str,
     time_steps: int | None = None,

@@ -38,6 +38,8 @@ class VerbParser(ArgumentParser):
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Tell what is wrong and end with exit code 2."""
+        if message.startswith("the following arguments are required"):
+            message = re.sub(r"\b\w+\.(?=\w)", "--", message)  # convert.output -> --output
         self.exit(2, f"sj-lowlat: error: {message}\n{self.prog} --help tells more\n")
 
 
@@ -52,7 +54,7 @@ def fill(parser: VerbParser, verb: Callable[..., int | None]) -> Callable[[Names
     :return: a function that calls the verb with what was parsed
     """
     doc, hints = parse(verb.__doc__ or ""), get_type_hints(verb)
-    groups = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+    groups: dict[str, type[Any]] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     lists = {name: get_args(hint)[0] for name, hint in hints.items() if get_origin(hint) is list}
     texts = {entry.arg_name: entry.description for entry in doc.params}
     for name, kind in lists.items():

@@ -42,7 +42,7 @@ def test_a_verbs_help_ends_with_examples_that_its_parser_takes(
     commands = [shlex.split(line) for line in examples.splitlines() if line.strip()]
     assert commands
     parser = VerbParser()
-    fill(parser, getattr(import_module(f"sj_lowlat.cli.{verb}"), verb))
+    fill(parser, import_module(f"sj_lowlat.cli.{verb}").run)
     for program, name, *words in commands:
         assert (program, name) == ("sj-lowlat", verb)
         parser.parse_args(words)
@@ -50,7 +50,7 @@ def test_a_verbs_help_ends_with_examples_that_its_parser_takes(
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_list_says_what_the_verb_says_and_every_option_is_explained(verb: str) -> None:
-    function = getattr(import_module(f"sj_lowlat.cli.{verb}"), verb)
+    function = import_module(f"sj_lowlat.cli.{verb}").run
     assert function.__doc__.splitlines()[0] == VERBS[verb]
     parser = VerbParser()
     fill(parser, function)
@@ -69,7 +69,7 @@ def test_version(run: Callable[..., tuple[int, str, str]]) -> None:
         ([], "verb"),
         (["trian"], "trian"),
         (["evaluate", "--model", "x", "--data", "traffic", "--stpes", "3"], "--stpes"),
-        (["evaluate", "--data", "traffic"], "model"),
+        (["evaluate", "--data", "traffic"], "--model"),
         (["evaluate", "--model", "x", "--data", "traffic", "--flush", "few"], "few"),
         (["evaluate", "--model", "x", "--data", "traffic", "--protocol", "voc2007"], "voc2007"),
         (["detect", "--model", "x"], "images"),
@@ -90,7 +90,7 @@ def test_ctrl_c_says_that_a_training_goes_on(
         raise KeyboardInterrupt
 
     module = import_module("sj_lowlat.cli.finetune")
-    monkeypatch.setattr(module, "run_finetune", interrupt)
+    monkeypatch.setattr(module, "finetune", interrupt)
     fresh = "snn-tiny-yolov3:width=0.125,input_size=64"
     code, _, err = run("finetune", "--model", fresh, "--data", "traffic:2", "--output", tmp_path)
     assert code == 130 and "same command" in err and "Traceback" not in err

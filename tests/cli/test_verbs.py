@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def test_from_a_fresh_network_to_what_its_neurons_do(places: Any, run: Run, tmp_
     assert done.code == 0, done.err
     assert "SignedIFNode" in done.out and str(snn) in done.out
     record = read(snn / "conversion.json")
-    assert record["report"]["layers"] and record["settings"]["versions"]["torch"] == torch.__version__
+    assert record["report"]["layers"] and record["settings"]["versions"]["torch"] == version("torch")
 
     done = run("evaluate", "--model", snn, *data, "--flush", 2, "--readout", "2,4,6", "--ann", quant,
                "--batch-size", 3, "--monitored", 2, "--output", tmp_path / "evaluation.json")  # fmt: skip
@@ -242,7 +243,7 @@ def test_several_sizes_and_commands_are_recorded(places: Any, run: Run, tmp_path
 
 
 def test_demo(run: Run, tmp_path: Path) -> None:
-    small = ("--train-images", 4, "--test-images", 4, "--size", 64, "--width", 0.125, "--iterations", 2)
+    small = ("--train-images", 2, "--test-images", 2, "--size", 64, "--width", 0.125, "--iterations", 2)
     done = run("demo", *small, "--quant-iterations", 1, "--levels", 2, "--output", tmp_path)
     assert done.code == 0, done.err
     assert "Quant ANN" in done.out and str(tmp_path) in done.out

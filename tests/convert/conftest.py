@@ -32,7 +32,7 @@ def trained() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def snapshot() -> Callable[..., Any]:
-    """All that a conversion could change in a network: structure, flags, attributes, and copies of its tensors."""
+    """All that a conversion could change in a network: structure, flags, attributes, values."""
 
     def run(model: nn.Module) -> tuple[Any, ...]:
         structure = [

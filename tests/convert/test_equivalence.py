@@ -118,7 +118,7 @@ class FullyConvolutional(nn.Module):
 def assert_settles(
     net: nn.Module, images: torch.Tensor, levels: int, per_channel: bool = False, tolerance: float = 1e-6
 ) -> None:
-    """The spiking network's output after a long flush is the quantised network's, for every image and head."""
+    """The output after a long flush is the quantised network's, for every image and head."""
     quant = prepare(net, levels, images, per_channel=per_channel, scale="97%").eval()
     with torch.no_grad():
         want = quant(images)
@@ -190,7 +190,7 @@ def test_one_hidden_layer_needs_no_flush(
 
 
 def test_plain_if_neurons_lag_behind(trained: Callable[..., Any]) -> None:
-    """Without the residual fix a constant current z gives floor(zT) spikes, half a level too few on average."""
+    """Without the residual fix a constant current z gives floor(zT) spikes, half a level too few."""
     net = trained(nn.Sequential(*block(2, 6), nn.Conv2d(6, 4, 1, bias=False))).double()
     nn.init.constant_(net[3].weight, 1.0)
     images = torch.rand(3, 2, 8, 8, dtype=torch.float64)

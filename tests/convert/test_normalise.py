@@ -163,7 +163,7 @@ def test_layers_that_share_weights_get_their_own() -> None:
 def probe(
     between: nn.Module, channels: int, scale: torch.Tensor, second: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Scales that a layer of so many input channels sees behind ``between``; two branches if there is a second."""
+    """Scales that a layer of so many channels sees behind ``between``; two branches if there is a second."""
 
     class Net(nn.Module):
         def __init__(self) -> None:
