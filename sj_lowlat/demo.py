@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -163,9 +164,7 @@ def demo(
         steps += [t for t in (config.levels + 2, config.levels + 4, total) if config.levels < t <= total]
         spiking[label] = timed(
             f"scoring {label}",
-            lambda snn=snn, flush=flush, steps=steps: evaluate(
-                snn, test, config.levels, flush=flush, readout=steps, batch_size=10
-            ),
+            partial(evaluate, snn, test, config.levels, flush=flush, readout=steps, batch_size=10),
         )
     checkpoint.save(snn, folder / "snn")
     result = DemoResult(evaluate(ann, test), evaluate(quant, test), spiking, seconds, folder)

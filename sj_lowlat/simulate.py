@@ -119,7 +119,7 @@ def _run(
     parameter = next(snn.parameters())
     images = images.to(device=parameter.device, dtype=parameter.dtype)
     batch = len(images)
-    if images.dim() == 4 and images.shape[1] > 1:
+    if getattr(snn, "channels_last", False):
         images = images.contiguous(memory_format=torch.channels_last)
     chunk = chunk or max(1, min(8, _CHUNK_PIXELS // (batch * math.prod(images.shape[2:]))))
     functional.reset_net(snn)

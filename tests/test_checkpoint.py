@@ -224,7 +224,8 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
         load(tmp_path / "two")
     save(detector(), tmp_path / "two")
     tensors = load_file(tmp_path / "two" / WEIGHTS)
-    save_file(dict(list(tensors.items())[1:]), tmp_path / "two" / WEIGHTS)
+    del tensors["layers.0.conv.weight"]
+    save_file(tensors, tmp_path / "two" / WEIGHTS)
     with pytest.raises(InputError, match="(?s)do not fit the network .*Missing key"):
         load(tmp_path / "two")
 

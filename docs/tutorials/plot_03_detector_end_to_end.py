@@ -42,7 +42,7 @@ print(f"{sum(p.numel() for p in ann.parameters()):,} parameters, classes: {', '.
 # ``finetune`` learns from boxes, from a teacher, or from both. Here from boxes; it changes the network in
 # place.
 
-config = sj_lowlat.FinetuneConfig(iterations=300, size=SIZE, lr=4e-3, ema=0.98, precision="fp32")
+config = sj_lowlat.FinetuneConfig(iterations=400, size=SIZE, lr=4e-3, ema=0.98)
 sj_lowlat.finetune(ann, train_scenes, config=config)
 ann_score = sj_lowlat.evaluate(ann, test_scenes, batch_size=20)
 print(ann_score)
@@ -55,7 +55,7 @@ print(ann_score)
 
 calibration = next(iter(batches(train_scenes, 32, SIZE))).images  # [32, 3, SIZE, SIZE] in [0, 1]
 quant = sj_lowlat.prepare(ann, levels=T, calibration=calibration)
-config = sj_lowlat.FinetuneConfig(iterations=120, size=SIZE, lr=1e-3, ema=0.97, precision="fp32")
+config = sj_lowlat.FinetuneConfig(iterations=120, size=SIZE, lr=1e-3, ema=0.97)
 sj_lowlat.finetune(quant, train_scenes, teacher=ann, config=config)
 quant_score = sj_lowlat.evaluate(quant, test_scenes, batch_size=20)
 print(quant_score)
@@ -146,5 +146,5 @@ figure = plot_rates(
 with tempfile.TemporaryDirectory() as folder:
     sj_lowlat.save(snn, folder)
     again = sj_lowlat.load(folder)
-same = sj_lowlat.simulate(again, images, T, flush=FLUSH).final
-print("loaded network gives the same maps:", all(map(torch.equal, same, result.final)))
+weights, loaded = snn.state_dict(), again.state_dict()
+print("loaded as it was saved:", all(torch.equal(weights[key], loaded[key]) for key in weights))

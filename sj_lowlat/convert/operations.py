@@ -77,6 +77,12 @@ def is_carry(node: Node) -> bool:
     return node.name in _CARRY_FUNCTIONS or _is_nearest(node) or _is_zero_pad(node)
 
 
+def place(node: Node) -> str:
+    """Where a function is called: module, file and line."""
+    owner = repr(node.owner) if node.owner else "the network"
+    return f"the forward of {owner} ({node.where}) calls {node.name}"
+
+
 def refusal(node: Node) -> str:
     """The sentence for an operation that has no spiking form: where it is, and what to do."""
     if node.kind == "module":
@@ -90,25 +96,23 @@ def refusal(node: Node) -> str:
         else:
             remedy = "run replace_layers first if it is an activation, else write it as convolutions"
         return f"module '{node.name}' ({type(node.module).__name__}) has no spiking form: {remedy}"
-    place = (
-        f"the forward of {repr(node.owner) if node.owner else 'the network'} ({node.where}) calls {node.name}"
-    )
+    where = place(node)
     if node.name in _SUMS:
         return (
-            f"{place}, which adds branches of different scale: "
+            f"{where}, which adds branches of different scale: "
             "write the sum as one convolution over torch.cat of the branches"
         )
     if node.name in _POOLS:
         return (
-            f"{place}: make it a module (self.pool = nn.MaxPool2d(...), one for each call) "
+            f"{where}: make it a module (self.pool = nn.MaxPool2d(...), one for each call) "
             "so that replace_layers finds it"
         )
     if node.name == "interpolate":
         return (
-            f"{place} with a mode other than nearest: make it self.up = nn.Upsample(..., mode='nearest') "
+            f"{where} with a mode other than nearest: make it self.up = nn.Upsample(..., mode='nearest') "
             "or a transposed convolution"
         )
     return (
-        f"{place}: if it is an activation, make it a module (self.act = nn.ReLU(), one for each call); "
+        f"{where}: if it is an activation, make it a module (self.act = nn.ReLU(), one for each call); "
         "other operations on spikes have no spiking form"
     )

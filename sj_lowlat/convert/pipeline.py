@@ -89,7 +89,7 @@ def convert(
     places = [plan.activation or plan.name for plan in plans if plan.activation or plan.is_head]
     check_called(snn, {name: snn.get_submodule(name) for name in places}, sample)
     functional.invalidate_reset_cache(snn)
-    functional.reset_net(snn)
+    snn.channels_last = _takes_channels_last(snn, sample)  # type: ignore[assignment]
     snn.conversion_report = report  # type: ignore[assignment]
     snn.input_layers = tuple(plan.name for plan in plans if plan.reads_input)  # type: ignore[assignment]
     note(snn, "convert", neuron=neuron, ratio=ratio)
@@ -137,6 +137,19 @@ def _spike(snn: nn.Module, plan: LayerPlan, neuron: str, ratio: float) -> str:
         replace_module(snn, plan.name, RateReadout(snn.get_submodule(plan.name)))
         return RateReadout.__name__
     return "current"
+
+
+@torch.no_grad()
+def _takes_channels_last(snn: nn.Module, example: torch.Tensor) -> bool:
+    """Whether images may come in the memory format that is fastest; a ``view`` in forward may forbid it."""
+    functional.reset_net(snn)  # states have a memory format too
+    try:
+        snn(example.contiguous(memory_format=torch.channels_last))
+    except RuntimeError:  # also for images that have not four axes
+        return False
+    finally:
+        functional.reset_net(snn)
+    return True
 
 
 def _span(scale: torch.Tensor) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from sj_lowlat.convert.fit import fit_to_pool, match_batch_norm, upsampling_convolution
-from sj_lowlat.convert.operations import is_weighted
+from sj_lowlat.convert.operations import is_weighted, place
 from sj_lowlat.convert.plan import make_plan
 from sj_lowlat.convert.statistics import eval_mode
 from sj_lowlat.convert.surgery import (
@@ -226,11 +226,10 @@ def _functional_refusals(model: nn.Module, sample: torch.Tensor) -> list[str]:
     """Refusals that module surgery cannot cure: activations and pools written as functions."""
     watched = trace(model, sample)
     _, refused = make_plan(watched, {nn.ReLU, QuantReLU})
-    upsampling = [
-        f"the forward of {repr(node.owner) if node.owner else 'the network'} ({node.where}) calls interpolate: "
-        "make it a module (self.up = nn.Upsample(scale_factor=2, mode='nearest')) so that it can become a "
-        "transposed convolution"
+    refused += [
+        f"{place(node)}: make it a module (self.up = nn.Upsample(scale_factor=2, mode='nearest')) "
+        "so that it can become a transposed convolution"
         for node in watched.nodes
         if node.kind == "function" and node.name == "interpolate" and _is_between(watched, node)
     ]
-    return list(dict.fromkeys([*refused, *upsampling]))
+    return list(dict.fromkeys(refused))

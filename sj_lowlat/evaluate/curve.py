@@ -165,7 +165,7 @@ def evaluate(
         raise InputError("time_steps, flush and readout are for spiking networks: call convert first")
     _check_protocol(protocol)
     class_map = _class_map(model, dataset)
-    size = size or getattr(model, "input_size", 416)
+    size = int(size if size is not None else getattr(model, "input_size", 416))
     ground_truth(dataset)  # a data set that cannot be read should say so before the long run
     started = time.perf_counter()
     found: dict[int | None, list[Detections]] = {step: [] for step in steps}

@@ -101,7 +101,9 @@ def test_prepare_starts_clips_from_the_calibration(ann: nn.Sequential, per_chann
     quant = prepare(ann, 8, [IMAGES[:3], IMAGES[3:]], scale="max", per_channel=per_channel)
     for layer, act in zip((quant[2], quant[4]), acts, strict=True):
         assert isinstance(layer, QuantReLU) and layer.levels == 8
-        torch.testing.assert_close(layer.clip.detach(), act.amax((0, 2, 3)) if per_channel else act.max())
+        highest = act.amax((0, 2, 3)) if per_channel else act.max()
+        want = torch.where(highest > 0, highest, 1.0)  # a silent channel has no scale of its own
+        torch.testing.assert_close(layer.clip.detach(), want)
     assert quant[2].training and not quant[4].training and quant.training
     assert quant.levels == 8
     assert quant.history == [{"verb": "prepare", "levels": 8, "per_channel": per_channel}]
@@ -214,3 +216,19 @@ def test_leaky_relu_needs_imbalanced_neurons(ann: nn.Sequential) -> None:
     ann[2] = nn.LeakyReLU()
     with pytest.raises(InputError, match=r"'2' \(LeakyReLU\) has no spiking form: run replace_layers first"):
         convert(ann, scale="max", calibration=IMAGES)
+
+
+@pytest.mark.parametrize("flatten", ["flatten", "view"])
+def test_memory_format_is_one_that_forward_takes(flatten: str) -> None:
+    class Classifier(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act, self.fc = nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Linear(4 * 36, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.act(self.conv(x))
+            return self.fc(x.view(x.size(0), -1) if flatten == "view" else x.flatten(1))
+
+    snn = convert(Classifier(), scale="max", calibration=IMAGES)
+    assert snn.channels_last == (flatten == "flatten")
+    assert simulate(snn, IMAGES, 4, flush=2).final.shape == (4, 3)
