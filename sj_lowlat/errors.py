@@ -1,9 +1,21 @@
 """Errors that a user can act on."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Input that the package cannot use; the message says what came, what is allowed and what to do next."""
 
 
 class ConversionError(InputError):
-    """A network (or a part of it) that cannot be converted into an equivalent spiking network."""
+    """A network (or a part of it) that cannot be converted into an equivalent spiking network.
+
+    :param message: what cannot be done
+    :param refused: the parts, one sentence each that names module, reason and remedy
+    """
+
+    def __init__(self, message: str, refused: Iterable[str] = ()) -> None:
+        self.refused = tuple(refused)
+        super().__init__("\n- ".join([f"{message}:" if self.refused else message, *self.refused]))

@@ -14,7 +14,6 @@ from spikingjelly.activation_based import functional, monitor
 from torch import nn
 
 from sj_lowlat.convert import convert, prepare
-from sj_lowlat.encoders import ConstantCurrent, Poisson, find_encoder
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import LowLatencyIFNode, MergedTime, RateReadout, SignedIFNode
 from sj_lowlat.simulate import Readout, check_steps, simulate, simulate_steps
@@ -344,50 +343,6 @@ def test_encoder_of_ones_own(signed: nn.Module) -> None:
     results = [simulate(signed, IMAGES, 8, encoder=Half(), chunk=chunk).final for chunk in (1, 3)]
     close(results[0], results[1])
     assert not torch.equal(results[0]["fine"], simulate(signed, IMAGES, 8).final["fine"])
-
-
-def test_encoders_by_name() -> None:
-    assert isinstance(find_encoder("constant", 0), ConstantCurrent)
-    poisson = find_encoder("poisson", 5)
-    assert isinstance(poisson, Poisson) and poisson.seed == 5
-    assert isinstance(find_encoder(Half(), 0), Half)
-    with pytest.raises(
-        InputError, match="encoder is 'rate', it must be one of constant, poisson, or a callable"
-    ):
-        find_encoder("rate", 0)
-
-
-@settings(max_examples=10)
-@given(seed=st.integers(0, 2**40), start=st.integers(0, 5), split=st.integers(1, 5))
-def test_poisson_is_seeded_by_step(seed: int, start: int, split: int) -> None:
-    images = torch.rand(2, 1, 4, 4)
-    encoder = Poisson(seed)
-    whole = encoder(images, start, 6)
-    assert whole.shape == (12, 1, 4, 4) and set(whole.unique().tolist()) <= {0.0, 1.0}
-    assert (
-        torch.equal(
-            torch.cat([encoder(images, start, split), encoder(images, start + split, 6 - split)]), whole
-        )
-        if split < 6
-        else True
-    )
-    steps = whole.view(6, -1)
-    assert not torch.equal(steps[0], steps[1])
-
-
-def test_poisson_rates_and_independence() -> None:
-    images = torch.linspace(0, 1, 11).view(1, 1, 1, 11).expand(1, 1, 200, 11).contiguous()
-    steps = 100
-    spikes = Poisson(3)(images, 0, steps).view(steps, 200, 11)
-    rates, p = spikes.mean((0, 1)), images[0, 0, 0]
-    assert rates[0] == 0 and rates[-1] == 1
-    # 5 standard deviations of the mean of 20,000 draws
-    assert bool(((rates - p).abs() <= 5 * (p * (1 - p) / (200 * steps)).sqrt()).all())
-    other = Poisson(4)(images, 0, steps).view(steps, 200, 11)
-    for shifted in (spikes[1:], other[:-1], other[1:]):
-        # neither steps nor seeds repeat one another
-        agreement = (shifted[:, :, 5] == spikes[: len(shifted), :, 5]).float().mean()
-        assert abs(float(agreement) - 0.5) < 0.03
 
 
 @pytest.mark.parametrize("images", [IMAGES - 0.5, IMAGES + 0.5])

@@ -66,7 +66,7 @@ def convert(
     sample = find_example(snn, calibration, example)
     plans, refused = make_plan(trace(snn, sample), types)
     if refused:
-        raise ConversionError("cannot convert this network:\n- " + "\n- ".join(refused))
+        raise ConversionError("cannot convert this network", refused)
     if not any(plan.activation for plan in plans):
         raise ConversionError(
             "nothing to convert: no activation module was found between the layers; "

@@ -51,7 +51,7 @@ def prepare(
     sample = find_example(prepared, calibration, example)
     plans, refused = make_plan(trace(prepared, sample), activation_types("signed"))
     if refused:
-        raise ConversionError("cannot prepare this network:\n- " + "\n- ".join(refused))
+        raise ConversionError("cannot prepare this network", refused)
     names = [plan.activation for plan in plans if plan.activation]
     if not names:
         raise ConversionError(

@@ -137,7 +137,7 @@ def replace_layers(
         replaced[name] = _replace_pool(new, name, module, sample, images)
     refused = _functional_refusals(new, sample)
     if refused:
-        raise ConversionError("cannot replace the layers of this network:\n- " + "\n- ".join(refused))
+        raise ConversionError("cannot replace the layers of this network", refused)
     if not replaced:
         raise ConversionError(
             "nothing to replace: the network has no max-pool, upsampling or activation other than ReLU"

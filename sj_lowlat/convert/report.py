@@ -30,16 +30,17 @@ class LayerReport:
 
 @dataclass
 class ConversionReport:
-    """What was replaced, folded and converted, with each layer's scale, and what was refused and why.
+    """What was replaced, folded and converted, with each layer's scale.
+
+    A network is converted whole or not at all: what cannot be converted is in the ``refused`` of the
+    :class:`~sj_lowlat.errors.ConversionError`.
 
     :param layers: one entry per weighted layer, in the order of the forward pass
     :param replaced: module name -> what it was and what it became
-    :param refused: sentences with module and remedy
     """
 
     layers: list[LayerReport] = field(default_factory=list)
     replaced: dict[str, str] = field(default_factory=dict)
-    refused: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain lists and dictionaries."""
@@ -50,7 +51,7 @@ class ConversionReport:
         """The report that :meth:`to_json` gave, as JSON keeps it."""
         spans = ("scale", "scale_in")
         rows = [LayerReport(**{**row, **{key: tuple(row[key]) for key in spans}}) for row in record["layers"]]
-        return cls(rows, record["replaced"], record["refused"])
+        return cls(rows, record["replaced"])
 
     def table(self) -> str:
         """An aligned text table."""
@@ -69,8 +70,6 @@ class ConversionReport:
         ]
         if self.replaced:
             lines += ["", "replaced:", *(f"  {name}: {what}" for name, what in self.replaced.items())]
-        if self.refused:
-            lines += ["", "refused:", *(f"  {sentence}" for sentence in self.refused)]
         return "\n".join(lines)
 
     __str__ = table
