@@ -184,7 +184,7 @@ print(f"largest difference from the loop: {max(differences):.1e}")
 # * *residual fix* starts at half its threshold (section 4.3): rounded to the nearest step;
 # * *signed* may also take back a spike that came too early, by a spike of -1. This is not in the paper;
 # * *signed + flush* runs some steps more without any input, in which late corrections reach the head. They
-# are counted as latency.
+#   are counted as latency.
 
 FLUSH = 4
 kinds = {
@@ -193,30 +193,39 @@ kinds = {
     "signed": ("signed", 0),
     "signed + flush": ("signed", FLUSH),
 }
-curves, errors = {}, {}
+accuracies, errors = {}, {}  # label -> steps -> percent
 for label, (neuron, flush) in kinds.items():
     recipe = sj_lowlat.LowLatencyRecipe(neuron=neuron, example=test_images[:1])
     snn = ann2snn.ModuleConverter(recipe).convert(quant)
     steps = range(T, T + flush + 1) if flush else range(1, T + 1)
     result = sj_lowlat.simulate(snn, test_images, T, flush=flush, readout=steps)
-    curves[label] = [(t, accuracy(scores)) for t, scores in zip(result.steps, result.outputs, strict=True)]
-    errors[label] = ((result.final - quant_scores).norm() / quant_scores.norm()).item()
+    answers = dict(zip(result.steps, result.outputs, strict=True))
+    accuracies[label] = {t: accuracy(scores) for t, scores in answers.items()}
+    errors[label] = {
+        t: 100 * ((scores - quant_scores).norm() / quant_scores.norm()).item()
+        for t, scores in answers.items()
+    }
 
 print(f"{'':<16}steps   right   error of the scores against the Quant ANN")
-for label, curve in curves.items():
-    step, right = curve[-1]
-    print(f"{label:<16}{step:>5}  {right:>5.1f} %  {100 * errors[label]:6.2f} %")
+for label, curve in accuracies.items():
+    t = max(curve)
+    print(f"{label:<16}{t:>5}  {curve[t]:>5.1f} %  {errors[label][t]:6.2f} %")
 
 # %%
-# The first steps tell little, because spikes need time to reach the head. From there on each remedy brings
-# the curve closer to the dotted line, and the last one onto it.
+# Each remedy brings the answers closer to those of the Quant ANN, and the last one onto them. The right
+# answer asks for less than that: it is there steps before.
 
-figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-for (label, curve), colour in zip(curves.items(), PALETTE, strict=False):
-    axes.plot(*zip(*curve, strict=True), marker="o", markersize=4, color=colour, label=label)
-axes.axhline(accuracy(quant_scores), color="black", linestyle=":", label="Quant ANN")
-axes.axvline(T, color="0.8", linewidth=1, zorder=0)
-axes.text(T, 2, " input ends", color="0.4", ha="left")
-axes.set(xlabel="latency in time steps (flush included)", ylabel="right (%)", ylim=(0, 102))
-axes.legend(frameon=False, loc="lower right")
-axes.spines[["top", "right"]].set_visible(False)
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+for label, colour in zip(kinds, PALETTE, strict=False):
+    style = {"marker": "o", "markersize": 4, "color": colour, "label": label}
+    left.plot(accuracies[label].keys(), accuracies[label].values(), **style)
+    right.plot(errors[label].keys(), errors[label].values(), **style)
+left.axhline(accuracy(quant_scores), color="black", linestyle=":", label="Quant ANN")
+left.set(ylabel="right (%)", ylim=(0, 102))
+right.set(ylabel="error of the scores (%)", yscale="log")
+right.legend(*left.get_legend_handles_labels(), frameon=False, loc="lower left")
+for axes in (left, right):
+    axes.axvline(T, color="0.8", linewidth=1, zorder=0)
+    axes.text(T, 0.02, " input ends", color="0.4", transform=axes.get_xaxis_transform())
+    axes.set(xlabel="latency in time steps (flush included)")
+    axes.spines[["top", "right"]].set_visible(False)

@@ -30,7 +30,7 @@ torch.manual_seed(0)
 
 SIZE, T = 96, 8
 train_scenes = TrafficDataset(400, size=SIZE, seed=0)
-test_scenes = TrafficDataset(60, size=2 * SIZE, seed=1)  # larger for the eye; the network sees SIZE pixels
+test_scenes = TrafficDataset(60, size=SIZE, seed=1)
 names = train_scenes.class_names
 
 ann = sj_lowlat.models.snn_tiny_yolov3(len(names), width=0.25, class_names=names, input_size=SIZE)
@@ -83,7 +83,7 @@ kinds = {
 scores = {}
 for label, (neuron, flush) in kinds.items():
     snn = sj_lowlat.convert(quant, neuron=neuron)
-    readout = (T + 2, T + 4, T + flush) if flush else (2, 4, 6, T)
+    readout = (T, T + 2, T + 4, T + flush) if flush else (2, 4, 6, T)
     scores[label] = sj_lowlat.evaluate(snn, test_scenes, T, flush=flush, readout=readout, batch_size=20)
 
 # %%
@@ -111,7 +111,8 @@ figure = plot_map_curve(
 # One simulation, read at several steps. ``decode`` and non-maximum suppression come after the mean; the
 # letterbox brings boxes back to the pixels of the picture.
 
-images, letterboxes, samples = next(iter(batches(test_scenes, 4, SIZE)))
+large_scenes = TrafficDataset(3, size=3 * SIZE, seed=2)  # large for the eye; the network sees SIZE pixels
+images, letterboxes, samples = next(iter(batches(large_scenes, 3, SIZE)))
 result = sj_lowlat.simulate(snn, images, T, flush=FLUSH, readout=(4, T, T + FLUSH))
 with torch.no_grad():
     runs = {f"SNN, {step} steps": maps for step, maps in zip(result.steps, result.outputs, strict=True)}
@@ -125,18 +126,24 @@ for title, maps in runs.items():
         pictures.append(draw(sample.image, on_picture, names, min_score=0.3))
         titles.append(f"{title}: {len(each)} objects")
 figure = plot_images(pictures, titles, columns=len(samples))
+figure.set_size_inches(7.5, 10.6)
 
 # %%
 # Firing rates
 # ------------
-# ``evaluate`` also counts spikes. Negative ones count like the others.
+# ``evaluate`` also counts spikes. Negative ones count like the others, and so do those of the flush.
 
 figure = plot_rates(
     {
-        label: {row["name"].removeprefix("layers."): row["rate"] for row in score.rates["layers"]}
+        label: {
+            row["name"].removeprefix("layers.").removesuffix(".act"): row["spikes_per_neuron_and_image"]
+            for row in score.rates["layers"]
+        }
         for label, score in scores.items()
-    }
+    },
+    ylabel="spikes per neuron and image",
 )
+figure.set_size_inches(9, 3.8)
 
 # %%
 # Keep it

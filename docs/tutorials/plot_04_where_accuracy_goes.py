@@ -20,7 +20,7 @@ from sj_lowlat.plots import plot_rates
 from sj_lowlat.plots.style import PALETTE
 
 torch.manual_seed(0)
-BLUE, RED, GREEN = PALETTE[:3]
+PLAIN, FIXED, SIGNED = PALETTE[:3]
 
 # %%
 # One neuron, uneven input
@@ -43,23 +43,23 @@ T1 = len(current)
 
 
 def run_neuron(neuron: nn.Module) -> tuple[list[float], float]:
-    """Net count after each step, and what is left in the membrane."""
+    """Net count after 0, 1, ... steps, and what is left in the membrane."""
     counts = neuron(current.view(T1, 1, 1)).cumsum(0).flatten().tolist()
-    return counts, neuron.v.item()
+    return [0.0, *counts], neuron.v.item()
 
 
-wanted = (0.5 + current.cumsum(0)).clamp(min=0)
+wanted = [0.5, *(0.5 + current.cumsum(0)).tolist()]  # V(0) + S(t), never below 0 here
 fixed, v_fixed = run_neuron(sj_lowlat.ResidualFixIFNode(step_mode="m"))
 signed, v_signed = run_neuron(sj_lowlat.SignedIFNode(step_mode="m"))
 print(f"wanted:       {int(wanted[-1])}")
 print(f"residual fix: {fixed[-1]:.0f} spikes, V(T) = {v_fixed:+.1f}")
 print(f"signed:       {signed[-1]:.0f} net spikes, V(T) = {v_signed:+.1f}")
 
-steps = range(1, T1 + 1)
+steps = range(T1 + 1)
 figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
 axes.plot(steps, wanted, color="0.5", marker=".", label="V(0) + S(t)")
-axes.step(steps, fixed, where="post", color=GREEN, linewidth=2, label="spikes N(t), residual fix")
-axes.step(steps, signed, "--", where="post", color=BLUE, linewidth=2, label="net spikes N(t), signed")
+axes.step(steps, fixed, where="post", color=FIXED, linewidth=2, label="spikes N(t), residual fix")
+axes.step(steps, signed, "--", where="post", color=SIGNED, linewidth=2, label="net spikes N(t), signed")
 axes.set(xlabel="time step", ylabel="spikes", yticks=range(5))
 axes.legend(frameon=False, loc="upper left")
 axes.spines[["top", "right"]].set_visible(False)
@@ -110,7 +110,7 @@ with torch.no_grad():
 # most, so the monitor is told.
 
 FLUSHES = (0, 1, 2, 3, 4, 6, 8, 12)
-kinds = {"plain IF": ("if", RED), "residual fix": ("residual-fix", GREEN), "signed": ("signed", BLUE)}
+kinds = {"plain IF": ("if", PLAIN), "residual fix": ("residual-fix", FIXED), "signed": ("signed", SIGNED)}
 monitors: dict[tuple[str, int], sj_lowlat.ResidualMonitor] = {}
 errors: dict[tuple[str, int], float] = {}
 for label, (kind, _) in kinds.items():
@@ -131,6 +131,12 @@ print(monitors["residual fix", 0].table())
 # The same as bars, for four ways to run. Each layer is judged by the input that it got itself, so these are
 # the places where errors arise, and not errors that came from before.
 
+
+def inexact(monitor: sj_lowlat.ResidualMonitor) -> int:
+    """How many neurons, in all layers and images, fired too often or too seldom."""
+    return sum(round((r.over_fired + r.under_fired) * r.neurons * r.images) for r in monitor.layers())
+
+
 FLUSH = FLUSHES[-1]
 panels = {
     "plain IF": ("plain IF", 0),
@@ -141,44 +147,42 @@ panels = {
 figure, grid = plt.subplots(2, 2, figsize=(9, 6), sharex=True, sharey=True, layout="constrained")
 for axes, (title, key) in zip(grid.flat, panels.items(), strict=True):
     monitors[key].plot(axes)
+    if not inexact(monitors[key]):
+        axes.text(5.5, 8, "every neuron exact", ha="center", color="0.4")
     axes.set_title(f"{title}: {errors[key]:.1%} error at the output", loc="left", fontsize=10)
 for axes in grid.flat[1:]:
     axes.get_legend().remove()
 
 # %%
-# Plain IF rounds down in every layer, and its errors are large whatever its residuals say: it is exact
-# against :math:`\lfloor S(T) \rfloor`, but Quant-ReLU rounds to the nearest. That is the first thing the
-# residual fix cures. What it leaves, over-firing, is what the signed neuron cures; what that leaves is a
-# matter of time.
+# Plain IF is held against its own :math:`\lfloor S(T) \rfloor`, which rounds down where Quant-ReLU rounds
+# to the nearest: part of its error does not show in its residuals. The residual fix cures that part; but
+# starting halfway up, a neuron reaches its threshold more easily, and over-fires more often. Signed neurons
+# take such spikes back; those that are still wrong have not had the time. Neurons, output and time in one
+# table:
 
-
-def inexact(monitor: sj_lowlat.ResidualMonitor) -> float:
-    """Share of all neurons that fired too often or too seldom, in percent."""
-    records = monitor.layers()
-    wrong = sum((record.over_fired + record.under_fired) * record.neurons for record in records)
-    return 100 * wrong / sum(record.neurons for record in records)
-
-
-print(f"{'':<14}steps   neurons not exact   error at the output")
+neurons = sum(r.neurons * r.images for r in monitors["signed", 0].layers())
+print(f"{'':<14}steps   neurons not exact (of {neurons:,})   error at the output")
 for (label, flush), monitor in monitors.items():
-    if flush in (0, 2, 4, FLUSH):
-        print(f"{label:<14}{T + flush:>5}{inexact(monitor):>17.2f} %{100 * errors[label, flush]:>18.2f} %")
+    if flush in (0, 2, 4, 8, FLUSH):
+        print(f"{label:<14}{T + flush:>5}{inexact(monitor):>20,}{100 * errors[label, flush]:>27.2f} %")
 
 # %%
-# Flushing does nothing for neurons that cannot take spikes back. With signed neurons both curves fall
-# together, and where the residuals certify that every neuron is exact, so is the output: by induction over
-# the layers it is then the Quant ANN's, but for rounding in floating point.
+# A flush does not settle neurons that cannot take spikes back. With signed neurons both curves fall
+# together. Where the residuals certify that every neuron is exact, so is the output: the first layer reads
+# the image and counts what the Quant ANN's counts, hence so does the second, and so on up to the head.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 latencies = [T + flush for flush in FLUSHES]
 for label, (_, colour) in kinds.items():
     style = {"color": colour, "marker": "o", "markersize": 4, "label": label}
-    left.plot(latencies, [inexact(monitors[label, flush]) for flush in FLUSHES], **style)
+    shares = [100 * inexact(monitors[label, flush]) / neurons for flush in FLUSHES]
+    left.plot(latencies, shares, **style)
     right.plot(latencies, [100 * errors[label, flush] for flush in FLUSHES], **style)
-left.set(xlabel="latency in steps (flush included)", ylabel="neurons not exact (%)", ylim=(0, None))
-right.set(xlabel="latency in steps (flush included)", ylabel="error at the output (%)", ylim=(0, None))
-right.legend(frameon=False)
+left.set(ylabel="neurons not exact (%)")
+right.set(ylabel="error at the output (%)")
+right.legend(frameon=False, loc="center right")
 for axes in (left, right):
+    axes.set(xlabel="latency in steps (flush included)", ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.9")
 
@@ -186,22 +190,42 @@ for axes in (left, right):
 # Firing rates beside it
 # ----------------------
 # Section 4.2 of the paper: the lower a layer's rate, the heavier its remainder weighs.
-# ``FiringRateMonitor`` counts spikes the same way; here the mean |Re| is set against the net rate of each
-# layer, for the residual fix.
+# ``FiringRateMonitor`` counts spikes in the same way. The table sets the mean of :math:`\lvert Re \rvert`
+# against the rate, for the residual fix.
 
 rates = {}
 for label, (kind, _) in kinds.items():
     snn = sj_lowlat.convert(quant, neuron=kind, example=images[:1])
     with sj_lowlat.FiringRateMonitor(snn) as firing:
         sj_lowlat.simulate(snn, images, T)
-    rates[label] = firing
+    rates[label] = {record.name: record.net_rate for record in firing.layers()}
+
 print("layer   spikes per neuron and step   mean |Re|   |Re| / rate")
-for rate, residual in zip(rates["residual fix"].layers(), monitors["residual fix", 0].layers(), strict=True):
-    ratio = residual.mean_abs_re / rate.net_rate
-    print(f"{rate.name:<6}{rate.net_rate:>22.4f}{residual.mean_abs_re:>18.4f}{ratio:>12.2f}")
+for record in monitors["residual fix", 0].layers():
+    rate = rates["residual fix"][record.name]
+    print(f"{record.name:<6}{rate:>22.4f}{record.mean_abs_re:>18.4f}{record.mean_abs_re / rate:>12.2f}")
 
 # %%
-# Plain IF grows silent with depth, because every layer rounds down; the residual fix grows loud, because
-# early spikes stay.
+# Last, the rates beside those of the Quant ANN, its activations in units of their clips. Behind the first layer
+# plain IF falls short, because every layer rounds down, and the residual fix runs ahead, because early spikes stay.
+# Signed neurons are near, and a little late (spikes of -1 are subtracted here).
 
-figure = plot_rates({label: {r.name: r.net_rate for r in firing.layers()} for label, firing in rates.items()})
+rates["Quant ANN"] = {}
+
+
+def record_rate(name: str, act: sj_lowlat.QuantReLU) -> None:
+    def hook(module: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        rates["Quant ANN"][name] = (output.mean() / act.clip).item()
+
+    act.register_forward_hook(hook)
+
+
+for name, module in quant.named_children():
+    if isinstance(module, sj_lowlat.QuantReLU):
+        record_rate(name, module)
+with torch.no_grad():
+    quant(images)
+figure = plot_rates(rates, ylabel="net spikes per neuron and step")
+figure.axes[0].legend(frameon=False, loc="upper center", ncols=4)
+figure.axes[0].margins(y=0.15)
+figure.set_size_inches(9, 3.8)
