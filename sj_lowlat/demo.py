@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import time
 from collections.abc import Callable
@@ -14,11 +13,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torchvision.transforms.v2.functional import resize
 
 from sj_lowlat import checkpoint
 from sj_lowlat.convert import convert, prepare
 from sj_lowlat.data import TrafficDataset, batches
-from sj_lowlat.detect import detections_from_maps, draw, save_image
+from sj_lowlat.detect import detections_from_maps, draw
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluate import Evaluation, evaluate
 from sj_lowlat.files import atomic_write, write_json
@@ -34,6 +34,8 @@ ROWS = (
     ("signed", "signed", 0),
     ("signed + flush", "signed", 8),
 )
+
+_ENLARGED = 3
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def demo(
     plan = FinetuneConfig(iterations=config.quant_iterations, lr=1e-3, ema=0.98, **common)  # type: ignore[arg-type]
     timed(
         f"fine-tuning with {config.levels} levels ({config.quant_iterations} steps)",
-        lambda: finetune(quant, train, teacher=copy.deepcopy(ann), config=plan, output=folder / "quant"),
+        lambda: finetune(quant, train, teacher=ann, config=plan, output=folder / "quant"),
     )
     checkpoint.save(quant, folder / "quant")
     spiking = {}
@@ -185,29 +187,29 @@ def _pictures(result: DemoResult, snn: nn.Module, test: TrafficDataset, config: 
     """mAP against time steps, firing rates, and drawn detections."""
     figures = {
         "map_against_steps.png": plot_map_curve(
-            {label: run.curve() for label, run in result.spiking.items()},
-            ann=result.ann.final.map50,
-            quant=result.quant.final.map50,
+            {label: [(t, 100 * ap) for t, ap in run.curve()] for label, run in result.spiking.items()},
+            ann=100 * result.ann.final.map50,
+            quant=100 * result.quant.final.map50,
             title="Generated traffic scenes",
         ),
         "firing_rates.png": plot_rates(
             {
-                label: {row["name"]: row["rate"] for row in run.rates["layers"]}
+                label: {row["name"]: row["spikes_per_neuron_and_image"] for row in run.rates["layers"]}
                 for label, run in result.spiking.items()
                 if run.rates
             },
-            title="Firing rate per layer",
+            title="Spikes per layer",
+            ylabel="spikes per neuron and image",
         ),
     }
-    images, boxes, samples = next(iter(batches(test, 6, config.size)))
-    flush = ROWS[-1][2]
-    maps = simulate(snn, images, config.levels, flush=flush).final
+    images, _, samples = next(iter(batches(test, 6, config.size)))
+    maps = simulate(snn, images, config.levels, flush=ROWS[-1][2]).final
     drawn = []
     for found, sample in zip(detections_from_maps(maps, snn.head_specs, 0.3), samples, strict=True):  # type: ignore[arg-type]
-        drawn.append(draw(sample.image, found, test.class_names, min_score=0.3))
-    titles = [f"SNN, {config.levels + flush} steps"] + [""] * (len(drawn) - 1)
-    figures["detections.png"] = plot_images(drawn, titles)
-    save_image(result.folder / "detection_0.png", drawn[0])
+        # drawn on an enlarged scene, where the labels find room
+        large = resize(sample.image, [_ENLARGED * config.size] * 2, antialias=True)
+        drawn.append(draw(large, found.scaled(_ENLARGED), test.class_names, min_score=0.3))
+    figures["detections.png"] = plot_images(drawn)
     for name, figure in figures.items():
         with atomic_write(result.folder / name) as temporary:
             figure.savefig(temporary, dpi=120)

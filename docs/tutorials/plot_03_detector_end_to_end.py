@@ -124,7 +124,7 @@ for title, maps in runs.items():
     for sample, box, each in zip(samples, letterboxes, found, strict=True):
         on_picture = Detections(box.to_image(each.boxes), each.scores, each.labels)
         pictures.append(draw(sample.image, on_picture, names, min_score=0.3))
-        titles.append(f"{title}: {len(each)} objects")
+        titles.append(f"{title}: {len(each)} found")
 figure = plot_images(pictures, titles, columns=len(samples))
 figure.set_size_inches(7.5, 10.6)
 

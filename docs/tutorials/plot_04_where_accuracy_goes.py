@@ -206,9 +206,9 @@ for record in monitors["residual fix", 0].layers():
     print(f"{record.name:<6}{rate:>22.4f}{record.mean_abs_re:>18.4f}{record.mean_abs_re / rate:>12.2f}")
 
 # %%
-# Last, the rates beside those of the Quant ANN, its activations in units of their clips. Behind the first layer
-# plain IF falls short, because every layer rounds down, and the residual fix runs ahead, because early spikes stay.
-# Signed neurons are near, and a little late (spikes of -1 are subtracted here).
+# Last, the rates beside those of the Quant ANN, its activations in units of their clips. Behind the first
+# layer plain IF falls short, because every layer rounds down, and the residual fix runs ahead, because
+# early spikes stay. Signed neurons are near, and a little late (spikes of -1 are subtracted here).
 
 rates["Quant ANN"] = {}
 
