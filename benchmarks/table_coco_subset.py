@@ -1,7 +1,7 @@
 """mAP50 on the COCO subset: quantised networks, and plain IF, residual fix, signed, and signed + flush.
 
 Needs the networks of ``coco_distil.py``. Every run is written to OUTPUT as JSON when it ends, and not done
-again.
+again; RESULTS gets all of them in one file.
 
     python benchmarks/table_coco_subset.py --data ../shared/data --networks runs/coco --output runs/coco/table
 """
@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with darknet and coco-subset")
     parser.add_argument("--networks", type=Path, default=Path("runs/coco"))
     parser.add_argument("--output", type=Path, default=Path("runs/coco/table"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/coco_subset.json"))
     parser.add_argument("--levels", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--limit", type=int, help="score only the first so many images")
     parser.add_argument("--kernel", default="reference", help="reference or compiled")
@@ -95,6 +96,10 @@ def main() -> None:
         cells += [f"{energy['spikes_per_neuron_and_image']:.2f}", f"{energy['ratio']:.2f}"]
         rows.append(tuple(cells))
     print("\n".join("| " + " | ".join(row) + " |" for row in rows))
+    runs = {path.stem: json.loads(path.read_text()) for path in sorted(args.output.glob("*.json"))}
+    for record in runs.values():
+        record["rates"] = None  # thousands of channels; they stay in the run's own file
+    write_json(args.results, runs)
 
 
 if __name__ == "__main__":
