@@ -172,10 +172,10 @@ def evaluate(
     beside: list[Detections] = []
     monitors = _Monitors(model, monitored if spiking else 0)
     thresholds = (score_threshold, iou_threshold, max_detections)
-    device = next(model.parameters()).device
+    parameter = next(model.parameters())
     with monitors:
         for images, boxes, _ in tqdm(batches(dataset, batch_size, size), desc="evaluate", disable=None):
-            images = images.to(device)
+            images = images.to(device=parameter.device, dtype=parameter.dtype)
             if spiking:
                 assert time_steps is not None
                 run = simulate_steps(

@@ -1,6 +1,6 @@
 """Multi-step neurons: one signature, one semantics, several implementations."""
 
 from sj_lowlat.kernels.rule import FireRule
-from sj_lowlat.kernels.select import KERNELS, multi_step, register_kernel
+from sj_lowlat.kernels.select import KERNELS, multi_step
 
-__all__ = ["KERNELS", "FireRule", "multi_step", "register_kernel"]
+__all__ = ["KERNELS", "FireRule", "multi_step"]

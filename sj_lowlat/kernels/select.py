@@ -25,16 +25,8 @@ class Kernel(Protocol):
     ) -> torch.Tensor: ...
 
 
+#: name -> kernel; add one of your own here, and name it in a neuron's ``kernel``
 KERNELS: dict[str, Kernel] = {"reference": multi_step_reference, "compiled": multi_step_compiled}
-
-
-def register_kernel(name: str, kernel: Kernel) -> None:
-    """Add a kernel that :func:`multi_step` can be asked for by name.
-
-    :param name: its name
-    :param kernel: a callable with the signature of :func:`multi_step`
-    """
-    KERNELS[name] = kernel
 
 
 def multi_step(

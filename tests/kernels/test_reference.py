@@ -158,8 +158,7 @@ def test_bad_rules(arguments: dict, message: str) -> None:
 
 
 def test_a_registered_kernel_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels.select, "KERNELS", dict(kernels.KERNELS))
-    kernels.register_kernel("silent", lambda currents, *rest: torch.zeros_like(currents))
+    monkeypatch.setitem(kernels.KERNELS, "silent", lambda currents, *rest: torch.zeros_like(currents))
     currents = torch.ones(2, 1, 3)
     spikes = kernels.multi_step(currents, torch.ones(1, 3), torch.ones(()), FireRule(), kernel="silent")
     assert not spikes.any()
