@@ -78,9 +78,10 @@ def main() -> None:
             student = checkpoint.load(folder).to(device)
             continue
         if student is None:
-            student = replace_layers(teacher, calibration)
+            student = replace_layers(teacher, calibration, **plan.get("replace", {}))
         if levels is not None:
-            student = prepare(student, levels, calibration)
+            fresh = getattr(student, "levels", None) is None
+            student = prepare(student, levels, calibration, **plan.get("prepare", {}) if fresh else {})
         config = FinetuneConfig(**{**plan["finetune"], **options})
         print(f"{folder}: {config}", flush=True)
         finetune(student, pictures, teacher, config, output=folder)

@@ -39,16 +39,21 @@ def quant_relu(z: torch.Tensor, clip: torch.Tensor | float, levels: int) -> torc
 
 
 def soft_reset_step(
-    v: torch.Tensor, current: torch.Tensor, v_threshold: torch.Tensor | float
+    v: torch.Tensor, current: torch.Tensor, v_threshold: torch.Tensor | float, burst: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step of the IF neuron with soft reset, Eq. (2) to (5).
+    r"""One step of the IF neuron with soft reset, Eq. (2) to (5); with bursts
+    :math:`\mathrm{clip}(\lfloor V / V_{th} \rfloor, 0, burst)` spikes.
 
     :param v: membrane potential ``[N, *]``
     :param current: input of this step ``[N, *]``
     :param v_threshold: threshold, broadcastable
-    :return: ``(spike, v)``, spikes 0 or 1
+    :param burst: most spikes in one step
+    :return: ``(spike, v)``, spikes 0 or 1 (or up to ``burst``)
     """
     v = v + current
+    if burst > 1:
+        spike = torch.floor(v / v_threshold).clamp(0, burst)
+        return spike, v - spike * v_threshold
     spike = (v >= v_threshold).to(v.dtype)
     return spike, v - spike * v_threshold
 
@@ -59,19 +64,28 @@ def signed_step(
     current: torch.Tensor,
     v_threshold: torch.Tensor | float,
     max_count: int | None = None,
+    burst: int = 1,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One step of the signed IF neuron: a spike that came too early is taken back by a spike of -1.
+    r"""One step of the signed IF neuron: a spike that came too early is taken back by a spike of -1.
 
     Fires +1 when ``V >= V_th`` (and ``N < max_count``), -1 when ``V < 0`` and ``N > 0``; ``N`` is their sum.
+    With bursts :math:`\mathrm{clip}(\lfloor V / V_{th} \rfloor, -burst, burst)` spikes, as far as N stays in
+    ``[0, max_count]``.
 
     :param v: membrane potential ``[N, *]``
     :param count: net spike count ``[N, *]``
     :param current: input of this step ``[N, *]``
     :param v_threshold: threshold, broadcastable
     :param max_count: the highest net count, for a quantised ReLU of T levels: T; ``None`` for no limit
-    :return: ``(spike, v, count)``, spikes -1, 0 or 1
+    :param burst: most spikes of either sign in one step
+    :return: ``(spike, v, count)``, spikes -1, 0 or 1 (or from ``-burst`` to ``burst``)
     """
     v = v + current
+    if burst > 1:
+        spike = torch.maximum(torch.floor(v / v_threshold).clamp(-burst, burst), -count)
+        if max_count is not None:
+            spike = torch.minimum(spike, max_count - count)
+        return spike, v - spike * v_threshold, count + spike
     positive = v >= v_threshold
     if max_count is not None:
         positive = positive & (count < max_count)

@@ -44,6 +44,7 @@ def scalar_neuron() -> Callable[..., tuple[list[int], float, int]]:
         kind: str = "if",
         max_count: float | None = None,
         slope: float = 0.1,
+        burst: int = 1,
     ) -> tuple[list[int], float, int]:
         """Spikes, V(T) and the net count of one neuron that starts at ``v``."""
         spikes: list[int] = []
@@ -51,6 +52,16 @@ def scalar_neuron() -> Callable[..., tuple[list[int], float, int]]:
         for current in currents:
             v += current
             spike = 0
+            if burst > 1:
+                top = burst if kind == "if" or max_count is None else min(burst, max_count - count)
+                low = 0 if kind == "if" else min(burst, count)
+                while spike < top and v >= (spike + 1) * threshold:
+                    spike += 1
+                while -spike < low and v < spike * threshold:
+                    spike -= 1
+                v, count = v - spike * threshold, count + spike
+                spikes.append(int(spike))
+                continue
             may_fire = kind != "signed" or max_count is None or count < max_count
             if v >= threshold and may_fire:
                 spike, v = 1, v - threshold

@@ -412,3 +412,33 @@ def test_results_do_not_depend_on_the_batch(signed: nn.Module) -> None:
     for i in range(len(IMAGES)):
         alone = simulate(signed, IMAGES[i : i + 1], T, flush=2).final
         close(alone["fine"], whole["fine"][i : i + 1])
+
+
+@pytest.mark.parametrize(("time_steps", "burst"), [(1, 1), (2, 1), (3, 2), (T, 1), (2 * T, 1), (1, T)])
+def test_the_same_charge_settles_to_the_same_output(quant: nn.Module, time_steps: int, burst: int) -> None:
+    exact = copy.deepcopy(quant).double()
+    snn = convert(exact)
+    before = {name: value.clone() for name, value in snn.state_dict().items()}
+    with torch.no_grad():
+        want = exact(IMAGES.double())
+    result = simulate(snn, IMAGES, time_steps, flush=60, levels=T, burst=burst)
+    close(result.final, want)
+    assert all(torch.equal(before[name], value) for name, value in snn.state_dict().items())
+    nodes = [module for module in snn.modules() if isinstance(module, SignedIFNode)]
+    assert all(node.burst == 1 and node.max_count is None for node in nodes)
+    assert all(module.gain == 1 for module in snn.modules() if isinstance(module, RateReadout))
+
+
+def test_a_burst_of_all_levels_is_the_quantised_network_in_one_step(quant: nn.Module) -> None:
+    exact = copy.deepcopy(quant).double()
+    with torch.no_grad():
+        want = exact(IMAGES.double())
+    close(simulate(convert(exact), IMAGES, 1, levels=T, burst=T).final, want)
+
+
+@pytest.mark.parametrize("bad", [0, -1, 2.0, True])
+def test_bad_levels_and_bursts(signed: nn.Module, bad: Any) -> None:
+    with pytest.raises(InputError, match="levels is .*at least 1"):
+        simulate(signed, IMAGES, T, levels=bad)
+    with pytest.raises(InputError, match="burst is .*at least 1"):
+        simulate(signed, IMAGES, T, burst=bad)

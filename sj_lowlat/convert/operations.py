@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from sj_lowlat.convert.trace import Node
+from sj_lowlat.models.darknet_layers import SameMaxPool
 
 #: in eval mode they do nothing
 PASSIVE_MODULES: tuple[type[nn.Module], ...] = (
@@ -30,6 +31,11 @@ _CARRY_FUNCTIONS = {
     "adaptive_avg_pool2d", "adaptive_avg_pool3d", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle",
     "roll", "flip", "__get__", "dropout", "dropout2d",
 }  # fmt: skip
+#: max-pools that can count spikes (:class:`~sj_lowlat.layers.SpikeMaxPool`)
+MAX_POOLS: tuple[type[nn.Module], ...] = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d,
+    nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d,
+)  # fmt: skip
 _POOLS = {"max_pool1d", "max_pool2d", "max_pool2d_with_indices", "boolean_dispatch", "fn", "amax", "max"}
 _SUMS = {"add", "add_", "__add__", "__iadd__", "__radd__", "sum"}
 
@@ -77,6 +83,15 @@ def is_carry(node: Node) -> bool:
     return node.name in _CARRY_FUNCTIONS or _is_nearest(node) or _is_zero_pad(node)
 
 
+def is_spike_pool(node: Node) -> bool:
+    """Whether a node is a max-pool that :class:`~sj_lowlat.layers.SpikeMaxPool` can stand for."""
+    return (
+        isinstance(node.module, MAX_POOLS)
+        and not has_own_forward(node.module, (SameMaxPool,))
+        and not node.module.return_indices
+    )
+
+
 def place(node: Node) -> str:
     """Where a function is called: module, file and line."""
     owner = repr(node.owner) if node.owner else "the network"
@@ -86,8 +101,13 @@ def place(node: Node) -> str:
 def refusal(node: Node) -> str:
     """The sentence for an operation that has no spiking form: where it is, and what to do."""
     if node.kind == "module":
-        if isinstance(node.module, (nn.MaxPool2d, nn.Upsample)):
+        if isinstance(node.module, nn.Upsample):
             remedy = "run replace_layers first"
+        elif isinstance(node.module, MAX_POOLS):
+            remedy = (
+                "a max-pool can count spikes only behind activations, and as torch's own layer that returns "
+                "values and no indices; move it there, or run replace_layers first"
+            )
         elif isinstance(node.module, _BatchNorm):
             remedy = (
                 "a batch normalisation is folded only into the convolution right before it, "
@@ -105,7 +125,7 @@ def refusal(node: Node) -> str:
     if node.name in _POOLS:
         return (
             f"{where}: make it a module (self.pool = nn.MaxPool2d(...), one for each call) "
-            "so that replace_layers finds it"
+            "so that it can count spikes"
         )
     if node.name == "interpolate":
         return (

@@ -26,7 +26,7 @@ from sj_lowlat.convert.surgery import (
 )
 from sj_lowlat.convert.trace import trace
 from sj_lowlat.errors import ConversionError, InputError
-from sj_lowlat.layers import RateReadout
+from sj_lowlat.layers import RateReadout, SpikeMaxPool
 
 
 def convert(
@@ -42,7 +42,8 @@ def convert(
     """Turn a network of convolutions, ReLUs and batch norms into a spiking network.
 
     Batch norms are folded, weights normalised so that every threshold is 1 and spikes are 0 and 1 (or -1, 0,
-    1), activations become IF neurons that start at ``ratio`` of their threshold, and heads count spikes
+    1), activations become IF neurons that start at ``ratio`` of their threshold, max-pools behind them
+    compare counts (:class:`~sj_lowlat.layers.SpikeMaxPool`), and heads count spikes
     (:class:`~sj_lowlat.layers.RateReadout`). The network's own ``forward`` stays.
 
     :param model: the network, left untouched; every activation is a module of its own. Usually from
@@ -64,7 +65,7 @@ def convert(
     refuse_spiking(model)
     snn = copy.deepcopy(model).eval()
     sample = find_example(snn, calibration, example)
-    plans, refused = make_plan(trace(snn, sample), types)
+    plans, refused, pools = make_plan(trace(snn, sample), types)
     if refused:
         raise ConversionError("cannot convert this network", refused)
     if not any(plan.activation for plan in plans):
@@ -85,9 +86,12 @@ def convert(
             LayerReport(plan.name, type(layer).__name__, norms.get(plan.name), plan.activation, fires_as,
                         _span(scale_out), _span(scales_in[plan.name]))
         )  # fmt: skip
+    for name in pools:
+        replace_module(snn, name, SpikeMaxPool(snn.get_submodule(name)))
+        report.pools.append(name)
     snn.eval().to(sample.device)
     places = [plan.activation or plan.name for plan in plans if plan.activation or plan.is_head]
-    check_called(snn, {name: snn.get_submodule(name) for name in places}, sample)
+    check_called(snn, {name: snn.get_submodule(name) for name in [*places, *pools]}, sample)
     functional.invalidate_reset_cache(snn)
     snn.channels_last = _takes_channels_last(snn, sample)  # type: ignore[assignment]
     snn.conversion_report = report  # type: ignore[assignment]

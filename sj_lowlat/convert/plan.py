@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sj_lowlat.convert.operations import (
+    MAX_POOLS,
     PASSIVE_MODULES,
     has_own_forward,
     is_carry,
+    is_spike_pool,
     is_weighted,
     refusal,
 )
@@ -37,6 +40,19 @@ class LayerPlan:
     reads_input: bool
 
 
+class Plan(NamedTuple):
+    """What becomes of a network.
+
+    :param layers: the weighted layers in the order of their calls
+    :param refused: sentences that say what has no spiking form, why, and the remedy
+    :param pools: names of the max-pools that count spikes
+    """
+
+    layers: list[LayerPlan]
+    refused: list[str]
+    pools: list[str]
+
+
 class _Analysis:
     """Values are ``input`` (the image and what is computed from it alone), ``current`` (of a weighted layer,
     not yet through an activation), ``spike`` and ``output`` (of a head, and what is computed from heads
@@ -48,6 +64,7 @@ class _Analysis:
         self.value: dict[int, str] = {}
         self.refused: list[str] = []
         self.plans: list[LayerPlan] = []
+        self.pools: list[str] = []
         self.claimed: dict[int, tuple[str | None, str | None]] = {}  # weighted node -> batch norm, activation
 
     def run(self) -> None:
@@ -67,7 +84,7 @@ class _Analysis:
         modules = {node.name: node.module for node in self.trace.modules}
         for name, count in Counter(node.name for node in self.trace.modules).items():
             module = modules[name]
-            stateful = is_weighted(module) or isinstance(module, (*self.activations, _BatchNorm))
+            stateful = is_weighted(module) or isinstance(module, (*self.activations, *MAX_POOLS, _BatchNorm))
             if count > 1 and stateful:
                 self.refused.append(
                     f"module '{name}' ({type(module).__name__}) is called {count} times in one forward: "
@@ -131,6 +148,9 @@ class _Analysis:
         if isinstance(node.module, (_BatchNorm, *self.activations)):
             claimed = self._claim(node)
             return "current" if claimed and isinstance(node.module, _BatchNorm) else "spike"
+        if values == {"spike"} and is_spike_pool(node):
+            self.pools.append(node.name)
+            return "spike"
         if not is_carry(node):
             self.refused.append(refusal(node))
             return "spike"
@@ -205,14 +225,12 @@ def _place(node: Node) -> str:
     return f" ({node.where})" if node.where else ""
 
 
-def make_plan(trace: Trace, activations: Collection[type[nn.Module]]) -> tuple[list[LayerPlan], list[str]]:
+def make_plan(trace: Trace, activations: Collection[type[nn.Module]]) -> Plan:
     """Find the weighted layers, their batch norms and activations, and everything that has no spiking form.
 
     :param trace: the watched forward pass
     :param activations: module types that become neurons
-    :return: the layers in the order of their calls, and sentences that say what is refused, why, and the
-        remedy
     """
     analysis = _Analysis(trace, tuple(activations))
     analysis.run()
-    return analysis.plans, list(dict.fromkeys(analysis.refused))
+    return Plan(analysis.plans, list(dict.fromkeys(analysis.refused)), analysis.pools)

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import nn
 
+from sj_lowlat.convert.equalise import equalise_channels
 from sj_lowlat.convert.plan import make_plan
 from sj_lowlat.convert.spike import activation_types
 from sj_lowlat.convert.statistics import collect_scales
@@ -30,6 +31,7 @@ def prepare(
     *,
     scale: str = "99.9%",
     per_channel: bool = False,
+    equalise: bool = False,
     example: torch.Tensor | None = None,
 ) -> nn.Module:
     """Replace every ReLU by a :class:`~sj_lowlat.layers.QuantReLU` whose clip starts from calibration images.
@@ -39,8 +41,11 @@ def prepare(
     :param levels: L, the time steps of the spiking network that is wanted
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches; not needed for a network that is
         prepared already (its levels change and its clips stay)
-    :param scale: statistic of the ReLU's output that the clips start from, ``"max"`` or a percentage
+    :param scale: statistic of the ReLU's output that the clips start from: ``"max"``, a percentage, or
+        ``"mse"``, the least square error of the quantised ReLU
     :param per_channel: one clip per channel instead of one per layer
+    :param equalise: move the differences between channels into the weights first, so that one clip per layer
+        fits all its channels; the function stays
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
     :return: the prepared network, with ``levels``
     :raises ConversionError: if a part could not be converted later, or there is no activation
@@ -49,7 +54,7 @@ def prepare(
     refuse_spiking(model)
     prepared = copy.deepcopy(model)
     sample = find_example(prepared, calibration, example)
-    plans, refused = make_plan(trace(prepared, sample), activation_types("signed"))
+    plans, refused, _ = make_plan(trace(prepared, sample), activation_types("signed"))
     if refused:
         raise ConversionError("cannot prepare this network", refused)
     names = [plan.activation for plan in plans if plan.activation]
@@ -59,13 +64,20 @@ def prepare(
             "run replace_layers first, or write functional activations as modules (self.act = nn.ReLU())"
         )
     fresh = [name for name in names if not isinstance(prepared.get_submodule(name), QuantReLU)]
+    if equalise and (per_channel or len(fresh) < len(names)):
+        raise InputError(
+            "equalise is for a network that is not prepared yet, and instead of per_channel: give one"
+        )
     scales = {}
     if fresh:
         if calibration is None:
             raise InputError(
                 "prepare needs calibration images to start the clips from: a tensor [N, C, H, W] or a loader"
             )
-        scales = collect_scales(prepared, fresh, calibration, scale, per_channel)
+        if equalise:
+            by_channel = collect_scales(prepared, fresh, calibration, scale, True, levels)
+            equalise_channels(prepared, plans, by_channel, sample)
+        scales = collect_scales(prepared, fresh, calibration, scale, per_channel, levels)
     for name in names:
         old = prepared.get_submodule(name)
         clip = old.clip.detach() if isinstance(old, QuantReLU) else scales[name]

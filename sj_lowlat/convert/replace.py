@@ -104,6 +104,7 @@ def replace_layers(
     *,
     example: torch.Tensor | None = None,
     calibration_images: int = 32,
+    only_activations: bool = False,
 ) -> nn.Module:
     """Replace the layers that spike badly: max-pool by strided convolution, upsampling by transposed
     convolution, leaky ReLU and its kin by ReLU. Stride-1 max-pools that keep the size are dropped. What works
@@ -112,12 +113,14 @@ def replace_layers(
     A transposed convolution starts equal to the nearest upsampling it replaces (where that reads no negative
     values). With ``calibration`` images a strided convolution starts as the least-squares fit to the max-pool
     it replaces, and its batch norm changes nothing in train or eval mode; else it starts as average pooling.
-    The network then needs fine-tuning.
+    The network then needs fine-tuning, less of it with ``only_activations``, which leaves max-pools and
+    nearest upsampling in place: :func:`~sj_lowlat.convert.convert` has exact spiking forms for them.
 
     :param model: the network, left untouched
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
     :param calibration_images: at most so many images are used
+    :param only_activations: replace activations only
     :return: the new network, with ``replaced``: module name -> what became of it
     :raises ConversionError: if a layer cannot be replaced, functional operations hide what would have to be
         replaced, or there is nothing to replace
@@ -130,21 +133,23 @@ def replace_layers(
         None if calibration is None else like_parameters(new, first_images(calibration, calibration_images))
     )
     activations, pools = _replaceable(trace(new, sample))
+    pools = {} if only_activations else pools
     for name, module in activations.items():
         replace_module(new, name, nn.ReLU().train(module.training))
     replaced = {name: f"{type(module).__name__} -> ReLU" for name, module in activations.items()}
     for name, module in pools.items():
         replaced[name] = _replace_pool(new, name, module, sample, images)
-    refused = _functional_refusals(new, sample)
+    refused = _functional_refusals(new, sample, only_activations)
     if refused:
         raise ConversionError("cannot replace the layers of this network", refused)
     if not replaced:
         raise ConversionError(
-            "nothing to replace: the network has no max-pool, upsampling or activation other than ReLU"
+            "nothing to replace: the network has no activation other than ReLU"
+            + ("" if only_activations else ", and no max-pool or upsampling")
         )
     check_called(new, {name: new.get_submodule(name) for name in replaced}, sample)
     new.replaced = {**getattr(model, "replaced", {}), **replaced}  # type: ignore[assignment]
-    note(new, "replace_layers", input_shape=list(sample.shape[1:]))
+    note(new, "replace_layers", input_shape=list(sample.shape[1:]), only_activations=only_activations)
     return new
 
 
@@ -222,10 +227,12 @@ def capture_input(model: nn.Module, name: str, images: torch.Tensor, batch_size:
     return torch.cat(caught)
 
 
-def _functional_refusals(model: nn.Module, sample: torch.Tensor) -> list[str]:
+def _functional_refusals(model: nn.Module, sample: torch.Tensor, only_activations: bool) -> list[str]:
     """Refusals that module surgery cannot cure: activations and pools written as functions."""
     watched = trace(model, sample)
-    _, refused = make_plan(watched, {nn.ReLU, QuantReLU})
+    refused = make_plan(watched, {nn.ReLU, QuantReLU}).refused
+    if only_activations:
+        return refused
     refused += [
         f"{place(node)}: make it a module (self.up = nn.Upsample(scale_factor=2, mode='nearest')) "
         "so that it can become a transposed convolution"

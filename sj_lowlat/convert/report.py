@@ -37,10 +37,12 @@ class ConversionReport:
 
     :param layers: one entry per weighted layer, in the order of the forward pass
     :param replaced: module name -> what it was and what it became
+    :param pools: max-pools that compare counts of spikes
     """
 
     layers: list[LayerReport] = field(default_factory=list)
     replaced: dict[str, str] = field(default_factory=dict)
+    pools: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain lists and dictionaries."""
@@ -51,7 +53,7 @@ class ConversionReport:
         """The report that :meth:`to_json` gave, as JSON keeps it."""
         spans = ("scale", "scale_in")
         rows = [LayerReport(**{**row, **{key: tuple(row[key]) for key in spans}}) for row in record["layers"]]
-        return cls(rows, record["replaced"])
+        return cls(rows, record["replaced"], record.get("pools", []))
 
     def table(self) -> str:
         """An aligned text table."""
@@ -70,6 +72,8 @@ class ConversionReport:
         ]
         if self.replaced:
             lines += ["", "replaced:", *(f"  {name}: {what}" for name, what in self.replaced.items())]
+        if self.pools:
+            lines += ["", f"max-pools that count spikes: {', '.join(self.pools)}"]
         return "\n".join(lines)
 
     __str__ = table

@@ -10,12 +10,16 @@ import torch
 from torch import nn
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.functional import quant_relu
 
 _SAMPLES_PER_BATCH = 1 << 16
+_CANDIDATES = torch.linspace(0.05, 1, 77)  # of the maximum, for the clip of least square error
 
 
 def parse_statistic(statistic: str) -> float:
     """Fraction of values at or below the scale: 1.0 for ``"max"``, 0.999 for ``"99.9%"``.
+
+    ``"mse"``, the clip of least square error, needs levels and is none of these.
 
     :raises InputError: for anything else
     """
@@ -62,14 +66,20 @@ def image_batches(
 
 
 class ScaleCollector:
-    """Percentile of the positive part of each channel (or layer), from a seeded sample of each batch.
+    """Scale of the positive part of each channel (or layer), from a seeded sample of each batch.
 
-    Keeps the exact maximum, and at most ``2 ** 16`` values per layer and batch (or ``2 ** 16 / C`` per
-    channel).
+    Keeps the exact maximum, and at most ``2 ** 16`` values per layer and batch (or ``2 ** 16 / C``, but no
+    less than 1024, per channel).
+
+    :param fraction: the percentile; ``None`` for the clip whose quantised ReLU has the least square error
+    :param per_channel: one scale per channel
+    :param levels: L of that quantised ReLU
     """
 
-    def __init__(self, fraction: float, per_channel: bool, seed: int = 0) -> None:
-        self.fraction = fraction
+    def __init__(
+        self, fraction: float | None, per_channel: bool, levels: int | None = None, seed: int = 0
+    ) -> None:
+        self.fraction, self.levels = fraction, levels
         self.per_channel = per_channel
         self.generator = torch.Generator().manual_seed(seed)
         self.highest: torch.Tensor | None = None
@@ -81,8 +91,8 @@ class ScaleCollector:
         rows = rows if self.per_channel else rows.reshape(1, -1)
         highest = rows.amax(1)
         self.highest = highest if self.highest is None else torch.maximum(self.highest, highest)
-        if self.fraction < 1:
-            budget = max(256, _SAMPLES_PER_BATCH // rows.shape[0])
+        if self.fraction != 1:
+            budget = max(1024, _SAMPLES_PER_BATCH // rows.shape[0])
             if rows.shape[1] > budget:
                 picked = torch.randint(rows.shape[1], (budget,), generator=self.generator).to(rows.device)
                 rows = rows[:, picked]
@@ -92,7 +102,10 @@ class ScaleCollector:
         """The scale, scalar or ``[C]``; 1 where a channel was never positive."""
         assert self.highest is not None
         scale = self.highest
-        if self.fraction < 1:
+        if self.fraction is None:
+            assert self.levels is not None
+            scale = _least_square_clip(torch.cat(self.samples, 1), self.highest, self.levels)
+        elif self.fraction < 1:
             values = torch.cat(self.samples, 1)
             rank = max(1, min(values.shape[1], round(self.fraction * values.shape[1])))
             scale = values.kthvalue(rank, dim=1).values
@@ -100,6 +113,18 @@ class ScaleCollector:
             scale = torch.where(scale > 0, scale, self.highest)
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
         return scale if self.per_channel else scale[0]
+
+
+def _least_square_clip(values: torch.Tensor, highest: torch.Tensor, levels: int) -> torch.Tensor:
+    """The clip per row of ``[C, n]`` that minimises the mean of (ReLU - quantised ReLU)^2."""
+    values = values.relu()
+    best, least = highest.clone(), torch.full_like(highest, torch.inf)
+    for part in _CANDIDATES.tolist():
+        clip = (highest * part).clamp(min=torch.finfo(highest.dtype).tiny)
+        error = (values - quant_relu(values, clip[:, None], levels)).square().mean(1)
+        best = torch.where(error < least, clip, best)
+        least = torch.minimum(least, error)
+    return best
 
 
 @contextmanager
@@ -121,18 +146,20 @@ def collect_scales(
     images: torch.Tensor | Iterable[torch.Tensor],
     statistic: str,
     per_channel: bool,
+    levels: int | None = None,
 ) -> dict[str, torch.Tensor]:
     """Scale of the output of each named module on calibration images.
 
     :param model: the network
     :param names: modules to watch
     :param images: see :func:`image_batches`
-    :param statistic: ``"max"`` or a percentage such as ``"99.9%"``
+    :param statistic: ``"max"``, a percentage such as ``"99.9%"``, or ``"mse"`` where levels are given
     :param per_channel: one scale per channel, or one per layer
+    :param levels: L of the quantised ReLU that is wanted
     :return: name -> scale
     """
-    fraction = parse_statistic(statistic)
-    collectors = {name: ScaleCollector(fraction, per_channel) for name in names}
+    fraction = None if statistic == "mse" and levels is not None else parse_statistic(statistic)
+    collectors = {name: ScaleCollector(fraction, per_channel, levels) for name in names}
     handles = [
         model.get_submodule(name).register_forward_hook(lambda m, a, out, c=collector: c.add(out))
         for name, collector in collectors.items()

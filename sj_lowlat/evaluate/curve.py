@@ -119,6 +119,8 @@ def evaluate(
     time_steps: int | None = None,
     *,
     flush: int = 0,
+    levels: int | None = None,
+    burst: int = 1,
     readout: Sequence[int] | None = None,
     ann: nn.Module | None = None,
     size: int | None = None,
@@ -140,6 +142,8 @@ def evaluate(
     :param dataset: images with boxes
     :param time_steps: T of a spiking network; by default the levels it was trained for
     :param flush: further steps without input
+    :param levels: charge that the steps with input bring, see :func:`~sj_lowlat.simulate.simulate`
+    :param burst: most spikes per neuron and step
     :param readout: steps at which to score, by default the last one
     :param ann: a network to score beside it
     :param size: side of the network's input in pixels, by default the model's
@@ -179,7 +183,15 @@ def evaluate(
             if spiking:
                 assert time_steps is not None
                 run = simulate_steps(
-                    model, images, time_steps, flush=flush, readout=readout, encoder=encoder, seed=seed
+                    model,
+                    images,
+                    time_steps,
+                    flush=flush,
+                    levels=levels,
+                    burst=burst,
+                    readout=readout,
+                    encoder=encoder,
+                    seed=seed,
                 )
                 for read in run:
                     found[read.step] += _back(read.outputs, specs, boxes, thresholds)
@@ -198,6 +210,8 @@ def evaluate(
             "size": size,
             "time_steps": time_steps,
             "flush": flush,
+            "levels": levels if levels is not None else time_steps,
+            "burst": burst,
             "encoder": encoder if isinstance(encoder, str) else type(encoder).__name__,
             "batch_size": batch_size,
             "score_threshold": score_threshold,

@@ -18,10 +18,19 @@ def _unrolled(
     count: torch.Tensor,
     max_count: int,
     signed: bool,
+    burst: int,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     spikes = []
     for current in currents:
         v = v + current
+        if burst > 1:
+            spike = torch.floor(v / v_threshold).clamp(-burst if signed else 0, burst)
+            if signed:
+                spike = torch.minimum(torch.maximum(spike, -count), max_count - count)
+                count = count + spike
+            v = v - spike * v_threshold
+            spikes.append(spike.to(currents.dtype))
+            continue
         spike = (v >= v_threshold).to(v.dtype)
         if signed:
             spike = spike * (count < max_count).to(v.dtype) - ((v < 0) & (count > 0)).to(v.dtype)
@@ -58,7 +67,7 @@ def multi_step_compiled(
     limit = rule.max_count if rule.max_count is not None else 2**24
     rows = currents.permute(0, *(axis + 1 for axis in order)).reshape(steps, -1)
     spikes, new_v, new_count = _compiled()(
-        rows, flat_v, v_threshold, flat_count, limit, rule.kind == "signed"
+        rows, flat_v, v_threshold, flat_count, limit, rule.kind == "signed", rule.burst
     )
     flat_v.copy_(new_v)
     if count is not None:

@@ -15,6 +15,8 @@ def multi_step_reference(
     count: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Run ``T`` steps of a layer of neurons; see :func:`sj_lowlat.kernels.multi_step`."""
+    if rule.burst > 1:
+        return _bursts(currents, v, v_threshold, rule, count)
     spikes = torch.empty_like(currents)
     positive, negative, allowed = torch.empty_like(v), torch.empty_like(v), torch.empty_like(v)
     for current, spike in zip(currents, spikes, strict=True):
@@ -39,4 +41,28 @@ def multi_step_reference(
         count.add_(positive)
         v.addcmul_(positive, v_threshold, value=-1)
         spike.copy_(positive)
+    return spikes
+
+
+def _bursts(
+    currents: torch.Tensor,
+    v: torch.Tensor,
+    v_threshold: torch.Tensor,
+    rule: FireRule,
+    count: torch.Tensor | None,
+) -> torch.Tensor:
+    """As many spikes as there are whole thresholds in V, up to the cap."""
+    spikes = torch.empty_like(currents)
+    signed = rule.kind == "signed"
+    for current, spike in zip(currents, spikes, strict=True):
+        v.add_(current)
+        fired = torch.floor(v / v_threshold).clamp_(-rule.burst if signed else 0, rule.burst)
+        if signed:
+            assert count is not None  # the caller checked it
+            fired = torch.maximum(fired, -count)
+            if rule.max_count is not None:
+                fired = torch.minimum(fired, rule.max_count - count)
+            count.add_(fired)
+        v.sub_(fired * v_threshold)  # not addcmul_, which rounds once and not twice
+        spike.copy_(fired)
     return spikes

@@ -3,6 +3,7 @@
 from sj_lowlat.layers.merged import MergedTime
 from sj_lowlat.layers.quant_relu import QuantReLU
 from sj_lowlat.layers.readout import RateReadout
+from sj_lowlat.layers.spike_max_pool import SpikeMaxPool
 from sj_lowlat.layers.spiking import ImbalancedIFNode, LowLatencyIFNode, ResidualFixIFNode, SignedIFNode
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "RateReadout",
     "ResidualFixIFNode",
     "SignedIFNode",
+    "SpikeMaxPool",
 ]

@@ -20,7 +20,8 @@ class RateReadout(MergedTime, MemoryModule):
     :param layer: the convolution or linear layer, whose bias counts once
 
     In a simulation of merged steps ``readout_steps`` names the steps (1 to T of the present chunk, ascending)
-    to read out, and ``input_steps`` the divisor once the input has ended (flush).
+    to read out; ``input_steps`` is the number of steps with input, after which the divisor stays (flush), and
+    ``gain`` how many steps' charge each of them brings.
     """
 
     total: Any  # summed spikes [N, *], 0.0 before the first
@@ -32,6 +33,7 @@ class RateReadout(MergedTime, MemoryModule):
         self.steps = 0
         self.readout_steps: tuple[int, ...] = ()
         self.input_steps: int | None = None
+        self.gain = 1.0
 
     def reset(self) -> None:
         """Forget the counted spikes."""
@@ -48,7 +50,8 @@ class RateReadout(MergedTime, MemoryModule):
         self.steps += spikes.shape[0]
 
     def _rate(self) -> torch.Tensor:
-        return self.total / (self.steps if self.input_steps is None else min(self.steps, self.input_steps))
+        steps = self.steps if self.input_steps is None else min(self.steps, self.input_steps)
+        return self.total / (steps * self.gain)
 
     def single_step_forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._add(x.unsqueeze(0))

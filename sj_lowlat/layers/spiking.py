@@ -75,6 +75,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         if self.ratio.dim() and threshold.dim() and self.ratio.shape != threshold.shape:
             raise InputError(f"{len(self.ratio)} ratios came for {len(threshold)} thresholds; give one each")
         self.kernel = "reference"
+        self.burst = 1
         self.steps = 0
         self.register_load_state_dict_post_hook(_reset_after_load)
         self.reset()
@@ -82,7 +83,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
     @property
     def rule(self) -> FireRule:
         """When the neuron fires."""
-        return FireRule("if")
+        return FireRule("if", burst=self.burst)
 
     @property
     def v_initial(self) -> torch.Tensor:
@@ -141,7 +142,14 @@ class LowLatencyIFNode(MergedTime, IFNode):
     def _fire(
         self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
     ) -> tuple[torch.Tensor, tuple[object, ...]]:
-        return self.surrogate_function(v - threshold), ()
+        return self._thresholds_reached(v, threshold), ()
+
+    def _thresholds_reached(self, v: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+        """Whole thresholds in V, from 0 to ``burst``, with gradients."""
+        reached = self.surrogate_function(v - threshold)
+        for number in range(2, self.burst + 1):
+            reached = reached + self.surrogate_function(v - number * threshold)
+        return reached
 
     def _drop(self, v: torch.Tensor, spike: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
         return v - spike * threshold
@@ -228,7 +236,7 @@ class SignedIFNode(LowLatencyIFNode):
 
     @property
     def rule(self) -> FireRule:
-        return FireRule("signed", max_count=self.max_count)
+        return FireRule("signed", max_count=self.max_count, burst=self.burst)
 
     def _fresh_states(self, v: torch.Tensor) -> tuple[object, ...]:
         return (v, torch.zeros_like(v))
@@ -238,12 +246,19 @@ class SignedIFNode(LowLatencyIFNode):
     ) -> tuple[torch.Tensor, tuple[object, ...]]:
         count = states[1]
         assert isinstance(count, torch.Tensor)
-        positive = self.surrogate_function(v - threshold)
-        if self.max_count is not None:
-            positive = positive * (count < self.max_count)
+        positive = self._thresholds_reached(v, threshold)
         # 1 - step(v) is 1 exactly where v < 0
-        negative = (1.0 - self.surrogate_function(v)) * (count > 0)
-        spike = positive - negative
+        negative = 1.0 - self.surrogate_function(v)
+        for number in range(1, self.burst):
+            negative = negative + 1.0 - self.surrogate_function(v + number * threshold)
+        if self.burst == 1:
+            if self.max_count is not None:
+                positive = positive * (count < self.max_count)
+            spike = positive - negative * (count > 0)
+        else:
+            if self.max_count is not None:
+                positive = torch.minimum(positive, self.max_count - count)
+            spike = positive - torch.minimum(negative, count)
         return spike, (count + spike.detach(),)
 
 
@@ -262,7 +277,7 @@ class ImbalancedIFNode(LowLatencyIFNode):
 
     @property
     def rule(self) -> FireRule:
-        return FireRule("imbalanced", slope=self.slope)
+        return FireRule("imbalanced", slope=self.slope, burst=self.burst)
 
     def _fire(
         self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]

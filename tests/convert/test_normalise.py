@@ -64,7 +64,7 @@ def normalise(
     """Give each activation a scale from ``draw(channels)`` and normalise.
 
     Returns the scales, the network's output before, and each activation's before and after."""
-    plans, refused = make_plan(trace(net, x), {Clip})
+    plans, refused, _ = make_plan(trace(net, x), {Clip})
     assert refused == []
     scales = {}
     for plan in plans:
@@ -177,7 +177,7 @@ def probe(
             return self.last(self.between(y))
 
     net, x = Net().eval(), torch.rand(1, 1, 4, 4)
-    plans, refused = make_plan(trace(net, x), {Clip})
+    plans, refused, _ = make_plan(trace(net, x), {Clip})
     assert refused == []
     scales = {"a.1": scale} | ({} if second is None else {"b.1": second})
     return probe_input_scales(net, plans, scales, x)["last"]

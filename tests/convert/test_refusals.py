@@ -199,6 +199,11 @@ class ShiftedRelu(nn.ReLU):
         return super().forward(x - 1)
 
 
+class HalvedPool(nn.MaxPool2d):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) / 2
+
+
 def with_conv2(layer: nn.Module) -> Body:
     net = Body()
     net.conv2 = layer
@@ -235,8 +240,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         r"'conv2' \(Conv2d\) reads nothing that could be followed from the image: give it",
     ),
     "max-pool": (
-        lambda: body(nn.MaxPool2d(2)),
-        r"'extra' \(MaxPool2d\) has no spiking form: run replace_layers",
+        lambda: body(HalvedPool(2)),
+        r"'extra' \(HalvedPool\) has no spiking form: a max-pool can count spikes only behind activations",
     ),
     "bilinear": (
         lambda: body(nn.Upsample(scale_factor=2, mode="bilinear")),

@@ -196,7 +196,8 @@ def test_tiny_yolo_becomes_the_papers_network(size: int) -> None:
     assert kinds.count("SameMaxPool -> dropped") == 1
     assert kinds.count("Upsample -> ConvTranspose2d") == 1
     assert kinds.count("LeakyReLU -> ReLU") == 11
-    assert new.history == [{"verb": "replace_layers", "input_shape": [3, size, size]}]
+    step = {"verb": "replace_layers", "input_shape": [3, size, size], "only_activations": False}
+    assert new.history == [step]
     assert new.input_shape == net.input_shape and all(module.training for module in new.modules())
     assert [out.shape for out in new(torch.rand(2, 3, 64, 64))] == [(2, 21, 2, 2), (2, 21, 4, 4)]
 
@@ -278,7 +279,7 @@ def test_one_pool_for_many_calls_is_refused() -> None:
 
 
 def test_nothing_to_replace_is_an_error() -> None:
-    with pytest.raises(ConversionError, match="nothing to replace: the network has no max-pool"):
+    with pytest.raises(ConversionError, match="nothing to replace: the network has no activation"):
         replace_layers(net_with(nn.Identity()), torch.rand(2, 3, 8, 8))
 
 

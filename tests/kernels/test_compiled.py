@@ -15,7 +15,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.parametrize("rule", [FireRule("if"), FireRule("signed"), FireRule("signed", max_count=3)])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        FireRule("if"),
+        FireRule("if", burst=2),
+        FireRule("signed"),
+        FireRule("signed", max_count=3),
+        FireRule("signed", max_count=3, burst=2),
+    ],
+)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "expanded"])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_equals_the_reference(rule: FireRule, layout: str, seed: int) -> None:

@@ -15,8 +15,13 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.kernels import FireRule
 
 rules = st.one_of(
-    st.just(FireRule("if")),
-    st.builds(FireRule, st.just("signed"), max_count=st.one_of(st.none(), st.integers(1, 6))),
+    st.builds(FireRule, st.just("if"), burst=st.integers(1, 3)),
+    st.builds(
+        FireRule,
+        st.just("signed"),
+        max_count=st.one_of(st.none(), st.integers(1, 6)),
+        burst=st.integers(1, 3),
+    ),
     st.builds(FireRule, st.just("imbalanced"), slope=st.sampled_from([0.1, 0.3, 1.0])),
 )
 # [T, N, C] and [T, N, C, H, W]
@@ -79,7 +84,7 @@ def test_kernel_is_the_scalar_neuron(
     columns = currents.flatten(1).T.tolist(), spikes.flatten(1).T.tolist()
     for i, (current, spike) in enumerate(zip(*columns, strict=True)):
         want, potential, total = scalar_neuron(
-            current, thresholds[i], starts[i], rule.kind, rule.max_count, rule.slope
+            current, thresholds[i], starts[i], rule.kind, rule.max_count, rule.slope, rule.burst
         )
         assert spike == want
         assert v.flatten()[i].item() == potential  # the same float64 operations in the same order
@@ -99,10 +104,10 @@ def test_kernel_is_the_step_function_in_float32(
     want_v, want_count, want = v.clone(), count.clone(), []
     for current in currents:
         if rule.kind == "if":
-            spike, want_v = functional.soft_reset_step(want_v, current, threshold)
+            spike, want_v = functional.soft_reset_step(want_v, current, threshold, rule.burst)
         elif rule.kind == "signed":
             spike, want_v, want_count = functional.signed_step(
-                want_v, want_count, current, threshold, rule.max_count
+                want_v, want_count, current, threshold, rule.max_count, rule.burst
             )
         else:
             spike, want_v = functional.imbalanced_step(want_v, current, threshold, rule.slope)
@@ -147,6 +152,8 @@ def test_bad_input() -> None:
     [
         ({"kind": "lif"}, "'lif'.*if, signed, imbalanced"),
         ({"kind": "signed", "max_count": 0}, "max_count is 0"),
+        ({"burst": 0}, "burst is 0"),
+        ({"kind": "imbalanced", "burst": 2}, "burst is 2, .*1 for an imbalanced"),
         ({"kind": "imbalanced", "slope": 0.0}, "slope is 0.0"),
         ({"kind": "imbalanced", "slope": 1.5}, "slope is 1.5"),
         ({"kind": "imbalanced", "slope": float("nan")}, "slope is nan"),

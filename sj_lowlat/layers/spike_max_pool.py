@@ -1,0 +1,57 @@
+"""Max-pooling of spikes that is exact: the maximum of the counts, sent on as spikes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from spikingjelly.activation_based.base import MemoryModule
+from torch import nn
+
+from sj_lowlat.layers.merged import MergedTime
+
+
+class SpikeMaxPool(MergedTime, MemoryModule):
+    r"""A max-pool over the net spike counts of its inputs, which sends on what its maximum changes by:
+
+    .. math:: M(t) = \max_{i \in window} \sum_{s \le t} spike_i(s), \qquad out(t) = M(t) - M(t - 1)
+
+    Its outputs sum up to the max-pool of the summed inputs at every t, which a max-pool of the spikes of each
+    step does not. From spikes of 0 and 1 it makes spikes of 0 and 1, from spikes of -1, 0 and 1 the same. It
+    adds no delay, no weights and no multiplications, only a counter per input.
+
+    ``step_mode="s"`` takes ``[N, C, *]``, ``"m"`` takes ``[T, N, C, *]``; the state goes on from call to call
+    until ``reset()``. Input of another shape starts anew.
+
+    :param pool: the max-pool of the ANN
+    """
+
+    count: Any  # net spikes of every input so far [N, C, *], 0.0 before the first
+    sent: Any  # net spikes sent so far, likewise
+
+    def __init__(self, pool: nn.Module, step_mode: str = "s") -> None:
+        super().__init__()
+        self.pool = pool
+        self.step_mode = step_mode
+        self.register_memory("count", 0.0)
+        self.register_memory("sent", 0.0)
+
+    def single_step_forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return self.multi_step_forward(x.unsqueeze(0)).squeeze(0)
+
+    def multi_step_forward(self, x_seq: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        known = isinstance(self.count, torch.Tensor) and self.count.shape == x_seq.shape[1:]
+        before, sent, outputs = (self.count, self.sent, []) if known else (0.0, 0.0, [])
+        for x in x_seq:
+            before = before + x.to(torch.promote_types(x.dtype, torch.float32))  # 16 bits count to 256 only
+            pooled = self.pool(before)
+            outputs.append((pooled - sent).to(x.dtype))
+            sent = pooled
+        self.count, self.sent = before, sent
+        return torch.stack(outputs)
+
+    def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Spikes ``[N, C, *]`` to pooled spikes (in a simulation of T merged steps ``[T * N, C, *]``)."""
+        if self.merged_steps is None:
+            return super().forward(x, *args, **kwargs)
+        return self.multi_step_forward(self.split_time(x)).flatten(0, 1)

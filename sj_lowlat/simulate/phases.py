@@ -1,0 +1,118 @@
+"""What a network is told for a run or a part of it; afterwards it is as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from sj_lowlat.layers import LowLatencyIFNode, MergedTime, RateReadout, SignedIFNode
+from sj_lowlat.simulate.plan import RunPlan
+
+
+@contextmanager
+def settings(layers: Sequence[MergedTime], batch: int, plan: RunPlan) -> Iterator[None]:
+    """Tell every layer with a state how time is merged; afterwards they are as they were."""
+    limits = {layer: layer.max_count for layer in layers if isinstance(layer, SignedIFNode)}
+    bursts = {layer: layer.burst for layer in layers if isinstance(layer, LowLatencyIFNode)}
+    try:
+        for layer in layers:
+            layer.merged_batch = batch
+            if isinstance(layer, SignedIFNode) and layer.max_count is None:
+                layer.max_count = plan.levels  # a quantised ReLU of L levels counts to L
+            if isinstance(layer, LowLatencyIFNode):
+                layer.burst = plan.burst
+            if isinstance(layer, RateReadout):
+                layer.input_steps, layer.gain = plan.time_steps, plan.gain
+        yield
+    finally:
+        for layer in layers:
+            layer.merged_steps = None
+            if isinstance(layer, LowLatencyIFNode):
+                layer.burst = bursts[layer]
+            if isinstance(layer, RateReadout):
+                layer.input_steps, layer.gain = None, 1.0
+        for layer, limit in limits.items():
+            layer.max_count = limit
+
+
+def _input_layers(snn: nn.Module) -> list[nn.Module]:
+    return [snn.get_submodule(name) for name in getattr(snn, "input_layers", ())]
+
+
+@contextmanager
+def computed_once(snn: nn.Module) -> Iterator[None]:
+    """Layers that read the constant image (or, in the flush, nothing) keep their first result."""
+    layers = [layer for layer in _input_layers(snn) if not isinstance(layer, RateReadout)]
+
+    def remember(layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        compute = layer.forward
+        kept: list[torch.Tensor] = []
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            if not kept:
+                kept.append(compute(x))
+            return kept[0]
+
+        return forward
+
+    try:
+        for layer in layers:
+            layer.forward = remember(layer)
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)
+
+
+def _read_nothing(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return torch.zeros_like(args[0])
+
+
+@contextmanager
+def amplified(snn: nn.Module, gain: float) -> Iterator[None]:
+    """Multiply the input and every bias but those of the read-outs."""
+    handles = [
+        layer.register_forward_pre_hook(lambda _, args: args[0] * gain, prepend=True)
+        for layer in _input_layers(snn)
+    ]
+    biases = _biases(snn)
+    try:
+        for module, bias in biases:
+            module.bias = nn.Parameter(bias * gain, requires_grad=False)
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, bias in biases:
+            module.bias = bias
+
+
+def _biases(snn: nn.Module) -> list[tuple[nn.Module, nn.Parameter]]:
+    """The modules with a bias, but for those within read-outs."""
+    readouts = [module for module in snn.modules() if isinstance(module, RateReadout)]
+    kept = {layer for readout in readouts for layer in readout.modules()}
+    found = [(module, getattr(module, "bias", None)) for module in snn.modules() if module not in kept]
+    return [(module, bias) for module, bias in found if isinstance(bias, nn.Parameter)]
+
+
+@contextmanager
+def without_input(snn: nn.Module) -> Iterator[None]:
+    """Switch off the input and every bias but those of the read-outs, which count once.
+
+    A forward that normalises its image turns a black image into a current, so the layers' inputs are switched
+    off.
+    """
+    biases = _biases(snn)
+    handles = [layer.register_forward_pre_hook(_read_nothing, prepend=True) for layer in _input_layers(snn)]
+    try:
+        for module, _ in biases:
+            module.bias = None  # type: ignore[assignment]
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, bias in biases:
+            module.bias = bias

@@ -1,0 +1,68 @@
+"""The times of a simulation, and what can be simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sj_lowlat.errors import InputError
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The times of a run."""
+
+    time_steps: int
+    flush: int
+    levels: int
+    burst: int
+    readout: tuple[int, ...]
+    chunk: int | None
+
+    @property
+    def gain(self) -> float:
+        """How many steps' charge one step brings."""
+        return self.levels / self.time_steps
+
+
+def whole(name: str, value: Any, least: int, hint: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}, it must be a whole number of at least {least}; {hint}")
+
+
+def check_steps(time_steps: int, flush: int, readout: Sequence[int] | None) -> tuple[int, ...]:
+    """Check the times of a simulation.
+
+    :return: the read-out steps, ascending, each once
+    :raises InputError: if one of them cannot be
+    """
+    whole("time_steps", time_steps, 1, "for instance 16")
+    whole("flush", flush, 0, "0 for none")
+    total = time_steps + flush
+    if readout is None:
+        return (total,)
+    steps = tuple(readout) if isinstance(readout, Iterable) else ()
+    if not steps or any(isinstance(s, bool) or not isinstance(s, int) or not 1 <= s <= total for s in steps):
+        raise InputError(
+            f"readout is {readout!r}, it must be a sequence of steps from 1 to {total} (time_steps + flush), "
+            f"for instance ({total},)"
+        )
+    return tuple(sorted(set(steps)))
+
+
+def check_images(images: Any) -> None:
+    """:raises InputError: if they are no finite images"""
+    if not isinstance(images, torch.Tensor):
+        raise InputError(
+            f"images are {type(images).__name__}; they must be a floating-point tensor [N, C, H, W]"
+        )
+    if images.dim() < 2 or not images.numel() or not images.is_floating_point():
+        raise InputError(
+            f"images are {tuple(images.shape)} of {images.dtype}; they must be a floating-point tensor "
+            "[N, C, H, W] in [0, 1] with N at least 1"
+        )
+    if not bool(torch.isfinite(images).all()):
+        raise InputError("images hold NaN or infinite values; give finite images in [0, 1]")

@@ -1,0 +1,123 @@
+"""Equal channel ranges without a change of the function; clips of least square error."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from sj_lowlat.convert import convert, prepare, replace_layers
+from sj_lowlat.convert.statistics import collect_scales
+from sj_lowlat.errors import ConversionError, InputError
+from sj_lowlat.functional import quant_relu
+from sj_lowlat.layers import QuantReLU, SpikeMaxPool
+from sj_lowlat.models import tiny_yolov3
+from sj_lowlat.simulate import simulate
+
+LEVELS = 4
+
+
+class Net(nn.Module):
+    """Channels of very different range, with and without batch norm, pools, upsampling and a concat."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=()):
+            torch.manual_seed(seed)
+            self.a = nn.Sequential(nn.Conv2d(2, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU())
+            self.pool = nn.MaxPool2d(2)
+            self.b = nn.Sequential(nn.Conv2d(6, 4, 3, padding=1, groups=2), nn.ReLU())
+            self.up = nn.Upsample(scale_factor=2, mode="nearest")
+            self.c = nn.Sequential(nn.ConvTranspose2d(4, 5, 2, 2), nn.ReLU())
+            self.head = nn.Conv2d(15, 3, 1)
+            with torch.no_grad():
+                self.a[1].weight.copy_(torch.logspace(-1, 1, 6))
+                self.b[0].weight.mul_(torch.logspace(-1, 1, 4)[:, None, None, None])
+                self.a[1].running_var.uniform_(0.5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.a(x)
+        b = self.b(self.pool(a))
+        return self.head(torch.cat([a, self.up(b), self.c(b)], 1))
+
+
+IMAGES = torch.rand(4, 2, 8, 8, generator=torch.Generator().manual_seed(0)).double()
+
+
+def without_quantisation(net: nn.Module) -> nn.Module:
+    net = copy.deepcopy(net)
+    for name, module in list(net.named_modules()):
+        if isinstance(module, QuantReLU):
+            parent, child = name.rsplit(".", 1)
+            setattr(net.get_submodule(parent), child, nn.ReLU())
+    return net
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 2**31))
+def test_the_function_stays_and_channels_get_one_range(seed: int) -> None:
+    net = Net(seed).double().eval()
+    before = copy.deepcopy(net.state_dict())
+    new = prepare(net, LEVELS, IMAGES, scale="max", equalise=True)
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    torch.testing.assert_close(without_quantisation(new)(IMAGES), net(IMAGES))
+    ranges = collect_scales(without_quantisation(new), ["a.2", "b.1", "c.1"], IMAGES, "max", True)
+    plain = collect_scales(net, ["a.2", "b.1", "c.1"], IMAGES, "max", True)
+    for name, clip in ((name, new.get_submodule(name).clip) for name in ranges):
+        # channels below a tenth of the layer's mean keep some of their difference; 1 stands for a dead one
+        common = (plain[name] >= 0.1 * plain[name].mean()) & (plain[name] != 1)
+        torch.testing.assert_close(ranges[name][common], clip.detach().expand(int(common.sum())))
+
+
+def test_the_spiking_network_settles_to_it() -> None:
+    quant = prepare(Net(3).double().eval(), LEVELS, IMAGES, scale="mse", equalise=True).eval()
+    snn = convert(quant)
+    assert isinstance(snn.pool, SpikeMaxPool) and snn.conversion_report.pools == ["pool"]
+    with torch.no_grad():
+        want = quant(IMAGES)
+    torch.testing.assert_close(simulate(snn, IMAGES, LEVELS, flush=30).final, want)
+
+
+def test_the_mse_clip_is_the_best_of_a_fine_grid() -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 1), nn.ReLU(), nn.Conv2d(3, 1, 1)).double()
+    with torch.no_grad():
+        values = net[:2](IMAGES)
+        clip = prepare(net, LEVELS, IMAGES, scale="mse")[1].clip.item()
+
+        def error(c: float) -> float:
+            return float((values - quant_relu(values, c, LEVELS)).square().mean())
+
+        grid = torch.linspace(0.02, 1, 500) * values.max()
+        best = min(error(float(c)) for c in grid)
+    assert clip < float(values.max()) and error(clip) <= 1.1 * best
+
+
+def test_refusals() -> None:
+    net = Net(0).double().eval()
+    with pytest.raises(InputError, match="equalise is for a network that is not prepared yet"):
+        prepare(prepare(net, LEVELS, IMAGES), LEVELS, IMAGES, equalise=True)
+    with pytest.raises(InputError, match="instead of per_channel"):
+        prepare(net, LEVELS, IMAGES, equalise=True, per_channel=True)
+    net.a[1] = nn.BatchNorm2d(6, affine=False).double().eval()
+    with pytest.raises(ConversionError, match=r"'a.1' has no weight that could take up"):
+        prepare(net, LEVELS, IMAGES, equalise=True)
+    with pytest.raises(InputError, match="statistic is 'mse'"):
+        convert(net, scale="mse", calibration=IMAGES)
+
+
+def test_tiny_yolo_is_converted_with_its_own_pools() -> None:
+    net = tiny_yolov3(num_classes=2, width=0.25, input_size=64)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    relu = replace_layers(net, images, only_activations=True)
+    assert set(relu.replaced.values()) == {"LeakyReLU -> ReLU"} and len(relu.replaced) == 11
+    quant = prepare(relu, LEVELS, images, scale="mse", equalise=True).double().eval()
+    snn = convert(quant)
+    assert sum(isinstance(module, SpikeMaxPool) for module in snn.modules()) == 6
+    with torch.no_grad():
+        want = quant(images.double())
+    for got, exact in zip(simulate(snn, images, LEVELS, flush=60).final, want, strict=True):
+        torch.testing.assert_close(got, exact)
