@@ -4,12 +4,15 @@
 from the one before it. Stages that are done are skipped and an interrupted one resumes.
 
     python benchmarks/coco_distil.py --data ../shared/data --output runs/coco
+    python benchmarks/coco_distil.py --data ../shared/data --output runs/ship \\
+      --plan benchmarks/configs/snn_tiny_yolov3_coco.json
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -46,7 +49,7 @@ class Pictures:
         )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Run all stages."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -56,7 +59,8 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("runs/coco"))
     parser.add_argument("--plan", type=Path, default=Path(__file__).parent / "configs" / "coco_distil.json")
-    args = parser.parse_args()
+    parser.add_argument("--shorten", type=int, default=1, help="a trial: every stage's iterations over N")
+    args = parser.parse_args(argv)
     plan = json.loads(args.plan.read_text())
     device = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -72,6 +76,7 @@ def main() -> None:
     student = None
     for stage in plan["stages"]:
         options = dict(stage)
+        options["iterations"] = max(1, options["iterations"] // args.shorten)
         folder, levels = args.output / options.pop("name"), options.pop("levels")
         if (folder / checkpoint.CONFIG).exists():
             print(f"{folder}: done before", flush=True)

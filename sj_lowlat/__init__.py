@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from sj_lowlat import data, detect, functional, kernels, layers, models, monitors, plots
+    from sj_lowlat import data, detect, functional, kernels, layers, models, monitors, plots, pretrained
     from sj_lowlat.checkpoint import load, save
     from sj_lowlat.convert import ConversionReport, LowLatencyRecipe, convert, prepare, replace_layers
     from sj_lowlat.errors import ConversionError, InputError
@@ -46,7 +46,7 @@ _HOME = {
     "simulate": "simulate",
     "simulate_steps": "simulate",
 }
-_MODULES = ("data", "detect", "functional", "kernels", "layers", "models", "monitors", "plots")
+_MODULES = ("data", "detect", "functional", "kernels", "layers", "models", "monitors", "plots", "pretrained")
 
 __all__ = [
     "ConversionError",
@@ -73,6 +73,7 @@ __all__ = [
     "monitors",
     "plots",
     "prepare",
+    "pretrained",
     "replace_layers",
     "save",
     "simulate",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,34 @@ def save(model: nn.Module, folder: str | Path) -> Path:
     :raises OSError: if the folder cannot be written
     """
     folder = Path(folder)
-    # clones, because safetensors refuses tensors that share memory
-    tensors = {
+    tensors = values(model)
+    text = json.dumps(describe(model), indent=2) + "\n"
+    with atomic_write(folder / CONFIG) as config_file, atomic_write(folder / WEIGHTS) as weights_file:
+        save_file(tensors, weights_file)
+        config_file.write_text(text, encoding="utf-8")
+    return folder
+
+
+def values(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A network's state as safetensors can hold it: on the CPU, contiguous, no memory shared.
+
+    :param model: any network
+    :return: name -> copy of the tensor
+    """
+    return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
     }
+
+
+def describe(model: nn.Module) -> dict[str, Any]:
+    """A network's structure, from which :func:`rebuild` makes it again.
+
+    :param model: as for :func:`save`
+    :return: what JSON can hold
+    """
     report = getattr(model, "conversion_report", None)
-    config = {
+    return {
         "format": _FORMAT,
         "build": getattr(model, "build_config", None) or None,
         "history": getattr(model, "history", []),
@@ -52,15 +73,11 @@ def save(model: nn.Module, folder: str | Path) -> Path:
         "conversion_report": report.to_json() if report is not None else None,
         "versions": {name: version(name) for name in ("torch", "spikingjelly", "sj_lowlat")},
     }
-    text = json.dumps(config, indent=2) + "\n"
-    with atomic_write(folder / CONFIG) as config_file, atomic_write(folder / WEIGHTS) as weights_file:
-        save_file(tensors, weights_file)
-        config_file.write_text(text, encoding="utf-8")
-    return folder
 
 
 def _replay_prepare(model: nn.Module, step: dict[str, Any], image: torch.Tensor) -> nn.Module:
-    return prepare(model, step["levels"], image, scale="max", per_channel=step["per_channel"])
+    finer = step.get("finer")
+    return prepare(model, step["levels"], image, scale="max", per_channel=step["per_channel"], finer=finer)
 
 
 def _replay_convert(model: nn.Module, step: dict[str, Any], image: torch.Tensor) -> nn.Module:
@@ -70,7 +87,8 @@ def _replay_convert(model: nn.Module, step: dict[str, Any], image: torch.Tensor)
 def _replay_replace(model: nn.Module, step: dict[str, Any], image: torch.Tensor) -> nn.Module:
     # what becomes of a pool depends on whether the sizes that it met were odd
     shape = step.get("input_shape", image.shape[1:])
-    return replace_layers(model, example=torch.zeros(1, *shape))
+    only_activations = step.get("only_activations", False)
+    return replace_layers(model, example=torch.zeros(1, *shape), only_activations=only_activations)
 
 
 # the structure that each verb makes; the values come from the file afterwards
@@ -93,60 +111,89 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     """
     folder = Path(folder)
     config, tensors = _read(folder)
-    if model is None and config["build"] is None:
+    if model is None and isinstance(config, dict) and config.get("build", 0) is None:
         raise InputError(
             f"{folder} holds a network that is not from sj_lowlat.models: give load(..., model=MyNetwork())"
         )
-    with torch.random.fork_rng(devices=()):  # fresh weights are drawn, and replaced
-        model = models.build(config["build"]) if model is None else copy.deepcopy(model)
-    if config["input_shape"]:
-        model.input_shape = tuple(config["input_shape"])  # type: ignore[assignment]
-        model = _replay(model, config, folder)
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise InputError(
-            f"the weights in {folder} do not fit the network that its config describes: {error}"
-        ) from error
-    if config["class_names"]:
-        model.class_names = tuple(config["class_names"])  # type: ignore[assignment]
-    model.replaced = config["replaced"]
-    if config["conversion_report"] is not None:
-        model.conversion_report = ConversionReport.from_json(config["conversion_report"])  # type: ignore[assignment]
-    return model.eval()
+    return rebuild(config, tensors, folder / CONFIG, model)
 
 
-def _read(folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def _read(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} holds no {name}; give a folder that sj_lowlat.save wrote")
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        tensors = load_file(folder / WEIGHTS)
+        return json.loads((folder / CONFIG).read_text(encoding="utf-8")), load_file(folder / WEIGHTS)
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise InputError(f"{folder} is damaged ({error}); write it again with sj_lowlat.save") from error
+
+
+def rebuild(
+    config: Any, tensors: Mapping[str, torch.Tensor], source: Path, model: nn.Module | None = None
+) -> nn.Module:
+    """Make the network that :func:`describe` described.
+
+    :param config: what :func:`describe` returned
+    :param tensors: its values, as from :func:`values`
+    :param source: the file that the config came from, for errors
+    :param model: as for :func:`load`
+    :return: the network, in eval mode
+    :raises InputError: if the config is of no known form, or the values are those of another network
+    """
+    if not _is_config(config):
+        raise InputError(f"{source} holds no config of format {_FORMAT}; write it again")
+    with torch.random.fork_rng(devices=()):  # fresh weights are drawn, and replaced
+        try:
+            model = models.build(config["build"]) if model is None else copy.deepcopy(model)
+        except (TypeError, RuntimeError) as error:
+            raise InputError(f"the network cannot be built as {source} says: {error}") from error
+    if config["input_shape"]:
+        model.input_shape = tuple(config["input_shape"])  # type: ignore[assignment]
+        model = _replay(model, config, source)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise InputError(f"the weights do not fit the network that {source} describes: {error}") from error
+    if config["class_names"]:
+        model.class_names = tuple(config["class_names"])  # type: ignore[assignment]
+    model.replaced = config["replaced"]
+    if config["conversion_report"] is not None:
+        try:
+            report = ConversionReport.from_json(config["conversion_report"])
+        except (KeyError, TypeError) as error:
+            raise InputError(f"the conversion report in {source} is damaged ({error!r})") from error
+        model.conversion_report = report  # type: ignore[assignment]
+    return model.eval()
+
+
+def _is_config(config: Any) -> bool:
+    """Whether every entry has its type; what is inside them shows when they are used."""
     if not isinstance(config, dict) or config.get("format") != _FORMAT or not _KEYS.issubset(config):
-        raise InputError(
-            f"{folder / CONFIG} is not a config of format {_FORMAT}; write it again with sj_lowlat.save"
-        )
-    return config, tensors
+        return False
+    shape, names, report = (config[key] for key in ("input_shape", "class_names", "conversion_report"))
+    return (
+        isinstance(config["history"], list)
+        and all(isinstance(step, dict) for step in config["history"])
+        and (shape is None or (isinstance(shape, list) and all(type(n) is int and n > 0 for n in shape)))
+        and (names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names)))
+        and isinstance(config["replaced"], dict)
+        and (report is None or isinstance(report, dict))
+    )
 
 
-def _replay(model: nn.Module, config: dict[str, Any], folder: Path) -> nn.Module:
+def _replay(model: nn.Module, config: dict[str, Any], source: Path) -> nn.Module:
     """Do to the structure what the verbs did."""
     image = torch.rand(1, *config["input_shape"], generator=torch.Generator().manual_seed(0))
     for step in config["history"]:
         verb = step.get("verb")
-        if verb not in _REPLAY:
-            raise InputError(
-                f"{folder / CONFIG} names the unknown step {verb!r}; known: {', '.join(_REPLAY)}"
-            )
+        if not isinstance(verb, str) or verb not in _REPLAY:
+            raise InputError(f"{source} names the unknown step {verb!r}; known: {', '.join(_REPLAY)}")
         try:
             model = _REPLAY[verb](model, step, image)
         except KeyError as error:
-            raise InputError(f"{folder / CONFIG} lacks {error} of the step {verb!r}") from error
-        except InputError as error:
+            raise InputError(f"{source} lacks {error} of the step {verb!r}") from error
+        except (InputError, TypeError, RuntimeError) as error:
             raise InputError(
-                f"the network cannot be rebuilt as {folder / CONFIG} says (step {verb!r}): {error}"
+                f"the network cannot be rebuilt as {source} says (step {verb!r}): {error}"
             ) from error
     return model

@@ -180,10 +180,10 @@ def test_truncated_weights(tmp_path: Path, keep: float) -> None:
     [
         ("", "is damaged"),
         ('{"format": 1, "bui', "is damaged"),
-        ("[]", "not a config of format 1"),
-        ("{}", "not a config of format 1"),
-        ('{"format": 2}', "not a config of format 1"),
-        ('{"format": 1}', "not a config of format 1"),
+        ("[]", "holds no config of format 1"),
+        ("{}", "holds no config of format 1"),
+        ('{"format": 2}', "holds no config of format 1"),
+        ('{"format": 1}', "holds no config of format 1"),
     ],
 )
 def test_damaged_config(tmp_path: Path, text: str, message: str) -> None:
@@ -201,6 +201,10 @@ def test_damaged_config(tmp_path: Path, text: str, message: str) -> None:
     [
         ([{"verb": "prune"}], "unknown step 'prune'; known: replace_layers, prepare, convert"),
         ([{}], "unknown step None"),
+        ([{"verb": ["prepare"]}], "unknown step"),
+        ([5], "holds no config"),
+        ("prepare", "holds no config"),
+        ([{"verb": "replace_layers", "input_shape": "big"}], "cannot be rebuilt .*step 'replace_layers'"),
         ([{"verb": "prepare"}], "lacks 'levels' of the step 'prepare'"),
         (
             [{"verb": "prepare", "levels": 8, "per_channel": False}],
@@ -208,11 +212,32 @@ def test_damaged_config(tmp_path: Path, text: str, message: str) -> None:
         ),
     ],
 )
-def test_wrong_history(tmp_path: Path, history: list[dict[str, Any]], message: str) -> None:
+def test_wrong_history(tmp_path: Path, history: Any, message: str) -> None:
     save(detector(), tmp_path)
     config = json.loads((tmp_path / CONFIG).read_text())
     (tmp_path / CONFIG).write_text(json.dumps({**config, "history": history}))
     with pytest.raises(InputError, match="(?s)" + message):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"input_shape": [3, -64, 64]}, "holds no config"),
+        ({"class_names": [1, 2]}, "holds no config"),
+        ({"replaced": []}, "holds no config"),
+        ({"conversion_report": {}}, "conversion report .* is damaged"),
+        (
+            {"build": {"builder": "tiny_yolov3", "kwargs": {"num_classes": "two"}}},
+            "cannot be built|num_classes",
+        ),
+    ],
+)
+def test_wrong_entries(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
+    save(detector(), tmp_path)
+    config = json.loads((tmp_path / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps({**config, **entry}))
+    with pytest.raises(InputError, match=message):
         load(tmp_path)
 
 

@@ -24,8 +24,8 @@ def run(
       sj-lowlat convert --model runs/ann --output runs/snn --neuron residual-fix --scale 99.9% \\
         --calibration traffic:64
 
-    :param model: a folder that sj-lowlat finetune or demo wrote, or a darknet file (NET.weights or
-        NET.cfg,NET.weights)
+    :param model: a folder that sj-lowlat finetune or demo wrote, a darknet file (NET.weights or
+        NET.cfg,NET.weights), or the network that ships with sj_lowlat (snn-tiny-yolov3-coco)
     :param output: folder for the spiking network and conversion.json
     :param neuron: kind of the neurons; imbalanced is for leaky ReLU, and if starts at 0 (without the
         residual fix)

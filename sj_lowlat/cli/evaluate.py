@@ -9,7 +9,9 @@ def run(
     model: str,
     data: str,
     time_steps: int | None = None,
-    flush: int = 0,
+    flush: int | None = None,
+    levels: int | None = None,
+    burst: int | None = None,
     readout: str | None = None,
     ann: str | None = None,
     size: int | None = None,
@@ -31,13 +33,18 @@ def run(
       sj-lowlat evaluate --model yolov3-tiny.weights --data coco:instances_val2017.json:val2017 --size 416
       sj-lowlat evaluate --model yolov3-tiny.weights --data voc:folder:test --protocol voc07
 
-    :param model: a folder that sj-lowlat wrote, or a darknet file (NET.weights or NET.cfg,NET.weights)
+    :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
+        or a darknet file (NET.weights or NET.cfg,NET.weights)
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET] or
         traffic[:COUNT[:SEED]]; classes are matched to the model's by name
-    :param time_steps: steps with input of a spiking network; by default the levels it was trained for
-    :param flush: further steps without input
+    :param time_steps: steps with input of a spiking network; by default those it ships with, or the levels it
+        was trained for
+    :param flush: further steps without input; by default those it ships with, or none
+    :param levels: the charge of so many steps is brought by the steps with input; by default as it ships, or
+        one each
+    :param burst: most spikes of a neuron in one step; by default as it ships, or 1
     :param readout: steps at which to score, all from one simulation, such as 4,8,16; by default the last one
-    :param ann: a network to score beside it, in the forms of model
+    :param ann: a network to score beside it, in the forms of model; a shipped one is its quantised ANN here
     :param size: side of the network's input in pixels; by default the model's
     :param batch_size: images per pass
     :param protocol: coco (mAP50 and mAP), voc07 (11-point) or voc (all-point)
@@ -48,8 +55,10 @@ def run(
     :param output: JSON file for all results
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """
+    from dataclasses import asdict
+
     from sj_lowlat.cli.pictures import first_images
-    from sj_lowlat.cli.running import whole_numbers
+    from sj_lowlat.cli.running import find_schedule, whole_numbers
     from sj_lowlat.cli.sources import DATA_FORMS, open_data, open_model
     from sj_lowlat.errors import InputError
     from sj_lowlat.evaluate import APResult, evaluate
@@ -60,12 +69,12 @@ def run(
     dataset = first_images(open_data(data), limit)
     if not dataset.class_names:
         raise InputError(f"{data} has no boxes to score against: {DATA_FORMS.split(', or')[0]}")
-    network = open_model(model, seed=seed, device=device)
+    network = open_model(model, spiking=True, seed=seed, device=device)
+    schedule = find_schedule(network, time_steps, flush, levels, burst)
     result = evaluate(
         network,
         dataset,
-        time_steps,
-        flush=flush,
+        **(asdict(schedule) if schedule else {}),
         readout=steps,
         ann=open_model(ann, seed=seed, device=device) if ann is not None else None,
         size=size,

@@ -39,14 +39,21 @@ class VerbParser(ArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Tell what is wrong and end with exit code 2."""
         if message.startswith("the following arguments are required"):
-            message = re.sub(r"\b\w+\.(?=\w)", "--", message)  # convert.output -> --output
+            message = re.sub(r"\b(\w+)\.(\w+)", self._as_typed, message)
         self.exit(2, f"sj-lowlat: error: {message}\n{self.prog} --help tells more\n")
+
+    def _as_typed(self, name: re.Match[str]) -> str:
+        """``convert.output`` -> ``--output``; ``detect.images`` -> ``images``, which has no option."""
+        verbs = next(action.choices for action in self._actions if isinstance(action.choices, dict))
+        options = {word for action in verbs[name[1]]._actions for word in action.option_strings}
+        return f"--{name[2]}" if f"--{name[2]}" in options else name[2]
 
 
 def fill(parser: VerbParser, verb: Callable[..., int | None]) -> Callable[[Namespace], int | None]:
     """Give a parser the options that a verb takes.
 
-    A parameter whose type is a dataclass becomes one option per field, a ``list`` takes one or more values.
+    A parameter whose type is a dataclass becomes one option per field; a ``list`` becomes what stands on the
+    command line without an option's name, one or more values.
     The long description of the docstring stands at the end of the help.
 
     :param parser: the verb's parser
@@ -60,7 +67,7 @@ def fill(parser: VerbParser, verb: Callable[..., int | None]) -> Callable[[Names
     lists = {name: get_args(hint)[0] for name, hint in hints.items() if get_origin(hint) is list}
     texts = {entry.arg_name: entry.description for entry in doc.params}
     for name, kind in lists.items():
-        parser.add_argument(f"--{name}", nargs="+", type=kind, required=True, help=texts.get(name))
+        parser.add_argument(name, nargs="+", type=kind, help=texts.get(name))
     parser.add_function_arguments(verb, as_group=False, skip={*groups, *lists})
     for group in groups.values():
         parser.add_class_arguments(group, as_group=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,33 +21,56 @@ def is_spiking(model: nn.Module) -> bool:
     return any(isinstance(module, LowLatencyIFNode) for module in model.modules())
 
 
-def find_steps(model: nn.Module, time_steps: int | None, flush: int) -> int | None:
-    """T of a spiking network, by default the levels it was trained for; None of another one.
+@dataclass(frozen=True)
+class Schedule:
+    """How a spiking network is run: arguments of :func:`~sj_lowlat.simulate.simulate`."""
 
+    time_steps: int
+    flush: int
+    levels: int
+    burst: int
+
+
+def find_schedule(
+    model: nn.Module, time_steps: int | None, flush: int | None, levels: int | None, burst: int | None
+) -> Schedule | None:
+    """How to run a network; what is None comes from the network.
+
+    A shipped network has a schedule; another one gets as many steps as levels, no flush and single spikes.
+
+    :return: the schedule of a spiking network, None for another one
     :raises InputError: if there can be no such run
     """
+    given = {"time_steps": time_steps, "flush": flush, "levels": levels, "burst": burst}
+    given = {name: value for name, value in given.items() if value is not None}
     if not is_spiking(model):
-        if time_steps is not None or flush:
+        if given:
             raise InputError(
-                "time_steps and flush are for spiking networks: leave them out, or run convert first"
+                "time_steps, flush, levels and burst are for spiking networks: "
+                "leave them out, or run convert first"
             )
         return None
-    time_steps = getattr(model, "levels", None) if time_steps is None else time_steps
-    if time_steps is None:
+    own = {"time_steps": getattr(model, "levels", None), "flush": 0, "burst": 1}
+    options = {**own, **getattr(model, "schedule", {}), **given}
+    if options["time_steps"] is None:
         raise InputError("the network does not know its levels: give time_steps, such as --time-steps 16")
-    check_steps(time_steps, flush, None)
-    return time_steps
+    schedule = Schedule(**{"levels": options["time_steps"], **options})
+    check_steps(schedule.time_steps, schedule.flush, None)
+    for name in ("levels", "burst"):
+        if options.get(name, 1) < 1:
+            raise InputError(f"{name} is {options[name]}, it must be at least 1")
+    return schedule
 
 
 @torch.no_grad()
 def head_maps(
-    model: nn.Module, images: Tensor, time_steps: int | None, flush: int, encoder: str, seed: int
+    model: nn.Module, images: Tensor, schedule: Schedule | None, encoder: str, seed: int
 ) -> tuple[Tensor, ...]:
-    """Run a network, spiking if ``time_steps`` is given, on ``[N, 3, S, S]``."""
+    """Run a network, spiking if there is a schedule, on ``[N, 3, S, S]``."""
     images = images.to(next(model.parameters()).device)
-    if time_steps is None:
+    if schedule is None:
         return model(images)
-    return simulate(model, images, time_steps, flush=flush, encoder=encoder, seed=seed).final
+    return simulate(model, images, **asdict(schedule), encoder=encoder, seed=seed).final
 
 
 def whole_numbers(text: str, name: str) -> tuple[int, ...]:

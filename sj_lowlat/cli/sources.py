@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from sj_lowlat import checkpoint, models
+from sj_lowlat import checkpoint, models, pretrained
 from sj_lowlat.cli.pictures import Pictures
 from sj_lowlat.data import CocoDataset, DetectionDataset, ImageFolderDataset, TrafficDataset, VocDataset
 from sj_lowlat.data.images import image_size
@@ -18,6 +18,7 @@ from sj_lowlat.errors import InputError
 _FRESH = {"snn-tiny-yolov3": "snn_tiny_yolov3", "tiny-yolov3": "tiny_yolov3"}
 MODEL_FORMS = (
     "give a folder that sj-lowlat wrote, a darknet file NET.weights (of yolov3-tiny) or NET.cfg,NET.weights, "
+    f"a network that ships with sj_lowlat ({', '.join(pretrained.names()) or 'none is installed'}), "
     f"or a fresh network: {' or '.join(_FRESH)}, with options as in snn-tiny-yolov3:width=0.5,input_size=320"
 )
 DATA_FORMS = (
@@ -28,11 +29,17 @@ _VOC_SETS = ("train", "val", "trainval", "test")
 
 
 def open_model(
-    spec: str, *, class_names: Sequence[str] = (), seed: int = 0, device: str = "cpu"
+    spec: str,
+    *,
+    spiking: bool = False,
+    class_names: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "cpu",
 ) -> nn.Module:
     """Open the network that a word names.
 
-    :param spec: see ``MODEL_FORMS``
+    :param spec: see ``MODEL_FORMS``; a shipped network goes before a folder of its name (which is ``./NAME``)
+    :param spiking: of a shipped network, the spiking one and not its Quant ANN
     :param class_names: classes of a fresh network, unless the word gives their number
     :param seed: of a fresh network's weights
     :param device: ``"cpu"``, ``"cuda"``, ..., or ``"auto"``: a GPU where there is one
@@ -40,7 +47,9 @@ def open_model(
     :raises InputError: if the word or the file cannot be used
     """
     name, _, options = spec.partition(":")
-    if Path(spec).is_dir():
+    if spec in pretrained.names():
+        model = pretrained.load(spec, spiking=spiking)
+    elif Path(spec).is_dir():
         model = checkpoint.load(spec)
     elif spec.endswith(".weights"):
         cfg, comma, weights = spec.rpartition(",")

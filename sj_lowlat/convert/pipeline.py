@@ -76,12 +76,15 @@ def convert(
     report = ConversionReport(replaced=dict(getattr(model, "replaced", {})))
     norms = _fold(snn, plans)
     scales = _find_scales(snn, plans, scale, per_channel, calibration)
-    scales_in = probe_input_scales(snn, plans, scales, sample)
+    bursts = _find_bursts(snn, plans)
+    # what one spike a step stands for: a neuron of finer levels fires several at its clip
+    units = {name: scale / bursts[name] for name, scale in scales.items()}
+    scales_in = probe_input_scales(snn, plans, units, sample)
     for plan in plans:
         layer = snn.get_submodule(plan.name)
-        scale_out = scales[plan.activation] if plan.activation else torch.ones(())
+        scale_out = units[plan.activation] if plan.activation else torch.ones(())
         normalise_layer(layer, scales_in[plan.name], scale_out)
-        fires_as = _spike(snn, plan, neuron, ratio)
+        fires_as = _spike(snn, plan, neuron, ratio, bursts)
         report.layers.append(
             LayerReport(plan.name, type(layer).__name__, norms.get(plan.name), plan.activation, fires_as,
                         _span(scale_out), _span(scales_in[plan.name]))
@@ -132,11 +135,20 @@ def _find_scales(
     return collect_scales(snn, names, calibration, scale, per_channel)
 
 
-def _spike(snn: nn.Module, plan: LayerPlan, neuron: str, ratio: float) -> str:
+def _find_bursts(snn: nn.Module, plans: list[LayerPlan]) -> dict[str, int]:
+    """Spikes per step of a neuron at its clip: 1, or by how much its levels are finer than the network's."""
+    base = getattr(snn, "levels", None)
+    names = [plan.activation for plan in plans if plan.activation]
+    levels = {name: getattr(snn.get_submodule(name), "levels", base) for name in names}
+    return {name: own // base if base and own else 1 for name, own in levels.items()}
+
+
+def _spike(snn: nn.Module, plan: LayerPlan, neuron: str, ratio: float, bursts: dict[str, int]) -> str:
     if plan.activation:
         node = NEURONS[neuron](snn.get_submodule(plan.activation), ratio)
+        node.burst = bursts[plan.activation]
         replace_module(snn, plan.activation, node)
-        return type(node).__name__
+        return type(node).__name__ + (f" x{node.burst}" if node.burst > 1 else "")
     if plan.is_head:
         replace_module(snn, plan.name, RateReadout(snn.get_submodule(plan.name)))
         return RateReadout.__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -32,6 +33,7 @@ def prepare(
     scale: str = "99.9%",
     per_channel: bool = False,
     equalise: bool = False,
+    finer: Mapping[str, int] | None = None,
     example: torch.Tensor | None = None,
 ) -> nn.Module:
     """Replace every ReLU by a :class:`~sj_lowlat.layers.QuantReLU` whose clip starts from calibration images.
@@ -46,6 +48,8 @@ def prepare(
     :param per_channel: one clip per channel instead of one per layer
     :param equalise: move the differences between channels into the weights first, so that one clip per layer
         fits all its channels; the function stays
+    :param finer: activation name -> factor: it gets so many times the levels, and its neurons fire up to so
+        many times a step. Worth it for the first layers, which lose most by coarse levels
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
     :return: the prepared network, with ``levels``
     :raises ConversionError: if a part could not be converted later, or there is no activation
@@ -64,26 +68,47 @@ def prepare(
             "run replace_layers first, or write functional activations as modules (self.act = nn.ReLU())"
         )
     fresh = [name for name in names if not isinstance(prepared.get_submodule(name), QuantReLU)]
+    finer = {**dict.fromkeys(names, 1), **_present_factors(prepared, names), **(finer or {})}
+    _check_finer(finer, names)
     if equalise and (per_channel or len(fresh) < len(names)):
         raise InputError(
             "equalise is for a network that is not prepared yet, and instead of per_channel: give one"
         )
     scales = {}
+    own_levels = {name: levels * finer[name] for name in names}
     if fresh:
         if calibration is None:
             raise InputError(
                 "prepare needs calibration images to start the clips from: a tensor [N, C, H, W] or a loader"
             )
         if equalise:
-            by_channel = collect_scales(prepared, fresh, calibration, scale, True, levels)
+            by_channel = collect_scales(prepared, fresh, calibration, scale, True, own_levels)
             equalise_channels(prepared, plans, by_channel, sample)
-        scales = collect_scales(prepared, fresh, calibration, scale, per_channel, levels)
+        scales = collect_scales(prepared, fresh, calibration, scale, per_channel, own_levels)
     for name in names:
         old = prepared.get_submodule(name)
         clip = old.clip.detach() if isinstance(old, QuantReLU) else scales[name]
-        new = QuantReLU(levels, clip, len(clip) if clip.dim() else None).to(sample.device)
+        new = QuantReLU(own_levels[name], clip, len(clip) if clip.dim() else None).to(sample.device)
         replace_module(prepared, name, new.train(old.training))
     check_called(prepared, {name: prepared.get_submodule(name) for name in names}, sample)
     prepared.levels = levels  # type: ignore[assignment]
-    note(prepared, "prepare", levels=levels, per_channel=per_channel)
+    finer = {name: factor for name, factor in finer.items() if factor > 1}
+    note(prepared, "prepare", levels=levels, per_channel=per_channel, finer=finer)
     return prepared
+
+
+def _present_factors(model: nn.Module, names: list[str]) -> dict[str, int]:
+    """By how much the activations of a prepared network are finer than its levels."""
+    found = {name: getattr(model.get_submodule(name), "levels", None) for name in names}
+    base = getattr(model, "levels", None)
+    return {name: own // base for name, own in found.items() if own is not None and base}
+
+
+def _check_finer(finer: Mapping[str, int], names: list[str]) -> None:
+    for name, factor in finer.items():
+        if name not in names:
+            raise InputError(
+                f"finer names {name!r}, which is no activation here: there are {', '.join(names)}"
+            )
+        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
+            raise InputError(f"finer gives {name!r} the factor {factor!r}: give a whole number of at least 1")

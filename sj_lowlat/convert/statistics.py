@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -146,7 +146,7 @@ def collect_scales(
     images: torch.Tensor | Iterable[torch.Tensor],
     statistic: str,
     per_channel: bool,
-    levels: int | None = None,
+    levels: Mapping[str, int] | None = None,
 ) -> dict[str, torch.Tensor]:
     """Scale of the output of each named module on calibration images.
 
@@ -155,11 +155,13 @@ def collect_scales(
     :param images: see :func:`image_batches`
     :param statistic: ``"max"``, a percentage such as ``"99.9%"``, or ``"mse"`` where levels are given
     :param per_channel: one scale per channel, or one per layer
-    :param levels: L of the quantised ReLU that is wanted
+    :param levels: name -> L of the quantised ReLU that is wanted
     :return: name -> scale
     """
     fraction = None if statistic == "mse" and levels is not None else parse_statistic(statistic)
-    collectors = {name: ScaleCollector(fraction, per_channel, levels) for name in names}
+    collectors = {
+        name: ScaleCollector(fraction, per_channel, levels[name] if levels else None) for name in names
+    }
     handles = [
         model.get_submodule(name).register_forward_hook(lambda m, a, out, c=collector: c.add(out))
         for name, collector in collectors.items()

@@ -39,6 +39,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
     :param surrogate_function: gradient of the step function
     :param detach_reset: whether the reset is left out of the gradient
     :param step_mode: ``"s"`` or ``"m"``
+    :param burst: most spikes in one step; their sum is passed on
     :param store_v_seq: whether ``v_seq`` records the potential of every step, for looking at single neurons
     :raises InputError: for a threshold that is not positive, or another number of channels than the input has
     """
@@ -55,6 +56,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         detach_reset: bool = False,
         step_mode: str = "s",
         store_v_seq: bool = False,
+        burst: int = 1,
     ) -> None:
         if v_reset is not None:
             raise InputError(f"v_reset is {v_reset!r}, it must be None (soft reset); use IFNode for another")
@@ -75,7 +77,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         if self.ratio.dim() and threshold.dim() and self.ratio.shape != threshold.shape:
             raise InputError(f"{len(self.ratio)} ratios came for {len(threshold)} thresholds; give one each")
         self.kernel = "reference"
-        self.burst = 1
+        self.burst = FireRule(burst=burst).burst  # checks it
         self.steps = 0
         self.register_load_state_dict_post_hook(_reset_after_load)
         self.reset()

@@ -6,6 +6,7 @@ from sj_lowlat.models.darknet_net import DarknetNet, darknet
 from sj_lowlat.models.darknet_weights import DarknetHeader, load_darknet_weights, save_darknet_weights
 from sj_lowlat.models.detector import Detector
 from sj_lowlat.models.registry import build, create, register
+from sj_lowlat.models.shipped import load
 from sj_lowlat.models.snn_tiny_yolov3 import SNNTinyYOLOv3, snn_tiny_yolov3
 from sj_lowlat.models.tiny_yolov3 import tiny_yolov3
 
@@ -23,6 +24,7 @@ __all__ = [
     "build",
     "create",
     "darknet",
+    "load",
     "load_darknet_weights",
     "parse_cfg",
     "register",

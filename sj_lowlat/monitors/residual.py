@@ -53,6 +53,7 @@ class _Membranes:
     node: LowLatencyIFNode
     v: Tensor | None = None  # [N, *]
     max_count: int | None = None  # the node's own; a simulation may set it for its duration only
+    burst: int = 1  # likewise
     count: Tensor | None = None  # [N, *] positive less negative spikes
     negative: Tensor | None = None  # [N, *] negative spikes, of imbalanced neurons
 
@@ -79,7 +80,8 @@ class ResidualMonitor(PresentationMonitor[_Membranes, _ResidualSums, LayerResidu
     as no count is clipped: V(T) < 0 means over-fired, V(T) >= V_th under-fired, anything between exact. A
     neuron with N = 0 and V < 0, or with N at the highest count and V >= V_th, does what a Quant-ReLU does
     when it clips: it counts as exact, and as ``clipped``, and its potential stays out of the means of Re.
-    The highest count is the node's ``max_count``, else the one given here, else the number of steps.
+    The highest count is the node's ``max_count``, else the one given here or the number of steps, times the
+    node's ``burst``.
     Imbalanced neurons are held against the leaky ReLU that they stand for, in the same way.
 
     N is the node's own ``count`` where it has one; for the others the monitor counts. It reads each
@@ -121,7 +123,7 @@ class ResidualMonitor(PresentationMonitor[_Membranes, _ResidualSums, LayerResidu
         return state
 
     def _watch(self, state: _Membranes, node: LowLatencyIFNode, spikes: Tensor) -> None:
-        state.v, state.max_count = node.v.detach(), node.rule.max_count
+        state.v, state.max_count, state.burst = node.v.detach(), node.rule.max_count, node.burst
         if hasattr(node, "count"):
             state.count = node.count.detach()
             return
@@ -141,7 +143,7 @@ class ResidualMonitor(PresentationMonitor[_Membranes, _ResidualSums, LayerResidu
             else node.v_threshold
         )
         v = state.v.double() / threshold.double()  # [N, C, *], in thresholds
-        limit = state.max_count or self.max_count or steps
+        limit = state.max_count or (self.max_count or steps) * state.burst
         lowest = 0
         count = state.count.double()
         wanted = count + v.floor()  # oracle: N - wanted = -floor(V / V_th)

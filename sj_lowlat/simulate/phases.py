@@ -21,9 +21,9 @@ def settings(layers: Sequence[MergedTime], batch: int, plan: RunPlan) -> Iterato
         for layer in layers:
             layer.merged_batch = batch
             if isinstance(layer, SignedIFNode) and layer.max_count is None:
-                layer.max_count = plan.levels  # a quantised ReLU of L levels counts to L
+                layer.max_count = plan.levels * layer.burst  # a quantised ReLU of L levels counts to L
             if isinstance(layer, LowLatencyIFNode):
-                layer.burst = plan.burst
+                layer.burst *= plan.burst
             if isinstance(layer, RateReadout):
                 layer.input_steps, layer.gain = plan.time_steps, plan.gain
         yield

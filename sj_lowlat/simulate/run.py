@@ -170,7 +170,8 @@ def simulate(
     :param flush: K, further steps without
     :param levels: L, the levels of the quantised network: spikes in all of a neuron at its clip; T if
         ``None``
-    :param burst: the most spikes that a neuron may fire in one step
+    :param burst: the most spikes that a neuron may fire in one step; neurons of finer levels
+        (:func:`~sj_lowlat.convert.prepare`) fire that many times more
     :param readout: steps (1 to T + K) at which the output is wanted; the last one by default. The run ends
         there
     :param encoder: ``"constant"`` (the image is a current, its convolution computed once), ``"poisson"``, or

@@ -72,7 +72,9 @@ def test_version(run: Callable[..., tuple[int, str, str]]) -> None:
         (["evaluate", "--data", "traffic"], "--model"),
         (["evaluate", "--model", "x", "--data", "traffic", "--flush", "few"], "few"),
         (["evaluate", "--model", "x", "--data", "traffic", "--protocol", "voc2007"], "voc2007"),
-        (["detect", "--model", "x"], "images"),
+        (["evaluate"], "required: --model, --data\n"),
+        (["detect", "--model", "x"], "required: images\n"),
+        (["detect", "x.jpg", "--levels", "many"], "many"),
     ],
 )
 def test_options_that_cannot_be_understood(

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sj_lowlat import checkpoint
+from sj_lowlat import checkpoint, pretrained
+from sj_lowlat.cli.pictures import first_images
 from sj_lowlat.cli.sources import open_data
 from sj_lowlat.data import read_image
 from sj_lowlat.detect import decode, nms
@@ -68,7 +69,7 @@ def test_from_a_fresh_network_to_what_its_neurons_do(places: Any, run: Run, tmp_
     for point in record["points"]:
         assert f"SNN, {point['steps']} steps" in done.out and f"{100 * point['map50']:.2f}" in done.out
 
-    done = run("detect", "--model", snn, "--images", places.pictures, "--min-score", 0.001,
+    done = run("detect", "--model", snn, places.pictures, "--min-score", 0.001,
                "--output", tmp_path / "found")  # fmt: skip
     assert done.code == 0, done.err
     assert len(list((tmp_path / "found").glob("*.png"))) == 6
@@ -139,9 +140,7 @@ def test_detect_draws_boxes_where_the_picture_has_them(
     )  # 64 x 32: grey bars above and below
     extra = ("--time-steps", 8, "--flush", 2) if spiking else ()
     model = places.snn if spiking else places.ann
-    done = run(
-        "detect", "--model", model, "--images", wide, *extra, "--min-score", 0.05, "--output", tmp_path / "o"
-    )
+    done = run("detect", "--model", model, wide, *extra, "--min-score", 0.05, "--output", tmp_path / "o")
     assert done.code == 0, done.err
 
     net: Any = checkpoint.load(model)
@@ -163,6 +162,78 @@ def test_detect_draws_boxes_where_the_picture_has_them(
     assert drawn.shape == (3, 32, 64) and not torch.equal(drawn, read_image(wide))
 
 
+def test_a_shipped_network_is_run_as_it_is_meant(
+    places: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network of the other tests, packed into the place of the package's own weights."""
+    (tmp_path / "weights").mkdir()
+    quant = checkpoint.load(places.quant)
+    schedule = {"time_steps": 2, "flush": 3, "levels": 4, "burst": 2}
+    name = "snn-tiny-yolov3-coco"
+    pretrained.pack(quant, tmp_path / "weights" / f"{name}.safetensors", {"schedule": schedule})
+    monkeypatch.setattr("sj_lowlat.pretrained.resources.files", lambda package: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir()  # a folder of the same name is not in the way
+
+    picture = places.pictures / "000000.png"
+    assert run("detect", picture, "--min-score", 0.05).code == 0
+    record = read(tmp_path / "runs" / "detect" / "detections.json")
+    assert {key: record["settings"][key] for key in schedule} == schedule
+    packed = pretrained.load(name)
+    maps = simulate(packed, read_image(picture)[None] / 255, **schedule).final
+    boxes, scores = decode(maps, packed.head_specs)
+    expected = nms(boxes[0], scores[0], 0.05)
+    assert len(expected) > 0
+    torch.testing.assert_close(torch.tensor(record["images"][0]["scores"]), expected.scores)
+
+    # what is given goes before what the network brings along
+    done = run("detect", picture, "--model", name, "--time-steps", 3, "--burst", 1, "--output", "again")
+    assert done.code == 0, done.err
+    given = read(tmp_path / "again" / "detections.json")["settings"]
+    assert {key: given[key] for key in schedule} == {**schedule, "time_steps": 3, "burst": 1}
+
+    data = ("--data", places.data, "--limit", 2)
+    done = run("evaluate", "--model", name, *data, "--ann", name, "--readout", "2,5", "--output", "e.json")
+    assert done.code == 0, done.err
+    found = read(tmp_path / "e.json")
+    direct = evaluate(
+        packed,
+        first_images(open_data(places.data), 2),
+        ann=pretrained.load(name, spiking=False),
+        readout=(2, 5),
+        **schedule,
+    )
+    assert {key: found["settings"][key] for key in schedule} == schedule
+    assert found["points"] == json.loads(json.dumps(direct.to_json()["points"]))
+    assert found["ann"] == json.loads(json.dumps(direct.to_json()["ann"]))
+
+    assert run("monitor", "--model", name, *data, "--output", "m").code == 0
+    watched = read(tmp_path / "m" / "monitor.json")
+    assert {key: watched["settings"][key] for key in schedule} == schedule
+    assert {row["steps"] for row in watched["residuals"]["layers"]} == {5}
+
+    assert run("convert", "--model", name, "--neuron", "if", "--output", "snn").code == 0
+    assert "ratio=0," in str(checkpoint.load("snn")) and "SignedIFNode" in str(packed)
+    done = run("detect", picture, "--model", "snn-tiny-yolov3-voc")
+    assert done.code == 2 and "'snn-tiny-yolov3-voc'" in done.err
+
+
+@pytest.mark.parametrize("spiking", [False, True])
+def test_levels_and_burst_are_handed_on(places: Any, run: Run, tmp_path: Path, spiking: bool) -> None:
+    options = ("--time-steps", 2, "--flush", 2, "--levels", 4, "--burst", 2)
+    command = ("--data", places.data, "--limit", 2, "--output", tmp_path / "e.json", *options)
+    done = run("evaluate", "--model", places.snn if spiking else places.ann, *command)
+    if not spiking:
+        assert done.code == 2 and "levels and burst are for spiking networks" in done.err
+        return
+    assert done.code == 0, done.err
+    dataset = first_images(open_data(places.data), 2)
+    direct = evaluate(checkpoint.load(places.snn), dataset, 2, flush=2, levels=4, burst=2)
+    assert read(tmp_path / "e.json")["points"] == json.loads(json.dumps(direct.to_json()["points"]))
+    plain = evaluate(checkpoint.load(places.snn), dataset, 2, flush=2)
+    assert plain.final != direct.final  # the options do change something
+
+
 def test_a_broken_picture_is_reported_and_the_others_go_on(places: Any, run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -170,7 +241,7 @@ def test_a_broken_picture_is_reported_and_the_others_go_on(places: Any, run: Run
         Image.open(places.pictures / "000000.png").save(folder / name)
     whole = (folder / "a.jpg").read_bytes()
     (folder / "b.jpg").write_bytes(whole[: len(whole) // 2])
-    done = run("detect", "--model", places.ann, "--images", folder, "--output", tmp_path / "o")
+    done = run("detect", "--model", places.ann, folder, "--output", tmp_path / "o")
     assert done.code == 1
     assert "b.jpg" in done.err and "1 of 3" in done.err and "Traceback" not in done.err
     record = read(tmp_path / "o" / "detections.json")
@@ -182,7 +253,7 @@ def test_a_broken_picture_is_reported_and_the_others_go_on(places: Any, run: Run
 def test_pictures_are_never_drawn_over(places: Any, run: Run, tmp_path: Path) -> None:
     Image.open(places.pictures / "000000.png").save(tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
-    done = run("detect", "--model", places.ann, "--images", tmp_path / "a.png", "--output", tmp_path)
+    done = run("detect", "--model", places.ann, tmp_path / "a.png", "--output", tmp_path)
     assert done.code == 2 and "overwrite" in done.err and (tmp_path / "a.png").read_bytes() == before
 
 
@@ -197,10 +268,13 @@ def test_pictures_are_never_drawn_over(places: Any, run: Run, tmp_path: Path) ->
         (["evaluate", "--model", "{ann}", "--data", "{data}", "--size", "50"], "multiples of 32"),
         (["evaluate", "--model", "nowhere", "--data", "{data}"], "nowhere"),
         (["evaluate", "--model", "{ann}", "--data", "nowhere"], "nowhere"),
-        (["detect", "--model", "{snn}", "--images", "{pictures}", "--time-steps", "0"], "time_steps is 0"),
-        (["detect", "--model", "{ann}", "--images", "{pictures}", "--flush", "2"], "spiking"),
-        (["detect", "--model", "{ann}", "--images", "nowhere.jpg"], "nowhere.jpg"),
-        (["detect", "--model", "{ann}", "--images", "{pictures}", "--min-score", "2"], "min_score is 2"),
+        (["detect", "--model", "{snn}", "{pictures}", "--time-steps", "0"], "time_steps is 0"),
+        (["detect", "--model", "{snn}", "{pictures}", "--levels", "0"], "levels is 0"),
+        (["detect", "--model", "{snn}", "{pictures}", "--burst", "0"], "burst is 0"),
+        (["detect", "--model", "{ann}", "{pictures}", "--flush", "2"], "spiking"),
+        (["detect", "{pictures}", "--model", "no-such-network"], "'no-such-network'"),
+        (["detect", "--model", "{ann}", "nowhere.jpg"], "nowhere.jpg"),
+        (["detect", "--model", "{ann}", "{pictures}", "--min-score", "2"], "min_score is 2"),
         (["monitor", "--model", "{snn}", "--data", "{data}", "--time-steps", "0"], "time_steps is 0"),
         (["monitor", "--model", "{snn}", "--data", "{data}", "--limit", "0"], "limit is 0"),
         (["convert", "--model", "{quant}", "--output", "{quant}"], "another folder"),

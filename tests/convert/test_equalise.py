@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from sj_lowlat import checkpoint
 from sj_lowlat.convert import convert, prepare, replace_layers
 from sj_lowlat.convert.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError
@@ -121,3 +123,51 @@ def test_tiny_yolo_is_converted_with_its_own_pools() -> None:
         want = quant(images.double())
     for got, exact in zip(simulate(snn, images, LEVELS, flush=60).final, want, strict=True):
         torch.testing.assert_close(got, exact)
+
+
+@pytest.mark.parametrize("neuron", ["signed", "residual-fix"])
+def test_finer_levels_are_bursts(neuron: str) -> None:
+    net = Net(5).double().eval()
+    finer = {"a.2": 4, "c.1": 2}
+    quant = prepare(net, LEVELS, IMAGES, scale="mse", equalise=True, finer=finer).eval()
+    assert [quant.a[2].levels, quant.b[1].levels, quant.c[1].levels] == [16, 4, 8] and quant.levels == LEVELS
+    snn = convert(quant, neuron=neuron)
+    assert [snn.a[2].burst, snn.b[1].burst, snn.c[1].burst] == [4, 1, 2]
+    assert [row.neuron.partition(" ")[2] for row in snn.conversion_report.layers] == ["x4", "", "x2", ""]
+    with torch.no_grad():
+        want = quant(IMAGES)
+        first = quant.a(IMAGES)
+    counts = []
+    snn.a[2].register_forward_hook(lambda module, args, out: counts.append(out))
+    result = simulate(snn, IMAGES, LEVELS, flush=30, chunk=1)
+    spikes = torch.stack(counts)
+    assert float(spikes.max()) <= 4
+    # a constant current: the first layer is exact as soon as the input ends
+    torch.testing.assert_close(spikes[:LEVELS].sum(0) * quant.a[2].clip.double() / 16, first)
+    if neuron == "signed":
+        torch.testing.assert_close(result.final, want)
+    assert snn.a[2].burst == 4
+    again = prepare(quant, 2 * LEVELS)
+    assert [again.a[2].levels, again.b[1].levels, again.c[1].levels] == [32, 8, 16]
+
+
+@pytest.mark.parametrize(
+    ("finer", "message"),
+    [({"nowhere": 2}, "'nowhere', which is no activation here: there are a.2"), ({"a.2": 0}, "the factor 0")],
+)
+def test_bad_factors(finer: dict[str, int], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        prepare(Net(0).double().eval(), LEVELS, IMAGES, finer=finer)
+
+
+def test_finer_levels_survive_a_checkpoint(tmp_path: Path) -> None:
+    net = tiny_yolov3(num_classes=2, width=0.125, input_size=64)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    relu = replace_layers(net, images, only_activations=True)
+    quant = prepare(relu, LEVELS, images, equalise=True, finer={"layers.0.act": 4}).eval()
+    for model in (quant, convert(quant)):
+        back = checkpoint.load(checkpoint.save(model, tmp_path / type(model).__name__))
+        ours, theirs = model.state_dict(), back.state_dict()
+        assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
+        first = back.layers[0].act
+        assert getattr(first, "levels", 16) == 16 and getattr(first, "burst", 4) == 4

@@ -1,0 +1,189 @@
+"""Section 4.2 of Qiu & Zhu: do max-pools lower the firing rate, and do strided convolutions raise it?
+
+Two networks run on the same photos, one with max-pools and one with strided convolutions in their place. For
+each place of down-sampling: how often its inputs and its outputs fire per neuron and step. The paper pools
+the spikes of each step; here a max-pool compares counts. Beside it stands the net rate that pooling the
+spikes of each step would give from the same inputs; what it has more than the net rate out is its error.
+
+    python benchmarks/firing_rates.py --data ../shared/data --kernel compiled \\
+      --pooled runs/ship/quant8 --strided runs/coco/quant8 --images 32
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from common import Runs, Schedule, arguments, markdown, save_figure, save_results
+from inputs import Photos, coco_photos, fingerprint, levels_of
+from torch import Tensor, nn
+
+from sj_lowlat.data import batches
+from sj_lowlat.layers import SpikeMaxPool
+from sj_lowlat.monitors import FiringRateMonitor, LayerRate
+from sj_lowlat.simulate import simulate
+
+
+@dataclass
+class PoolSpikes:
+    """What one max-pool passed on, summed over all steps and images."""
+
+    cells: int = 0  # outputs x steps
+    spikes: float = 0.0  # whatever their sign
+    net: float = 0.0
+    each_step: float = 0.0  # net, had the spikes of each step been pooled
+
+    def add(self, spikes: Tensor, each_step: Tensor) -> None:
+        """Take in merged steps ``[T * N, C, H, W]``."""
+        self.cells += spikes.numel()
+        self.spikes += float(spikes.abs().sum(dtype=torch.float64))
+        self.net += float(spikes.sum(dtype=torch.float64))
+        self.each_step += float(each_step.sum(dtype=torch.float64))
+
+    def record(self, images: int) -> dict[str, Any]:
+        """The same fields as for neurons, and the rate that pooling each step would have."""
+        return {
+            "kind": "max-pool",
+            "rate": self.spikes / self.cells,
+            "net_rate": self.net / self.cells,
+            "net_rate_each_step": self.each_step / self.cells,
+            "negative": (self.spikes - self.net) / 2 / max(self.spikes, 1),
+            "spikes_per_image": self.spikes / images,
+        }
+
+
+class PoolMonitor:
+    """Watches the max-pools of a network while they run."""
+
+    def __init__(self, snn: nn.Module) -> None:
+        self.pools = {name: pool for name, pool in snn.named_modules() if isinstance(pool, SpikeMaxPool)}
+        self.seen = {name: PoolSpikes() for name in self.pools}
+        self.stack = ExitStack()
+
+    def __enter__(self) -> PoolMonitor:
+        for name, pool in self.pools.items():
+            handle = pool.register_forward_hook(
+                lambda pool, inputs, out, seen=self.seen[name]: seen.add(out, pool.pool(inputs[0]))
+            )
+            self.stack.callback(handle.remove)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stack.close()
+
+
+def measure(runs: Runs, spec: str, photos: Photos, schedule: Schedule, neuron: str) -> dict[str, Any]:
+    """Firing of every layer, in the order of the network: neurons, and max-pools between them."""
+    snn, args = runs.spiking(spec, neuron), runs.args
+    snn.to("cuda" if torch.cuda.is_available() else "cpu")
+    options = schedule.options(levels_of(spec))
+    with FiringRateMonitor(snn) as rates, PoolMonitor(snn) as pools:
+        for batch in batches(photos.dataset, args.batch_size, args.size):
+            simulate(snn, batch.images, **options)
+    layers: list[dict[str, Any]] = []
+    records = {layer.name: layer for layer in rates.layers()}
+    for name, _ in snn.named_modules():
+        if name in records:
+            layers.append(of_neurons(records[name]))
+        elif name in pools.seen:
+            layers.append({"name": name, **pools.seen[name].record(len(photos))})
+    strided = [
+        name
+        for name, module in snn.named_modules()
+        if isinstance(module, nn.Conv2d) and max(module.stride) > 1
+    ]
+    return {"layers": layers, "strided": strided, "schedule": asdict(schedule)}
+
+
+def of_neurons(layer: LayerRate) -> dict[str, Any]:
+    """What is kept of a layer of neurons."""
+    return {
+        "name": layer.name,
+        "kind": "neurons",
+        "rate": layer.rate,
+        "net_rate": layer.net_rate,
+        "negative": layer.negative_spikes / max(layer.spikes, 1),
+        "spikes_per_image": layer.spikes / layer.images,
+    }
+
+
+def place(name: str) -> int:
+    """``layers.1.2`` and ``layers.1`` are both at place 1."""
+    return int(re.findall(r"\d+", name)[0])
+
+
+def downsampling(record: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """(layer before, layer) for each max-pool and each strided convolution."""
+    strided = {place(name) for name in record["strided"]}
+    return [
+        (before, layer)
+        for before, layer in zip(record["layers"], record["layers"][1:], strict=False)
+        if layer["kind"] == "max-pool" or place(layer["name"]) in strided
+    ]
+
+
+def row(label: str, before: dict[str, Any], layer: dict[str, Any]) -> tuple[str, ...]:
+    """One line of the table."""
+    rates = [f"{value:.4f}" for value in (before["rate"], layer["rate"], layer["net_rate"])]
+    each = f"{layer['net_rate_each_step']:.4f}" if "net_rate_each_step" in layer else ""
+    ratio = f"{layer['rate'] / before['rate']:.2f}" if before["rate"] else "-"
+    totals = [f"{part['spikes_per_image']:,.0f}" for part in (before, layer)]
+    return (str(place(layer["name"])), label, *rates, each, ratio, f"{100 * layer['negative']:.1f}", *totals)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run both networks, print the table, draw the rates of all layers."""
+    from sj_lowlat.plots import plot_rates
+
+    parser = arguments(__doc__, "firing_rates")
+    parser.add_argument("--pooled", required=True, help="network with max-pools")
+    parser.add_argument("--strided", required=True, help="the same with strided convolutions")
+    parser.add_argument("--schedule", type=Schedule.parse, default="8", help="time steps + flush, as in 8+4")
+    parser.add_argument("--neurons", nargs="+", choices=("signed", "residual-fix"), default=["signed"])
+    parser.set_defaults(images=32)
+    args = parser.parse_args(argv)
+    photos = coco_photos(args.data).spaced(args.images)
+    runs, rows, bars = Runs(args), [], {}
+    for neuron in args.neurons:
+        for kind, spec in (("max-pool", args.pooled), ("strided conv", args.strided)):
+            request = {"network": spec, "weights": fingerprint(spec), "neuron": neuron, "size": args.size}
+            request |= {
+                "schedule": str(args.schedule),
+                "photos": photos.label,
+                "calibration": args.calibration,
+            }
+            record = runs.once(
+                f"{kind} {neuron} {args.schedule}",
+                request,
+                lambda spec=spec, neuron=neuron: measure(runs, spec, photos, args.schedule, neuron),
+            )
+            label = f"{kind}, {neuron}"
+            rows += [row(label, *pair) for pair in downsampling(record)]
+            bars[label] = {place(layer["name"]): layer["rate"] for layer in record["layers"]}
+    rows.sort(key=lambda cells: int(cells[0]))
+    print(f"\nSpikes per neuron and step, {photos.label}: {len(photos)} images, {args.size} px,")
+    print(f"schedule {args.schedule} ({args.schedule.total} steps in all)\n")
+    head = (
+        "layer",
+        "down-sampling",
+        "rate in",
+        "rate out",
+        "net rate out",
+        "net, each step pooled",
+        "out / in",
+        "negative %",
+    )
+    print(markdown((*head, "spikes in/image", "spikes out/image"), rows))
+    save_results(args.results, {"runs": runs.records})
+    layers = sorted({layer for rates in bars.values() for layer in rates})  # in order, with gaps
+    bars = {label: {str(n): rates.get(n, math.nan) for n in layers} for label, rates in bars.items()}
+    save_figure(plot_rates(bars, title=f"{photos.label}, {len(photos)} images"), args.figure)
+
+
+if __name__ == "__main__":
+    main()

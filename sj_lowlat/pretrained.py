@@ -1,0 +1,191 @@
+"""Detectors that ship with the package: one file each, large weights in 8 bits, small ones in 16.
+
+A file is a safetensors file. A large weight ``NAME`` of a convolution is held as ``NAME.int8`` and
+``NAME.scale``, everything else under its own name; the structure and a card stand as JSON in the header.
+Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+
+from sj_lowlat import checkpoint
+from sj_lowlat.convert import convert
+from sj_lowlat.errors import InputError
+from sj_lowlat.files import atomic_write
+from sj_lowlat.layers import LowLatencyIFNode
+
+SUFFIX = ".safetensors"
+_HEADER = "sj_lowlat"  # one entry, so that the same network gives the same bytes
+_INT8, _SCALE = ".int8", ".scale"
+_LEAST = {"time_steps": 1, "flush": 0, "levels": 1, "burst": 1}  # what a schedule may hold
+
+
+def to_int8(weight: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Round a weight to 8 bits, symmetrically, with one scale per index of ``axis``.
+
+    :math:`q = \mathrm{round}(w / s)` with :math:`s = \max |w| / 127`, so that :math:`|w - s q| \le s / 2`.
+
+    :param weight: finite, of any shape
+    :param axis: the axis of the output channels
+    :return: q, int8 of the same shape; s, float32, 1 wide on all axes but ``axis``
+    """
+    weight = weight.float()
+    others = [dim for dim in range(weight.dim()) if dim != axis]
+    # a channel of zeros needs a scale that can be divided by
+    scale = (weight.abs().amax(others, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+    return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale
+
+
+def pack(
+    model: nn.Module, path: str | Path, card: Mapping[str, Any] | None = None, small: int = 1 << 19
+) -> Path:
+    """Write a Quant ANN into one small file.
+
+    Large weights of convolutions become 8 bits, with a float32 scale per output channel (in a transposed
+    convolution, groups share theirs), small ones float16: they are sensitive, and hardly cost anything.
+    Other floating-point values become float32, whole numbers stay.
+
+    :param model: a network of :mod:`sj_lowlat.models` that went through :func:`~sj_lowlat.convert.prepare`
+    :param path: the file, ``NAME.safetensors``
+    :param card: what JSON can hold and users should know; ``card["schedule"]``, the arguments that
+        :func:`~sj_lowlat.simulate.simulate` should get (``time_steps``, ``flush``, ``levels``, ``burst``),
+        becomes ``model.schedule``
+    :param small: a weight with fewer values than this is a small one
+    :return: the file
+    :raises InputError: for a network that is not such a one, values that are not finite, another name, or a
+        card that cannot be
+    :raises OSError: if the file cannot be written
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise InputError(f"the file is {path.name!r}; give a name that ends in {SUFFIX}")
+    if not getattr(model, "build_config", None):
+        raise InputError(
+            "pack takes networks of sj_lowlat.models only, which can be built without their code"
+        )
+    if getattr(model, "levels", None) is None or any(
+        isinstance(m, LowLatencyIFNode) for m in model.modules()
+    ):
+        raise InputError("pack takes a Quant ANN: call prepare (and finetune) first, and do not convert")
+    card = dict(card or {})
+    _schedule(card)
+    tensors = checkpoint.values(model)
+    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+    if broken:
+        raise InputError(f"{broken[0]} holds NaN or infinite values ({len(broken)} tensors do): train again")
+    tensors = {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
+    }
+    for name, module in model.named_modules(remove_duplicate=False):
+        weight = tensors.pop(f"{name}.weight", None) if isinstance(module, _ConvNd) else None
+        if weight is not None and weight.numel() < small:
+            half = weight.half()
+            tensors[f"{name}.weight"] = half if bool(torch.isfinite(half).all()) else weight
+        elif weight is not None:
+            axis = 1 if isinstance(module, _ConvTransposeNd) else 0
+            q, scale = to_int8(weight, axis)
+            tensors |= {f"{name}.weight{_INT8}": q, f"{name}.weight{_SCALE}": scale}
+    try:
+        header = json.dumps({"config": checkpoint.describe(model), "card": card}, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the card is no JSON ({error}): give numbers, strings, lists and dictionaries"
+        ) from error
+    with atomic_write(path) as temporary:
+        save_file(tensors, temporary, metadata={_HEADER: header})
+    return path
+
+
+def unpack(path: str | Path) -> nn.Module:
+    """Read a network that :func:`pack` wrote.
+
+    :param path: the file
+    :return: the Quant ANN with float32 weights, in eval mode, with ``card`` and ``schedule``
+    :raises FileNotFoundError: if there is no such file
+    :raises InputError: if the file is damaged, or not of this kind
+    """
+    path = Path(path)
+    foreign = f"{path} was not written by sj_lowlat.pretrained.pack: give another file"
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}; give one that sj_lowlat.pretrained.pack wrote")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
+        if not isinstance(header, dict) or not isinstance(header.get("card"), dict):
+            raise InputError(foreign)
+        for name in [name for name in tensors if name.endswith(_INT8)]:
+            whole = name.removesuffix(_INT8)
+            tensors[whole] = tensors.pop(name).float() * tensors.pop(whole + _SCALE)
+    except (SafetensorError, json.JSONDecodeError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged ({error}): get the file again") from error
+    model: Any = checkpoint.rebuild(header.get("config"), tensors, path)
+    if getattr(model, "levels", None) is None:
+        raise InputError(foreign)
+    model.card = header["card"]
+    model.schedule = _schedule(model.card) or {"time_steps": model.levels}
+    return model
+
+
+def _schedule(card: Mapping[str, Any]) -> dict[str, int]:
+    """The card's schedule.
+
+    :raises InputError: if it is none
+    """
+    schedule = card.get("schedule", {})
+    if not isinstance(schedule, dict) or not all(
+        name in _LEAST and type(value) is int and value >= _LEAST[name] for name, value in schedule.items()
+    ):
+        raise InputError(
+            f"the card's schedule is {schedule!r}; it must be a dictionary of whole numbers, as in "
+            "{'time_steps': 4, 'flush': 4, 'levels': 8, 'burst': 1}"
+        )
+    if schedule and "time_steps" not in schedule:
+        raise InputError(f"the card's schedule is {schedule!r}; it must name time_steps, or be left out")
+    return dict(schedule)
+
+
+def _shipped() -> dict[str, Traversable]:
+    folder = resources.files("sj_lowlat") / "weights"
+    files = folder.iterdir() if folder.is_dir() else ()
+    return {file.name.removesuffix(SUFFIX): file for file in files if file.name.endswith(SUFFIX)}
+
+
+def names() -> tuple[str, ...]:
+    """Names of the detectors that this installation holds, for :func:`load`."""
+    return tuple(sorted(_shipped()))
+
+
+def load(name: str, *, spiking: bool = True) -> nn.Module:
+    """A detector that ships with the package; nothing is downloaded.
+
+    ``simulate(snn, images, **snn.schedule)`` runs it as it is meant to be run.
+
+    :param name: one of :func:`names`, such as ``"snn-tiny-yolov3-coco"``
+    :param spiking: converted, with signed neurons; otherwise its Quant ANN
+    :return: the detector in eval mode, with ``class_names``, ``levels``, ``card`` and ``schedule`` (arguments
+        of :func:`~sj_lowlat.simulate.simulate`)
+    :raises InputError: if there is no such detector, or its file is damaged
+    """
+    shipped = _shipped()
+    if name not in shipped:
+        raise InputError(
+            f"no detector named {name!r} ships with sj_lowlat: there "
+            + (f"is {', '.join(sorted(shipped))}" if shipped else "are none in this installation")
+        )
+    with resources.as_file(shipped[name]) as path:
+        quant = unpack(path)
+    return convert(quant) if spiking else quant

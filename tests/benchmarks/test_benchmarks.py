@@ -1,0 +1,186 @@
+"""The benchmark scripts, on next to nothing."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import pytest
+import torch
+
+from sj_lowlat import checkpoint
+from sj_lowlat.convert import prepare
+from sj_lowlat.data import TrafficDataset, letterbox
+from sj_lowlat.functional import rate_error
+from sj_lowlat.models import snn_tiny_yolov3
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+class Opener(Protocol):
+    def __call__(self, name: str) -> ModuleType: ...
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Opener:
+    """Import a script as it sees itself when it is run: its own folder comes first."""
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module
+
+
+@pytest.fixture(scope="module")
+def quant(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a small Quant ANN of the traffic classes."""
+    photos = TrafficDataset(2, 64)
+    model = snn_tiny_yolov3(4, width=0.125, class_names=photos.class_names, input_size=64)
+    images = torch.stack([letterbox(photos[index].image, 64)[0] for index in range(2)])
+    return str(checkpoint.save(prepare(model, 4, images), tmp_path_factory.mktemp("quant")))
+
+
+def test_schedules_are_read_and_written(script: Opener) -> None:
+    schedule = script("common").Schedule
+    assert schedule.parse_list("8+4,2+4b2, 16") == [schedule(8, 4), schedule(2, 4, 2), schedule(16)]
+    assert [str(s) for s in schedule.parse_list("8+4,2+4b2,16")] == ["8+4", "2+4b2", "16+0"]
+    assert schedule(2, 6).total == 8
+    assert schedule(2, 6, 2).options(8, {8, 4}) == {
+        "time_steps": 2, "flush": 6, "burst": 2, "levels": 8, "readout": [4, 8],
+    }  # fmt: skip
+    assert schedule(2, 6).options(None)["readout"] == [8]
+
+
+@pytest.mark.parametrize("text", ["", "0+4", "8+", "8-4", "4b0", "b2", "8+4,2", "x"])
+def test_what_is_no_schedule_is_refused(script: Opener, text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="8\\+4"):
+        script("common").Schedule.parse(text)
+
+
+def test_markdown_has_a_line_a_row_and_refuses_ragged_ones(script: Opener) -> None:
+    markdown = script("common").markdown
+    assert markdown(("a", "b"), [("1", "2"), ["3", ""]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 |  |"
+    with pytest.raises(ValueError, match=r"\[1, 2\]"):
+        markdown(("a", "b"), [("1",)])
+
+
+def test_a_run_is_done_once_for_each_request(script: Opener, tmp_path: Path) -> None:
+    common, calls = script("common"), []
+
+    def work() -> dict[str, Any]:
+        calls.append(1)
+        return {"points": [], "rates": [1], "number": len(calls)}
+
+    args = argparse.Namespace(output=tmp_path / "runs", results=tmp_path / "all.json", kernel="reference")
+    for _ in range(2):  # as when an interrupted script is started again
+        runs = common.Runs(args)
+        assert runs.once("net, if 8+4", {"images": 2}, work)["number"] == 1
+    assert runs.once("net, other", {"images": 2}, lambda: {"number": 7})["number"] == 7
+    assert runs.once("net, if 8+4", {"images": 3}, work)["number"] == 2, "another request, another run"
+    runs.save()
+    saved = json.loads((tmp_path / "all.json").read_text())
+    assert saved["runs"]["net, if 8+4"] == {
+        "request": {"images": 3},
+        "points": [],
+        "rates": None,
+        "number": 2,
+    }
+    assert {"command", "versions", "seed"} <= set(saved)
+
+
+def test_evenly_spaced_images_keep_their_boxes(script: Opener) -> None:
+    inputs, whole = script("inputs"), TrafficDataset(9, 64)
+    photos = inputs.Photos("traffic", whole, "coco").spaced(3)
+    assert len(photos) == 3 and "3 of 9" in photos.label
+    for index, place in enumerate((0, 4, 8)):
+        assert torch.equal(photos.dataset[index].image, whole[place].image)
+        assert torch.equal(photos.dataset.target(index).boxes, whole[place].boxes)
+    assert inputs.Photos("traffic", whole, "coco").spaced(9).dataset is whole
+
+
+def test_a_network_trained_anew_is_another(script: Opener, quant: str, tmp_path: Path) -> None:
+    inputs = script("inputs")
+    model = checkpoint.load(quant)
+    with torch.no_grad():
+        next(model.parameters()).add_(1)
+    assert inputs.fingerprint(quant) != inputs.fingerprint(str(checkpoint.save(model, tmp_path)))
+    assert inputs.levels_of(quant) == 4
+
+
+def test_neuron_response_agrees_with_the_equations(
+    script: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, figure = tmp_path / "r.json", tmp_path / "f.png"
+    script("fig2_fig3_neuron_response").main(
+        ["--time-steps", "4", "10", "--points", "4000", "--results", str(results), "--figure", str(figure)]
+    )
+    errors = json.loads(results.read_text())["errors"]
+    assert [(row["time_steps"], row["ratio"]) for row in errors] == [(4, 0), (4, 0.5), (10, 0), (10, 0.5)]
+    for row in errors:
+        for name, value in rate_error(row["time_steps"], row["ratio"]).items():
+            assert row["measured"][name] == pytest.approx(value, rel=1e-4, abs=1e-6)
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.count("\n| ") == 6
+
+
+def test_latency_scores_every_step(
+    script: Opener,
+    quant: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    latency, inputs = script("latency"), script("inputs")
+    photos = inputs.Photos("traffic", TrafficDataset(2, 64), "coco")
+    monkeypatch.setattr(latency, "coco_photos", lambda data, in_darknet_5k: photos)
+    results, figure = tmp_path / "r.json", tmp_path / "f.png"
+    options = ["--schedules", "2+3,4b2", "--neuron", "signed", "residual-fix", "--size", "64"]
+    places = ["--output", str(tmp_path / "runs"), "--results", str(results), "--figure", str(figure)]
+    latency.main(["--data", str(tmp_path), "--network", f"net={quant}", *options, *places])
+    runs = json.loads(results.read_text())["runs"]
+    steps = {name: [point["steps"] for point in run["points"]] for name, run in runs.items()}
+    assert steps == {
+        "net ANN": [None],
+        "net signed 2+3": [1, 2, 3, 4, 5],
+        "net signed 4+0b2": [1, 2, 3, 4],
+        "net residual fix 2+3": [1, 2, 3, 4, 5],
+        "net residual fix 4+0b2": [1, 2, 3, 4],
+    }
+    settings = runs["net signed 2+3"]["settings"]
+    assert (settings["time_steps"], settings["flush"], settings["levels"]) == (2, 3, 4)
+    assert len(list((tmp_path / "runs").glob("*.json"))) == len(runs)
+    assert "L = 4, Quant ANN" in capsys.readouterr().out and figure.is_file()
+
+
+def test_fewest_steps_is_the_first_read_out_that_is_good_enough(script: Opener) -> None:
+    fewest = script("latency").fewest
+    assert fewest({1: 3.0, 2: 19.6, 3: 18.0, 4: 20.0}, 19.5) == 2
+    assert fewest({1: 3.0}, 19.5) is None
+
+
+def test_table_1_runs_on_photos(
+    script: Opener, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two real photos: a ReLU network in the paper's setting, and its quantised twin."""
+    relu = str(checkpoint.save(snn_tiny_yolov3(80, width=0.125, input_size=64), tmp_path / "relu"))
+    network = checkpoint.load(relu)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    trained = str(checkpoint.save(prepare(network, 4, images), tmp_path / "quant4"))
+    results = tmp_path / "r.json"
+    script("table1_coco").main(
+        ["--data", str(data_dir), "--networks", f"relu={relu}", f"quant={trained}", "--schedule", "quant=2+3",
+         "--steps", "2", "4", "34", "--flush", "2", "--images", "2", "--long-images", "1", "--size", "64",
+         "--calibration", "1", "--output", str(tmp_path / "runs"), "--results", str(results),
+         "--figure", str(tmp_path / "f.png")]
+    )  # fmt: skip
+    runs = json.loads(results.read_text())["runs"]
+    steps = {name: [point["steps"] for point in run["points"]] for name, run in runs.items()}
+    assert steps["relu residual-fix, 2 images, 4 steps"] == [2, 4]
+    assert steps["relu residual-fix, 1 images, 34 steps"] == [2, 4, 34]
+    assert steps["relu signed 32+2, 1 images"] == [34]
+    assert steps["quant signed 2+3, 2 images"] == [2, 4, 5]
+    assert runs["quant signed 2+3, 2 images"]["settings"]["levels"] == 4
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("| relu, residual fix |") for line in lines) == 2
+    assert any(line.startswith("| paper: residual fix") and "36.2 at 300" in line for line in lines)

@@ -1,0 +1,48 @@
+"""The recipe of the shipped network, a hundredth of it: from the darknet weights to the packed file."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from sj_lowlat import checkpoint, pretrained
+from sj_lowlat.convert import convert
+from sj_lowlat.data import CocoDataset
+from sj_lowlat.evaluate import evaluate
+from sj_lowlat.layers import SpikeMaxPool
+from sj_lowlat.models import tiny_yolov3
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+PLAN = FOLDER / "configs" / "snn_tiny_yolov3_coco.json"
+IMAGES, SIZE = 24, 256
+
+
+def test_a_short_run_of_the_shipped_recipe(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    arguments = ["--data", str(data_dir), "--output", str(tmp_path), "--plan", str(PLAN), "--shorten", "100"]
+    importlib.import_module("coco_distil").main(arguments)
+    stages = json.loads(PLAN.read_text())["stages"]
+    quant = checkpoint.load(tmp_path / stages[-1]["name"])
+    assert quant.levels == stages[-1]["levels"]
+
+    path = pretrained.pack(quant, tmp_path / "packed.safetensors", {"schedule": {"time_steps": quant.levels}})
+    assert path.stat().st_size < 12e6
+    packed = pretrained.unpack(path)
+    assert sum(isinstance(module, SpikeMaxPool) for module in convert(packed).modules()) == 6
+
+    folder = data_dir / "coco-subset"
+    photos = CocoDataset(folder / "annotations" / "instances_val2017.json", folder / "val2017").subset(
+        range(IMAGES)
+    )
+    teacher = tiny_yolov3(weights=data_dir / "darknet" / "yolov3-tiny.weights").eval()
+    wanted, got = (evaluate(net, photos, size=SIZE).final.map50 for net in (teacher, packed))
+    assert got > 0.5 * wanted > 0  # of all 3,300 iterations: above 0.9
+
+    capsys.readouterr()
+    importlib.import_module("coco_distil").main(arguments)  # everything is done
+    assert capsys.readouterr().out.count("done before") == len(stages)
