@@ -1,9 +1,9 @@
 """Tables 1 and 2 of Qiu & Zhu on the subsets at hand; what table1_coco.py and table2_voc.py share.
 
 Columns are steps in all. A network with ReLUs is converted as the paper does it (scale: 99.9 % of the
-activations on calibration photos), and one run gives all of its columns, since read-out t of a run is what a
-run of t steps gives. With flush, a column is a run of its own: T steps with input and K without, T + K in
-all. A network trained for L levels runs for T = L steps. Runs of more than 32 steps take fewer images.
+activations on calibration photos), and one long run gives all of its columns, since read-out t of a run is
+what a run of t steps gives; it takes few images. A network trained for L levels runs for T = L steps, and by
+its schedule with flush.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import Any
 
 from common import NEURONS, Runs, Schedule, arguments, costs, curve, markdown, save_figure
 from inputs import Photos, levels_of, named, open_network
-
-SHORT = 32  # steps up to which all images are scored
 
 
 @dataclass(frozen=True)
@@ -55,27 +53,13 @@ def cell(point: tuple[float, float | None] | None) -> str:
     return "" if point is None else " / ".join(f"{value:.1f}" for value in point if value is not None)
 
 
-def relu_rows(runs: Runs, name: str, spec: str, photos: Photos, steps: list[int], flush: int) -> list[Row]:
-    """The paper's setting: one run to the last column for each neuron; flushed runs, one for each column."""
+def relu_rows(runs: Runs, name: str, spec: str, photos: Photos, steps: list[int]) -> list[Row]:
+    """The paper's setting: one run to the last column for each neuron."""
     rows = []
     for neuron, label in NEURONS.items():
         record = runs(f"{name} {neuron}, {len(photos)} images, {steps[-1]} steps", spec, photos, neuron,
                       **Schedule(steps[-1]).options(None, steps))  # fmt: skip
         rows.append(Row(f"{name}, {label}", len(photos), record, points_of(record)))
-    points: dict[int, tuple[float, float | None]] = {}
-    # of the long columns the last alone: each costs as many steps as it says
-    for total in [step for step in steps if flush < step <= SHORT] + [s for s in steps[-1:] if s > SHORT]:
-        schedule = Schedule(total - flush, flush)
-        record = runs(
-            f"{name} signed {schedule}, {len(photos)} images",
-            spec,
-            photos,
-            "signed",
-            **schedule.options(None),
-        )
-        points |= points_of(record)
-    if flush and points:
-        rows.append(Row(f"{name}, signed + flush {flush}", len(photos), record, points))
     return rows
 
 
@@ -119,7 +103,7 @@ def parse(table: Table, doc: str | None, argv: Sequence[str] | None) -> argparse
         metavar="NAME=8+4",
         help="instead of L steps and FLUSH",
     )
-    parser.add_argument("--long-images", type=int, default=60, help=f"for runs of more than {SHORT} steps")
+    parser.add_argument("--long-images", type=int, default=60, help="for the long runs of ReLU networks")
     return parser.parse_args(argv)
 
 
@@ -135,7 +119,6 @@ def make(table: Table, doc: str | None, argv: Sequence[str] | None = None) -> No
         every.spaced(args.images),
         every.spaced(min(args.long_images, args.images or args.long_images)),
     )
-    short = [step for step in steps if step <= SHORT]
     chosen = {name: Schedule.parse(text) for name, text in args.schedule}
     runs, rows, beside = Runs(args), [], []
     networks = [("darknet teacher", str(args.data / "darknet" / "yolov3-tiny.weights")), *args.networks]
@@ -146,7 +129,7 @@ def make(table: Table, doc: str | None, argv: Sequence[str] | None = None) -> No
             if name == networks[0][0]
             else f"{name}, {f'Quant ANN, L = {levels}' if levels else 'ReLU ANN'}"
         )
-        sets = [photos] if levels or steps[-1] <= SHORT else [photos, few]
+        sets = [photos] if levels else [photos, few]
         for part in sets:
             point = points_of(runs(f"{name} ANN, {len(part)} images", spec, part))[None]
             beside.append((kind, str(len(part)), cell(point)))
@@ -157,10 +140,7 @@ def make(table: Table, doc: str | None, argv: Sequence[str] | None = None) -> No
             flushed = chosen.get(name) or recommended(schedule, levels, args.flush)
             rows += quant_rows(runs, name, spec, photos, steps, flushed)
             continue
-        if short:
-            rows += relu_rows(runs, name, spec, photos, short, args.flush)
-        if steps[-1] > SHORT:
-            rows += relu_rows(runs, name, spec, few, steps, args.flush)
+        rows += relu_rows(runs, name, spec, few, steps)
 
     print(f"\n{table.title}: {every.label} (rows say how many of {len(every)} images), {args.size} px\n")
     strict = every.protocol == "coco"

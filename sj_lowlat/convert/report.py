@@ -15,8 +15,8 @@ class LayerReport:
     :param folded: name of the batch norm that was folded into it, or ``None``
     :param activation: name of the activation that became neurons, or ``None`` for a read-out
     :param neuron: type of the neurons (x4: up to 4 spikes a step), or what else became of it
-    :param scale: what one spike a step stands for, its activation's scale (lambda) over the spikes a step: one
-        number, or smallest and largest of the channels'
+    :param scale: what one spike a step stands for, which is its activation's scale (lambda) over the spikes a
+        step: one number, or smallest and largest of the channels'
     :param scale_in: smallest and largest scale of its input channels
     """
 
