@@ -26,4 +26,4 @@ def test_python_example(
     monkeypatch.chdir(tmp_path)
     exec(compile(code, str(README), "exec"), {})  # noqa: S102
     printed = capsys.readouterr().out
-    assert "SignedIFNode" in printed and "SNN, 20 steps: mAP50" in printed
+    assert "SignedIFNode" in printed and "SNN, 12 steps: mAP50" in printed

@@ -23,7 +23,11 @@ def run(
     settings: FinetuneConfig,
     teacher: str | None = None,
     replace: bool = False,
+    only_activations: bool = False,
     levels: int | None = None,
+    scale: str = "99.9%",
+    equalise: bool = False,
+    finer: str | None = None,
     calibration_images: int = 32,
     restart: bool = False,
     device: str = "auto",
@@ -38,8 +42,11 @@ def run(
         --iterations 700 --lr 3e-3 --output runs/ann
       sj-lowlat finetune --model runs/ann --levels 8 --teacher runs/ann --data traffic:600 --size 160 \\
         --iterations 250 --output runs/quant
-      sj-lowlat finetune --model yolov3-tiny.weights --replace --teacher yolov3-tiny.weights \\
-        --data pictures --size 256 --iterations 2000 --output runs/replaced
+      sj-lowlat finetune --model yolov3-tiny.weights --only-activations --teacher yolov3-tiny.weights \\
+        --data pictures --size 416 --iterations 900 --lr 5e-4 --output runs/relu
+      sj-lowlat finetune --model runs/relu --levels 8 --scale mse --equalise --teacher yolov3-tiny.weights \\
+        --finer layers.0.act=4,layers.2.act=4 --data pictures --size 416 --iterations 2000 --lr 2.5e-4 \\
+        --output runs/quant
 
     :param model: a folder that sj-lowlat wrote, a darknet file (NET.weights or NET.cfg,NET.weights), the
         network that ships with sj_lowlat (snn-tiny-yolov3-coco, as quantised ANN), or a fresh network
@@ -50,10 +57,14 @@ def run(
     :param settings: of the training
     :param teacher: a network to learn from, in the forms of model; with labelled data its loss adds to that
         of the boxes
-    :param replace: first replace the layers that cannot spike, such as max-pools, fitted to images of the
-        data
+    :param replace: first replace leaky activations, max-pools and upsampling, fitted to images of the data,
+        as in the paper
+    :param only_activations: first replace leaky activations only, and keep the pools, which can count spikes
     :param levels: first quantise the activations to so many levels, the time steps of the later spiking
         network
+    :param scale: what clips start from: max, a percentage such as 99.9%, or mse (least square error)
+    :param equalise: move the differences between channels into the weights before quantising
+    :param finer: activations with more levels than the others, such as layers.0.act=4,layers.2.act=4
     :param calibration_images: how many images of the data replace and levels use
     :param restart: start over, even if the output folder holds a checkpoint
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
@@ -70,21 +81,42 @@ def run(
         "data": data,
         "teacher": teacher,
         "replace": replace,
+        "only_activations": only_activations,
         "levels": levels,
+        "scale": scale,
+        "equalise": equalise,
+        "finer": finer,
         "calibration_images": calibration_images,
     }
     _claim(folder, setup, restart)
-    if replace or levels is not None:
+    factors = _factors(finer)
+    if replace or only_activations or levels is not None:
         images = take(dataset, calibration_images, max(settings.sizes)).to(find_device(device))
-        if replace:
-            student = replace_layers(student, images, calibration_images=calibration_images)
+        if replace or only_activations:
+            student = replace_layers(
+                student,
+                images,
+                calibration_images=calibration_images,
+                only_activations=only_activations,
+            )
         if levels is not None:
-            student = prepare(student, levels, images)
+            student = prepare(student, levels, images, scale=scale, equalise=equalise, finer=factors)
     print(f"training {model} on {len(dataset)} images, {settings.iterations} steps", flush=True)
     finetune(student, dataset, guide, settings, folder)
     checkpoint.save(student, folder)
     losses = json.loads((folder / "finetune.json").read_text(encoding="utf-8"))["losses"]
     print(f"last loss {losses['total']:.4g}; the trained network is in {output}")
+
+
+def _factors(text: str | None) -> dict[str, int]:
+    """``"layers.0.act=4"`` -> factors."""
+    try:
+        pairs = [part.split("=") for part in text.split(",")] if text else []
+        return {name.strip(): int(factor) for name, factor in pairs}
+    except ValueError:
+        raise InputError(
+            f"finer is {text!r}; give names and factors with commas between, such as layers.0.act=4"
+        ) from None
 
 
 def _claim(folder: Path, setup: dict[str, Any], restart: bool) -> None:

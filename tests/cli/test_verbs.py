@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from sj_lowlat import checkpoint, pretrained
 from sj_lowlat.cli.pictures import first_images
@@ -19,6 +20,7 @@ from sj_lowlat.data import read_image
 from sj_lowlat.detect import decode, nms
 from sj_lowlat.evaluate import evaluate
 from sj_lowlat.finetune import FinetuneConfig
+from sj_lowlat.layers import QuantReLU
 from sj_lowlat.simulate import simulate
 
 Run = Callable[..., Any]
@@ -27,6 +29,20 @@ TRAIN = ("--iterations", 2, "--batch-size", 2, "--size", 64, "--precision", "fp3
 
 def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_pools_stay_and_first_layers_get_finer_levels(places: Any, run: Run, tmp_path: Path) -> None:
+    command = ("finetune", "--model", "tiny-yolov3:width=0.125,input_size=64", "--data", places.data,
+               "--only-activations", "--levels", 4, "--scale", "mse", "--equalise", *TRAIN)  # fmt: skip
+    done = run(*command, "--finer", "layers.0.act=4, layers.2.act=2", "--output", tmp_path / "quant")
+    assert done.code == 0, done.err
+    quant: Any = checkpoint.load(tmp_path / "quant")
+    levels = [m.levels for m in quant.modules() if isinstance(m, QuantReLU)]
+    assert levels[:3] == [16, 8, 4] and set(levels[3:]) == {4} and quant.levels == 4
+    assert any(isinstance(module, nn.MaxPool2d) for module in quant.modules())
+    for finer, message in (("layers.0.act", "finer is"), ("layers.0.act=x", "finer is"), ("a=2", "'a'")):
+        done = run(*command, "--finer", finer, "--output", tmp_path / "other")
+        assert done.code == 2 and message in done.err
 
 
 def test_from_a_fresh_network_to_what_its_neurons_do(places: Any, run: Run, tmp_path: Path) -> None:
