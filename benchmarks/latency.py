@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--network", required=True, help="[name=]folder of a network, or a shipped name")
     parser.add_argument("--schedules", type=Schedule.parse_list, default="8+4,4+4,2+6,1+7,2+4b2")
     parser.add_argument("--neuron", nargs="+", choices=NEURONS, default=["signed"])
+    parser.add_argument(
+        "--beside", nargs="+", type=named, default=[], metavar="NAME=WHAT", help="ANNs to score as well"
+    )
     parser.add_argument("--in-darknet-5k", action="store_true", help="only images that no training has seen")
     args = parser.parse_args(argv)
     name, spec = named(args.network)
@@ -51,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     photos = coco_photos(args.data, args.in_darknet_5k).spaced(args.images)
     runs = Runs(args)
     quant = curve(runs(f"{name} ANN", spec, photos))[None]
+    beside = {label: curve(runs(f"{label} ANN", other, photos))[None] for label, other in args.beside}
 
     steps = max(schedule.total for schedule in args.schedules)
     curves, rows = {}, []
@@ -63,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             curves[label] = sorted(points.items())
             rows.append(row(label, points, quant, steps, costs(record)))
     print(f"\nmAP50 (pycocotools) at every step, {photos.label}: {len(photos)} images, {args.size} px")
-    print(f"{name}: L = {levels}, Quant ANN {quant:.1f}\n")
+    print(f"{name}: L = {levels}, Quant ANN {quant:.1f}")
+    print("".join(f"{label}: {value:.1f}\n" for label, value in beside.items()))
     head = ["steps in all", *map(str, range(1, steps + 1)), f"fewest within {NEAR}", f"at {EARLY}"]
     print(markdown([*head, "spikes/neuron", "energy/ANN"], rows))
     runs.save()
