@@ -1,7 +1,7 @@
 """Pack a trained Quant ANN into the one file that ships: 8-bit weights, structure, schedule, origin.
 
     python benchmarks/pack_checkpoint.py --network runs/ship/quant8 \
-        --output sj_lowlat/weights/snn-tiny-yolov3-coco.safetensors --time-steps 4 --flush 2 --levels 8 --burst 2
+        --output sj_lowlat/weights/snn-tiny-yolov3-coco.safetensors --time-steps 4 --flush 2 --burst 2
 """
 
 from __future__ import annotations
