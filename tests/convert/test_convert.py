@@ -106,7 +106,7 @@ def test_prepare_starts_clips_from_the_calibration(ann: nn.Sequential, per_chann
         torch.testing.assert_close(layer.clip.detach(), want)
     assert quant[2].training and not quant[4].training and quant.training
     assert quant.levels == 8
-    assert quant.history == [{"verb": "prepare", "levels": 8, "per_channel": per_channel}]
+    assert quant.history == [{"verb": "prepare", "levels": 8, "per_channel": per_channel, "finer": {}}]
 
 
 def test_prepare_again_changes_the_levels_and_keeps_the_clips(ann: nn.Sequential) -> None:
