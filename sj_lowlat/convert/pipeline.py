@@ -140,7 +140,7 @@ def _find_bursts(snn: nn.Module, plans: list[LayerPlan]) -> dict[str, int]:
     base = getattr(snn, "levels", None)
     names = [plan.activation for plan in plans if plan.activation]
     levels = {name: getattr(snn.get_submodule(name), "levels", base) for name in names}
-    return {name: own // base if base and own else 1 for name, own in levels.items()}
+    return {name: own // base if base and own and own % base == 0 else 1 for name, own in levels.items()}
 
 
 def _spike(snn: nn.Module, plan: LayerPlan, neuron: str, ratio: float, bursts: dict[str, int]) -> str:

@@ -101,7 +101,7 @@ def _present_factors(model: nn.Module, names: list[str]) -> dict[str, int]:
     """By how much the activations of a prepared network are finer than its levels."""
     found = {name: getattr(model.get_submodule(name), "levels", None) for name in names}
     base = getattr(model, "levels", None)
-    return {name: own // base for name, own in found.items() if own is not None and base}
+    return {name: own // base for name, own in found.items() if own and base and own % base == 0}
 
 
 def _check_finer(finer: Mapping[str, int], names: list[str]) -> None:

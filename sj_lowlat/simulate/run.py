@@ -162,7 +162,7 @@ def simulate(
 
     With ``levels`` L the T steps bring the charge of L: input and biases are multiplied by L / T. So a
     network of L levels can be given everything within a few steps, or in a single one, and settle in the
-    steps after, which takes fewer steps in all than L even ones.
+    steps after. With ``burst`` above 1 that takes fewer steps in all than L even ones.
 
     :param snn: a network from :func:`~sj_lowlat.convert.convert`
     :param images: ``[N, C, H, W]`` in [0, 1]
