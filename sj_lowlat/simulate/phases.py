@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from sj_lowlat.layers import LowLatencyIFNode, MergedTime, RateReadout, SignedIFNode
 from sj_lowlat.simulate.plan import RunPlan
@@ -78,14 +79,27 @@ def amplified(snn: nn.Module, gain: float) -> Iterator[None]:
         layer.register_forward_pre_hook(lambda _, args: args[0] * gain, prepend=True)
         for layer in _input_layers(snn)
     ]
-    biases = _biases(snn)
+    with _other_biases(snn, lambda bias: nn.Parameter(bias * gain, requires_grad=False)), _removing(handles):
+        yield
+
+
+@contextmanager
+def _removing(handles: Sequence[RemovableHandle]) -> Iterator[None]:
     try:
-        for module, bias in biases:
-            module.bias = nn.Parameter(bias * gain, requires_grad=False)
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _other_biases(snn: nn.Module, change: Callable[[nn.Parameter], nn.Parameter | None]) -> Iterator[None]:
+    biases = _biases(snn)
+    try:
+        for module, bias in biases:
+            module.bias = change(bias)  # type: ignore[assignment]
+        yield
+    finally:
         for module, bias in biases:
             module.bias = bias
 
@@ -105,14 +119,6 @@ def without_input(snn: nn.Module) -> Iterator[None]:
     A forward that normalises its image turns a black image into a current, so the layers' inputs are switched
     off.
     """
-    biases = _biases(snn)
     handles = [layer.register_forward_pre_hook(_read_nothing, prepend=True) for layer in _input_layers(snn)]
-    try:
-        for module, _ in biases:
-            module.bias = None  # type: ignore[assignment]
+    with _other_biases(snn, lambda bias: None), _removing(handles):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, bias in biases:
-            module.bias = bias

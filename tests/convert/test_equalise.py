@@ -16,7 +16,7 @@ from sj_lowlat.convert import convert, prepare, replace_layers
 from sj_lowlat.convert.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.functional import quant_relu
-from sj_lowlat.layers import QuantReLU, SpikeMaxPool
+from sj_lowlat.layers import QuantReLU, SignedIFNode, SpikeMaxPool
 from sj_lowlat.models import tiny_yolov3
 from sj_lowlat.simulate import simulate
 
@@ -171,3 +171,17 @@ def test_finer_levels_survive_a_checkpoint(tmp_path: Path) -> None:
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
         first = back.layers[0].act
         assert getattr(first, "levels", 16) == 16 and getattr(first, "burst", 4) == 4
+
+
+@pytest.mark.parametrize(
+    ("own", "burst"), [(LEVELS, 1), (2 * LEVELS, 2), (2 * LEVELS + 1, 1), (LEVELS - 1, 1)]
+)
+def test_only_whole_multiples_of_the_levels_fire_bursts(own: int, burst: int) -> None:
+    prepared = prepare(Net(0).double().eval(), LEVELS, calibration=IMAGES)
+    act = prepared.get_submodule("a.2")
+    assert isinstance(act, QuantReLU)
+    act.levels = own
+    node = convert(prepared, example=IMAGES[:1]).get_submodule("a.2")
+    assert isinstance(node, SignedIFNode) and node.burst == burst
+    again = prepare(prepared, LEVELS * 2, example=IMAGES[:1]).get_submodule("a.2")
+    assert isinstance(again, QuantReLU) and again.levels == LEVELS * 2 * burst
