@@ -11,6 +11,7 @@ from the one before it. Stages that are done are skipped and an interrupted one 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +84,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             student = checkpoint.load(folder).to(device)
             continue
         if student is None:
-            student = replace_layers(teacher, calibration, **plan.get("replace", {}))
+            replace = plan.get("replace", {})  # null: leaky ReLUs and max-pools stay
+            student = copy.deepcopy(teacher)
+            if replace is not None:
+                student = replace_layers(teacher, calibration, **replace)
         if levels is not None:
             fresh = getattr(student, "levels", None) is None
             student = prepare(student, levels, calibration, **plan.get("prepare", {}) if fresh else {})

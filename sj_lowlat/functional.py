@@ -14,6 +14,7 @@ import torch
 __all__ = [
     "constant_input_count",
     "imbalanced_step",
+    "leaky_charge",
     "level_mismatch_mse",
     "quant_relu",
     "rate_error",
@@ -23,19 +24,26 @@ __all__ = [
 ]
 
 
-def quant_relu(z: torch.Tensor, clip: torch.Tensor | float, levels: int) -> torch.Tensor:
+def quant_relu(z: torch.Tensor, clip: torch.Tensor | float, levels: int, slope: float = 0.0) -> torch.Tensor:
     r"""Quantised ReLU, section 4.3 of the paper:
     :math:`q(z) = \lambda \, \mathrm{clip}(\lfloor z L / \lambda + 1/2 \rfloor, 0, L) / L`.
 
-    Rounds half up (not half to even), as an IF neuron that starts at half its threshold does.
+    Rounds half up (not half to even), as an IF neuron that starts at half its threshold does. With a slope
+    :math:`\alpha` it is a quantised leaky ReLU, which for :math:`u = z L / \lambda + 1/2 < 0` gives
+    :math:`\lambda \max(\lfloor \alpha u + 1/2 \rfloor, -L) / L`: levels of the same height on both sides.
 
     :param z: input, any shape
     :param clip: :math:`\lambda > 0`, broadcastable to ``z``
     :param levels: :math:`L \ge 1`
-    :return: tensor of the shape of ``z`` with values in ``{0, clip / L, ..., clip}``
+    :param slope: :math:`\alpha` in [0, 0.5), negative slope of the leaky ReLU; 0 for a ReLU
+    :return: tensor of the shape of ``z`` with values in ``{0, clip / L, ..., clip}``, with a slope also their
+        negatives
     """
     wide = z.to(torch.promote_types(z.dtype, torch.float32))  # 16 bits would move the borders of the levels
-    return (wide * (levels / clip)).add_(0.5).floor_().clamp_(0, levels).mul_(clip / levels).to(z.dtype)
+    u = (wide * (levels / clip)).add_(0.5)
+    if slope:
+        torch.maximum(u, (slope * u).add_(0.5), out=u)  # where u >= 0, both give the same level or u is more
+    return u.floor_().clamp_(-levels if slope else 0, levels).mul_(clip / levels).to(z.dtype)
 
 
 def soft_reset_step(
@@ -65,6 +73,7 @@ def signed_step(
     v_threshold: torch.Tensor | float,
     max_count: int | None = None,
     burst: int = 1,
+    slope: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     r"""One step of the signed IF neuron: a spike that came too early is taken back by a spike of -1.
 
@@ -72,15 +81,30 @@ def signed_step(
     With bursts :math:`\mathrm{clip}(\lfloor V / V_{th} \rfloor, -burst, burst)` spikes, as far as N stays in
     ``[0, max_count]``.
 
+    With a slope :math:`\alpha` N may fall below 0, where each spike stands for the charge
+    :math:`V_{th} / \alpha`: with the whole charge :math:`U = V + charge(N)` the neuron moves N, by at most
+    ``burst``, towards :math:`\lfloor U / V_{th} \rfloor` where :math:`U \ge 0` and
+    :math:`\lfloor \alpha U / V_{th} + 1/2 \rfloor` below, within ``[-max_count, max_count]``: the levels of
+    the quantised leaky ReLU (:func:`quant_relu`).
+
     :param v: membrane potential ``[N, *]``
     :param count: net spike count ``[N, *]``
     :param current: input of this step ``[N, *]``
     :param v_threshold: threshold, broadcastable
     :param max_count: the highest net count, for a quantised ReLU of T levels: T; ``None`` for no limit
     :param burst: most spikes of either sign in one step
+    :param slope: negative slope of the leaky ReLU that the neuron stands for, in [0, 0.5); 0 for a ReLU
     :return: ``(spike, v, count)``, spikes -1, 0 or 1 (or from ``-burst`` to ``burst``)
     """
     v = v + current
+    if slope:
+        charge = v + leaky_charge(count, v_threshold, slope)
+        target = torch.floor(torch.maximum(charge / v_threshold, charge / (v_threshold / slope) + 0.5))
+        if max_count is not None:
+            target = target.clamp(-max_count, max_count)
+        spike = (target - count).clamp(-burst, burst)
+        count = count + spike
+        return spike, charge - leaky_charge(count, v_threshold, slope), count
     if burst > 1:
         spike = torch.maximum(torch.floor(v / v_threshold).clamp(-burst, burst), -count)
         if max_count is not None:
@@ -91,6 +115,16 @@ def signed_step(
         positive = positive & (count < max_count)
     spike = positive.to(v.dtype) - ((v < 0) & (count > 0)).to(v.dtype)
     return spike, v - spike * v_threshold, count + spike
+
+
+def leaky_charge(count: torch.Tensor, v_threshold: torch.Tensor | float, slope: float) -> torch.Tensor:
+    """Charge for which a net count stands: a threshold each, below zero a threshold / slope each.
+
+    :param count: net spike count, any shape
+    :param v_threshold: threshold, broadcastable
+    :param slope: negative slope in (0, 0.5)
+    """
+    return torch.where(count < 0, count * (v_threshold / slope), count * v_threshold)
 
 
 def imbalanced_step(

@@ -43,7 +43,7 @@ def scalar_neuron() -> Callable[..., tuple[list[int], float, int]]:
         v: float,
         kind: str = "if",
         max_count: float | None = None,
-        slope: float = 0.1,
+        slope: float = 0.0,
         burst: int = 1,
     ) -> tuple[list[int], float, int]:
         """Spikes, V(T) and the net count of one neuron that starts at ``v``."""
@@ -52,6 +52,21 @@ def scalar_neuron() -> Callable[..., tuple[list[int], float, int]]:
         for current in currents:
             v += current
             spike = 0
+            if kind == "signed" and slope:  # one spike after another, towards where V has its place
+                low, most = threshold / slope, float("inf") if max_count is None else max_count
+                v += count * (low if count < 0 else threshold)
+
+                def rest(number: int, whole: float = v, below: float = low) -> float:
+                    return whole - number * (below if number < 0 else threshold)
+
+                for _ in range(burst):
+                    if count < most and rest(count) >= (0.5 * low if count < 0 else threshold):
+                        count, spike = count + 1, spike + 1
+                    elif count > -most and rest(count) < (0.0 if count > 0 else -0.5 * low):
+                        count, spike = count - 1, spike - 1
+                v = rest(count)
+                spikes.append(spike)
+                continue
             if burst > 1:
                 top = burst if kind == "if" or max_count is None else min(burst, max_count - count)
                 low = 0 if kind == "if" else min(burst, count)

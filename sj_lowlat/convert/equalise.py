@@ -25,7 +25,8 @@ def equalise_channels(
 ) -> None:
     r"""Give all channels of an activation one scale: with :math:`s_c` the scale of channel c over the mean of
     its layer, the layer's output (its batch norm, where it has one) is divided by :math:`s_c` and the weights
-    that read the channel are multiplied by it. ReLU, max-pool, upsampling and concatenation commute with it.
+    that read the channel are multiplied by it. ReLU (leaky or not), max-pool, upsampling and concatenation
+    commute with it.
 
     :param model: the network, changed in place
     :param plans: its weighted layers

@@ -14,7 +14,7 @@ from sj_lowlat.convert.fold import fold_batch_norm
 from sj_lowlat.convert.normalise import normalise_layer, probe_input_scales
 from sj_lowlat.convert.plan import LayerPlan, make_plan
 from sj_lowlat.convert.report import ConversionReport, LayerReport
-from sj_lowlat.convert.spike import NEURONS, activation_types
+from sj_lowlat.convert.spike import NEURONS, activation_types, refuse_leaky
 from sj_lowlat.convert.statistics import collect_scales
 from sj_lowlat.convert.surgery import (
     Images,
@@ -39,7 +39,7 @@ def convert(
     calibration: Images | None = None,
     example: torch.Tensor | None = None,
 ) -> nn.Module:
-    """Turn a network of convolutions, ReLUs and batch norms into a spiking network.
+    """Turn a network of convolutions, (leaky) ReLUs and batch norms into a spiking network.
 
     Batch norms are folded, weights normalised so that every threshold is 1 and spikes are 0 and 1 (or -1, 0,
     1), activations become IF neurons that start at ``ratio`` of their threshold, max-pools behind them
@@ -48,7 +48,8 @@ def convert(
 
     :param model: the network, left untouched; every activation is a module of its own. Usually from
         :func:`~sj_lowlat.convert.prepare`
-    :param neuron: ``"signed"``, ``"residual-fix"``, ``"if"`` or ``"imbalanced"`` (leaky ReLU)
+    :param neuron: ``"signed"``, ``"residual-fix"``, ``"if"`` or ``"imbalanced"``; for leaky ReLUs one of the
+        first and the last, which have negative spikes
     :param scale: ``"trained"``, the clips of the network's :class:`~sj_lowlat.layers.QuantReLU`; or a
         statistic on ``calibration`` images: ``"max"``, ``"99.9%"``
     :param per_channel: one statistic per channel instead of one per layer (trained clips are as they were
@@ -73,6 +74,7 @@ def convert(
             "nothing to convert: no activation module was found between the layers; "
             "run replace_layers first, or write functional activations as modules (self.act = nn.ReLU())"
         )
+    refuse_leaky(snn, [plan.activation for plan in plans if plan.activation], neuron)
     report = ConversionReport(replaced=dict(getattr(model, "replaced", {})))
     norms = _fold(snn, plans)
     scales = _find_scales(snn, plans, scale, per_channel, calibration)

@@ -10,7 +10,7 @@ from torch import nn
 
 from sj_lowlat.convert.equalise import equalise_channels
 from sj_lowlat.convert.plan import make_plan
-from sj_lowlat.convert.spike import activation_types
+from sj_lowlat.convert.spike import activation_types, negative_slope
 from sj_lowlat.convert.statistics import collect_scales
 from sj_lowlat.convert.surgery import (
     Images,
@@ -37,6 +37,8 @@ def prepare(
     example: torch.Tensor | None = None,
 ) -> nn.Module:
     """Replace every ReLU by a :class:`~sj_lowlat.layers.QuantReLU` whose clip starts from calibration images.
+
+    A leaky ReLU keeps its slope; only signed neurons can stand for it later.
 
     :param model: the network, left untouched; it must consist of what :func:`~sj_lowlat.convert.convert` can
         convert
@@ -88,7 +90,8 @@ def prepare(
     for name in names:
         old = prepared.get_submodule(name)
         clip = old.clip.detach() if isinstance(old, QuantReLU) else scales[name]
-        new = QuantReLU(own_levels[name], clip, len(clip) if clip.dim() else None).to(sample.device)
+        channels = len(clip) if clip.dim() else None
+        new = QuantReLU(own_levels[name], clip, channels, negative_slope(old)).to(sample.device)
         replace_module(prepared, name, new.train(old.training))
     check_called(prepared, {name: prepared.get_submodule(name) for name in names}, sample)
     prepared.levels = levels  # type: ignore[assignment]

@@ -74,7 +74,31 @@ class BatchMaker(Dataset[Batch]):
             boxes.append(found[kept])
             labels.append(torch.tensor([c for c in known if c >= 0], dtype=torch.int64))
             image.append(torch.full((len(labels[-1]),), i))
-        return Batch(torch.stack(images), torch.cat(boxes), torch.cat(labels), torch.cat(image))
+        batch = Batch(torch.stack(images), torch.cat(boxes), torch.cat(labels), torch.cat(image))
+        return mixed(batch, self.config.mix, _generator(self.config.seed, "mix", step))
+
+
+def mixed(batch: Batch, probability: float, draw: np.random.Generator) -> Batch:
+    """Blend pictures with the ones before them, each with the weight 1/2 to 1 of its own; objects of both
+    count.
+
+    :param probability: that a picture is blended
+    :param draw: where chance comes from
+    """
+    count = len(batch.images)
+    chosen = torch.from_numpy(draw.random(count) < probability)
+    if count < 2 or not chosen.any():
+        return batch
+    own = torch.where(chosen, torch.from_numpy(draw.uniform(0.5, 1, count)).float(), 1.0).view(-1, 1, 1, 1)
+    images = batch.images * own + batch.images.roll(1, 0) * (1 - own)
+    after = (batch.image + 1) % count  # the picture that an object is blended into
+    added = chosen[after]
+    return Batch(
+        images,
+        torch.cat([batch.boxes, batch.boxes[added]]),
+        torch.cat([batch.labels, batch.labels[added]]),
+        torch.cat([batch.image, after[added]]),
+    )
 
 
 def picks(length: int, batch_size: int, seed: int, step: int) -> list[tuple[int, int]]:

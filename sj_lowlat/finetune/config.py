@@ -25,6 +25,10 @@ class FinetuneConfig:
     :param ema: decay of the moving average of the weights, in [0, 1); 0 returns the last weights
     :param detection_weight: factor of the detection loss; needs boxes
     :param distillation_weight: factor of the distillation loss; used where there is a teacher
+    :param feature_weight: factor of the distance from the teacher's inner maps, where there is a teacher of
+        the same layers (:func:`~sj_lowlat.finetune.features.feature_loss`); 0 leaves it out
+    :param mix: probability in [0, 1] that a picture is blended with another one of its batch, with a weight
+        of its own from 0.5 to 1; the objects of both count
     :param precision: ``"bf16"`` (autocast) or ``"fp32"``
     :param grad_clip: largest norm of the gradient
     :param seed: of the order, the augmentation, the sizes and any dropout
@@ -43,6 +47,8 @@ class FinetuneConfig:
     ema: float = 0.999
     detection_weight: float = 1.0
     distillation_weight: float = 1.0
+    feature_weight: float = 0.0
+    mix: float = 0.0
     precision: Literal["bf16", "fp32"] = "bf16"
     grad_clip: float = 10.0
     seed: int = 0
@@ -92,5 +98,7 @@ _REAL = {
     "ema": (lambda v: 0 <= v < 1, "from 0 to below 1"),
     "detection_weight": (lambda v: v >= 0, "of at least 0"),
     "distillation_weight": (lambda v: v >= 0, "of at least 0"),
+    "feature_weight": (lambda v: v >= 0, "of at least 0"),
+    "mix": (lambda v: 0 <= v <= 1, "from 0 to 1"),
     "grad_clip": (lambda v: v > 0, "above 0"),
 }

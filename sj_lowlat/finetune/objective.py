@@ -14,6 +14,7 @@ from sj_lowlat.finetune.assign import Targets
 from sj_lowlat.finetune.batches import Batch
 from sj_lowlat.finetune.config import FinetuneConfig
 from sj_lowlat.finetune.distil import distillation_loss, output_distance
+from sj_lowlat.finetune.features import feature_loss, shared_layers, watch
 from sj_lowlat.finetune.losses import detection_loss
 
 
@@ -21,7 +22,8 @@ class Objective:
     """Loss terms of a batch, already multiplied by the weights of the config.
 
     Detection is used where the data has classes and the model ``head_specs``; distillation where there is a
-    teacher: by YOLO head maps where the model has ``head_specs``, else as mean squared error of the outputs.
+    teacher: by YOLO head maps where the model has ``head_specs``, else as mean squared error of the outputs;
+    with ``feature_weight`` also by the outputs of the batch norms that both networks share.
 
     :param model: the network to train
     :param data: its ``class_names`` say whether there are labels
@@ -41,6 +43,9 @@ class Objective:
         self.model, self.config, self.specs = model, config, specs
         self.detection = config.detection_weight > 0 and labelled and bool(specs)
         self.teacher = teacher if config.distillation_weight > 0 else None
+        self.features: list[str] = []
+        if self.teacher is not None and config.feature_weight > 0:
+            self.features = shared_layers(model, self.teacher)
         if self.detection or self.teacher is not None:
             return
         if teacher is not None:
@@ -58,10 +63,15 @@ class Objective:
         device = batch.images.device
         theirs: tuple[Tensor, ...] = ()
         # two autocast regions: weights cast under no_grad in one must not be reused in the other
+        their_features: list[Tensor] = []
         if self.teacher is not None:
-            with torch.no_grad(), self._autocast(device):
+            with (
+                torch.no_grad(),
+                self._autocast(device),
+                watch(self.teacher, self.features) as their_features,
+            ):
                 theirs = as_tuple(self.teacher(batch.images))
-        with self._autocast(device):
+        with self._autocast(device), watch(self.model, self.features) as our_features:
             ours = as_tuple(self.model(batch.images))
         terms: dict[str, Tensor] = {}
         if self.detection:
@@ -72,6 +82,9 @@ class Objective:
                 distillation_loss(ours, theirs, self.specs) if self.specs else output_distance(ours, theirs)
             )
             terms |= {name: self.config.distillation_weight * value for name, value in near.items()}
+        if self.features:
+            inside = feature_loss(our_features, their_features)
+            terms |= {name: self.config.feature_weight * value for name, value in inside.items()}
         return terms
 
     def _autocast(self, device: torch.device) -> torch.autocast:

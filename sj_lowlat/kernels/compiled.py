@@ -19,10 +19,20 @@ def _unrolled(
     max_count: int,
     signed: bool,
     burst: int,
+    slope: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     spikes = []
+    low = v_threshold / slope if slope else v_threshold
     for current in currents:
         v = v + current
+        if signed and slope:
+            v = v + torch.where(count < 0, count * low, count * v_threshold)
+            target = torch.floor(torch.maximum(v / v_threshold, v / low + 0.5))
+            spike = (target.clamp(-max_count, max_count) - count).clamp(-burst, burst)
+            count = count + spike
+            v = v - torch.where(count < 0, count * low, count * v_threshold)
+            spikes.append(spike.to(currents.dtype))
+            continue
         if burst > 1:
             spike = torch.floor(v / v_threshold).clamp(-burst if signed else 0, burst)
             if signed:
@@ -67,7 +77,7 @@ def multi_step_compiled(
     limit = rule.max_count if rule.max_count is not None else 2**24
     rows = currents.permute(0, *(axis + 1 for axis in order)).reshape(steps, -1)
     spikes, new_v, new_count = _compiled()(
-        rows, flat_v, v_threshold, flat_count, limit, rule.kind == "signed", rule.burst
+        rows, flat_v, v_threshold, flat_count, limit, rule.kind == "signed", rule.burst, rule.slope
     )
     flat_v.copy_(new_v)
     if count is not None:

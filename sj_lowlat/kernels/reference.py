@@ -15,6 +15,8 @@ def multi_step_reference(
     count: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Run ``T`` steps of a layer of neurons; see :func:`sj_lowlat.kernels.multi_step`."""
+    if rule.kind == "signed" and rule.slope:
+        return _leaky(currents, v, v_threshold, rule, count)
     if rule.burst > 1:
         return _bursts(currents, v, v_threshold, rule, count)
     spikes = torch.empty_like(currents)
@@ -64,5 +66,28 @@ def _bursts(
                 fired = torch.minimum(fired, rule.max_count - count)
             count.add_(fired)
         v.sub_(fired * v_threshold)  # not addcmul_, which rounds once and not twice
+        spike.copy_(fired)
+    return spikes
+
+
+def _leaky(
+    currents: torch.Tensor,
+    v: torch.Tensor,
+    v_threshold: torch.Tensor,
+    rule: FireRule,
+    count: torch.Tensor | None,
+) -> torch.Tensor:
+    """Signed neurons whose count may fall below zero, where a spike stands for a threshold / slope."""
+    assert count is not None  # the caller checked it
+    spikes = torch.empty_like(currents)
+    low = v_threshold / rule.slope
+    for current, spike in zip(currents, spikes, strict=True):
+        v.add_(current).add_(torch.where(count < 0, count * low, count * v_threshold))  # the whole charge
+        target = torch.maximum(v / v_threshold, v / low + 0.5).floor_()
+        if rule.max_count is not None:
+            target.clamp_(-rule.max_count, rule.max_count)
+        fired = target.sub_(count).clamp_(-rule.burst, rule.burst)
+        count.add_(fired)
+        v.sub_(torch.where(count < 0, count * low, count * v_threshold))
         spike.copy_(fired)
     return spikes

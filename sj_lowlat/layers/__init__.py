@@ -3,8 +3,9 @@
 from sj_lowlat.layers.merged import MergedTime
 from sj_lowlat.layers.quant_relu import QuantReLU
 from sj_lowlat.layers.readout import RateReadout
+from sj_lowlat.layers.signed import SignedIFNode
 from sj_lowlat.layers.spike_max_pool import SpikeMaxPool
-from sj_lowlat.layers.spiking import ImbalancedIFNode, LowLatencyIFNode, ResidualFixIFNode, SignedIFNode
+from sj_lowlat.layers.spiking import ImbalancedIFNode, LowLatencyIFNode, ResidualFixIFNode
 
 __all__ = [
     "ImbalancedIFNode",

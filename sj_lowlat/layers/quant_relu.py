@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -11,35 +12,71 @@ from torch.nn import functional as F
 from sj_lowlat import functional
 from sj_lowlat.errors import InputError
 
+# elements that a pass takes at once, so that the next pass over them finds them in the cache
+_BLOCK = 1 << 18
+
+
+def _blocks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """The same elements of all tensors, block by block as they lie in memory, where all lie the same way."""
+    first = tensors[0]
+    dense = first.is_contiguous() or (
+        first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last)
+    )
+    alike = dense and all(t.stride() == first.stride() for t in tensors)
+    if first.device.type != "cpu" or first.numel() <= _BLOCK or not alike:
+        yield tensors
+        return
+    yield from zip(*(t.as_strided((t.numel(),), (1,)).split(_BLOCK) for t in tensors), strict=True)
+
 
 class _QuantReLUFunction(torch.autograd.Function):
-    """Quantised ReLU with straight-through gradients.
+    """Quantised ReLU with straight-through gradients: those of the (leaky) ReLU f that it rounds.
 
-    dq/dz = 1 where 0 <= z <= clip, else 0; dq/dclip = (q - z) / clip inside, 1 above, 0 below.
+    dq/dz = f'(z) up to the clip, 0 above; dq/dclip = (q - f(z)) / clip up to it, 1 above.
     """
 
     @staticmethod
-    def forward(ctx: Any, z: torch.Tensor, clip: torch.Tensor, levels: int) -> torch.Tensor:
-        out = functional.quant_relu(z, clip, levels)
+    def forward(ctx: Any, z: torch.Tensor, clip: torch.Tensor, levels: int, slope: float) -> torch.Tensor:
+        if clip.dim():
+            out = functional.quant_relu(z, clip, levels, slope)
+        else:
+            out = torch.empty_like(z)
+            for part, result in _blocks(z, out):
+                result.copy_(functional.quant_relu(part, clip, levels, slope))
         ctx.save_for_backward(z, clip, out)
+        ctx.slope = slope
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None, None]:
         z, clip, out = ctx.saved_tensors
-        grad = grads[0]
-        if clip.dim() == 0:  # torch's own kernels for one clip, several times faster than masks
-            top = torch.nextafter(clip, torch.full_like(clip, torch.inf)).item()
-            inner = torch.ops.aten.hardtanh_backward(grad, z, -torch.finfo(z.dtype).tiny, top)
-            grad_above = torch.ops.aten.threshold_backward(grad, z, clip.item())
-        else:
-            over = z > clip
-            inner, grad_above = grad * ((z >= 0) & ~over), grad * over
-        grad_clip = None
-        if ctx.needs_input_grad[1]:
-            inside = (out - z).mul_(inner)
-            grad_clip = inside.sum_to_size(clip.shape) / clip + grad_above.sum_to_size(clip.shape)
-        return inner, grad_clip, None
+        grad = torch.empty_like(z).copy_(grads[0])  # laid out as z is
+        if clip.dim():
+            inner, grad_clip = _gradients(grad, z, out, clip, ctx.slope)
+            return inner, grad_clip if ctx.needs_input_grad[1] else None, None, None
+        grad_clip = torch.zeros_like(clip)
+        for gradient, before, after in _blocks(grad, z, out):
+            inner, part = _gradients(gradient, before, after, clip, ctx.slope)
+            gradient.copy_(inner)
+            grad_clip += part
+        return grad, grad_clip, None, None
+
+
+def _gradients(
+    grad: torch.Tensor, z: torch.Tensor, out: torch.Tensor, clip: torch.Tensor, slope: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients for z and for the clip."""
+    if clip.dim() == 0:  # torch's own kernels for one clip, several times faster than masks
+        top = torch.nextafter(clip, torch.full_like(clip, torch.inf)).item()
+        low = -torch.inf if slope else -torch.finfo(z.dtype).tiny
+        inside = torch.ops.aten.hardtanh_backward(grad, z, low, top)
+        grad_above = torch.ops.aten.threshold_backward(grad, z, clip.item())
+    else:
+        over = z > clip
+        inside, grad_above = grad * (~over if slope else (z >= 0) & ~over), grad * over
+    error = (out - (F.leaky_relu(z, slope) if slope else z)).mul_(inside)
+    grad_clip = error.sum_to_size(clip.shape) / clip + grad_above.sum_to_size(clip.shape)
+    return (torch.ops.aten.leaky_relu_backward(inside, z, slope, False) if slope else inside), grad_clip
 
 
 class QuantReLU(nn.Module):
@@ -50,17 +87,29 @@ class QuantReLU(nn.Module):
     inside, 1 above, 0 below. The clip is the softplus of the parameter ``clip_raw`` and so stays positive.
     16-bit input is quantised in float32.
 
+    With a slope it is a quantised leaky ReLU (:func:`sj_lowlat.functional.quant_relu`) from -lambda to
+    lambda, for which a signed neuron stands; then dq/dz is the slope below 0.
+
     :param levels: L, the steps of the spiking network that it stands for
     :param clip: initial clip, a positive number or one per channel ``[C]``
     :param channels: C, for a clip per channel of ``[N, C, *]``; ``None`` for one clip
+    :param slope: negative slope in [0, 0.5); 0 for a ReLU
     :raises InputError: for levels < 1, a clip that is not positive and finite, or a wrong number of clips
     """
 
-    def __init__(self, levels: int, clip: float | torch.Tensor = 1.0, channels: int | None = None) -> None:
+    def __init__(
+        self,
+        levels: int,
+        clip: float | torch.Tensor = 1.0,
+        channels: int | None = None,
+        slope: float = 0.0,
+    ) -> None:
         super().__init__()
         if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
             raise InputError(f"levels is {levels!r}, it must be a whole number of at least 1, such as 16")
-        self.levels = levels
+        if not 0 <= slope < 0.5:
+            raise InputError(f"slope is {slope!r}, it must lie in [0, 0.5); 0 for a ReLU")
+        self.levels, self.slope = levels, float(slope)
         shape = () if channels is None else (channels,)
         self.clip_raw = nn.Parameter(torch.empty(shape))
         self.set_clip(clip)
@@ -96,8 +145,9 @@ class QuantReLU(nn.Module):
         clip = self.clip.to(torch.promote_types(z.dtype, torch.float32))
         if clip.dim():
             clip = clip.view(-1, *[1] * (z.dim() - 2))
-        return _QuantReLUFunction.apply(z, clip, self.levels)
+        return _QuantReLUFunction.apply(z, clip, self.levels, self.slope)
 
     def extra_repr(self) -> str:
         clip = self.clip.detach()
-        return f"levels={self.levels}, clip={f'{clip.item():.4g}' if not clip.dim() else f'[{len(clip)}]'}"
+        text = f"levels={self.levels}, clip={f'{clip.item():.4g}' if not clip.dim() else f'[{len(clip)}]'}"
+        return text + (f", slope={self.slope:g}" if self.slope else "")

@@ -139,7 +139,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         v = v + x
         spike, counted = self._fire(v, threshold, states)
         drop = spike.detach() if self.detach_reset else spike
-        return (spike.to(x.dtype),), (self._drop(v, drop, threshold), *counted)
+        return (spike.to(x.dtype),), (self._drop(v, drop, threshold, states), *counted)
 
     def _fire(
         self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
@@ -153,7 +153,9 @@ class LowLatencyIFNode(MergedTime, IFNode):
             reached = reached + self.surrogate_function(v - number * threshold)
         return reached
 
-    def _drop(self, v: torch.Tensor, spike: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+    def _drop(
+        self, v: torch.Tensor, spike: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
+    ) -> torch.Tensor:
         return v - spike * threshold
 
     def multi_step_functional_forward(
@@ -220,50 +222,6 @@ class ResidualFixIFNode(LowLatencyIFNode):
     """
 
 
-class SignedIFNode(LowLatencyIFNode):
-    r"""IF neuron that takes back a spike that came too early: it fires -1 when V < 0 and N > 0.
-
-    V stays in :math:`[0, V_{th})` while N > 0, so that :math:`N(t) = \max(0, \lfloor v_0 + S(t) \rfloor)` at
-    every t, up to the limit of one spike a step, where S(t) is the sum of the inputs so far in thresholds.
-
-    :param max_count: the highest net count N (for a quantised ReLU of T levels: T), or ``None``;
-        ``sj_lowlat.simulate`` sets it to its number of steps
-    """
-
-    def __init__(self, *args: Any, max_count: int | None = None, **kwargs: Any) -> None:
-        FireRule("signed", max_count=max_count)  # checks it
-        super().__init__(*args, **kwargs)
-        self.register_memory("count", 0.0)
-        self.max_count = max_count
-
-    @property
-    def rule(self) -> FireRule:
-        return FireRule("signed", max_count=self.max_count, burst=self.burst)
-
-    def _fresh_states(self, v: torch.Tensor) -> tuple[object, ...]:
-        return (v, torch.zeros_like(v))
-
-    def _fire(
-        self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
-    ) -> tuple[torch.Tensor, tuple[object, ...]]:
-        count = states[1]
-        assert isinstance(count, torch.Tensor)
-        positive = self._thresholds_reached(v, threshold)
-        # 1 - step(v) is 1 exactly where v < 0
-        negative = 1.0 - self.surrogate_function(v)
-        for number in range(1, self.burst):
-            negative = negative + 1.0 - self.surrogate_function(v + number * threshold)
-        if self.burst == 1:
-            if self.max_count is not None:
-                positive = positive * (count < self.max_count)
-            spike = positive - negative * (count > 0)
-        else:
-            if self.max_count is not None:
-                positive = torch.minimum(positive, self.max_count - count)
-            spike = positive - torch.minimum(negative, count)
-        return spike, (count + spike.detach(),)
-
-
 class ImbalancedIFNode(LowLatencyIFNode):
     r"""IF neuron with imbalanced threshold (Spiking-YOLO), the spiking form of leaky ReLU.
 
@@ -287,5 +245,7 @@ class ImbalancedIFNode(LowLatencyIFNode):
         positive = self.surrogate_function(v - threshold)
         return positive - self.surrogate_function(-v - threshold / self.slope), ()
 
-    def _drop(self, v: torch.Tensor, spike: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
+    def _drop(
+        self, v: torch.Tensor, spike: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
+    ) -> torch.Tensor:
         return v - torch.where(spike > 0, threshold, threshold / self.slope) * spike

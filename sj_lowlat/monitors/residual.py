@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sj_lowlat import functional
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode
+from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, SignedIFNode
 from sj_lowlat.monitors.drawing import align, draw_bars
 from sj_lowlat.monitors.presentation import Presentation, PresentationMonitor, per_channel
 
@@ -82,7 +82,7 @@ class ResidualMonitor(PresentationMonitor[_Membranes, _ResidualSums, LayerResidu
     when it clips: it counts as exact, and as ``clipped``, and its potential stays out of the means of Re.
     The highest count is the node's ``max_count``, else the one given here or the number of steps, times the
     node's ``burst``.
-    Imbalanced neurons are held against the leaky ReLU that they stand for, in the same way.
+    Neurons with a slope are held against the leaky ReLU that they stand for, in the same way.
 
     N is the node's own ``count`` where it has one; for the others the monitor counts. It reads each
     presentation at its end (or when the monitor is read) from a reference to the potential; sums are
@@ -152,6 +152,10 @@ class ResidualMonitor(PresentationMonitor[_Membranes, _ResidualSums, LayerResidu
             # a negative spike gave back 1/slope thresholds: rebuild the sum of the inputs, then quantise it
             total = v + count + state.negative * (1 - 1 / node.slope)
             wanted = torch.where(total < 0, -(-total * node.slope).floor(), total.floor())
+            lowest = -limit
+        elif isinstance(node, SignedIFNode) and node.slope:
+            total = v + functional.leaky_charge(count, 1.0, node.slope)
+            wanted = torch.where(total < 0, (total * node.slope + 0.5).floor(), total.floor())
             lowest = -limit
         clipped = ((count == lowest) & (wanted < lowest)) | ((count == limit) & (wanted > limit))
         wanted = wanted.clamp(lowest, limit)

@@ -14,7 +14,7 @@ from spikingjelly.activation_based.op_counter import ACCounter, DispatchCounterM
 from torch import nn
 
 from sj_lowlat.convert import ConversionReport, LowLatencyRecipe, convert, prepare, replace_layers
-from sj_lowlat.errors import InputError
+from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.layers import (
     ImbalancedIFNode,
     LowLatencyIFNode,
@@ -212,10 +212,17 @@ def test_leaky_network_approaches_the_ann(trained: Callable[..., Any]) -> None:
         assert float((relu(IMAGES) - want).norm() / want.norm()) > 3 * errors[2]
 
 
-def test_leaky_relu_needs_imbalanced_neurons(ann: nn.Sequential) -> None:
+def test_leaky_relu_needs_negative_spikes(ann: nn.Sequential) -> None:
     ann[2] = nn.LeakyReLU()
     with pytest.raises(InputError, match=r"'2' \(LeakyReLU\) has no spiking form: run replace_layers first"):
-        convert(ann, scale="max", calibration=IMAGES)
+        convert(ann, neuron="residual-fix", scale="max", calibration=IMAGES)
+    quant = prepare(ann, 8, IMAGES)
+    assert quant[2].slope == pytest.approx(0.01)
+    assert prepare(quant, 4, example=IMAGES)[2].slope == quant[2].slope
+    message = r"'2' \(1 in all\) is leaky, and neuron='residual-fix' has no negative spikes: take 'signed'"
+    with pytest.raises(ConversionError, match=message):
+        convert(quant, neuron="residual-fix")
+    assert convert(quant)[2].slope == convert(quant, neuron="imbalanced")[2].slope == quant[2].slope
 
 
 @pytest.mark.parametrize("flatten", ["flatten", "view"])

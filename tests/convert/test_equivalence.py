@@ -151,6 +151,23 @@ def test_chains(
     assert_settles(net, torch.rand(2, 2, 8, 8, dtype=torch.float64), levels, per_channel)
 
 
+@settings(max_examples=10)
+@given(
+    kinds=st.lists(st.sampled_from(["norm", "bias", "down", "up"]), min_size=1, max_size=3),
+    levels=st.integers(1, 9),
+    slope=st.sampled_from([0.1, 0.3]),
+    seed=st.integers(0, 999),
+)
+def test_leaky_networks_with_max_pools(
+    trained: Callable[..., Any], kinds: list[str], levels: int, slope: float, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    net = trained(Chain([4] * len(kinds), kinds), seed).double()
+    for layer in list(net)[:-1]:
+        layer[2] = nn.Sequential(nn.LeakyReLU(slope), nn.MaxPool2d(2, 1))
+    assert_settles(net, torch.rand(2, 2, 10, 10, dtype=torch.float64), levels)
+
+
 @pytest.mark.parametrize("make", [TwoHeads, Classifier, FullyConvolutional])
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("levels", [4, 16])

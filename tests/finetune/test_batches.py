@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from torch import nn
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.errors import InputError
 from sj_lowlat.finetune import FinetuneConfig
-from sj_lowlat.finetune.batches import BatchMaker, label_map, load_batches, picks
+from sj_lowlat.finetune.batches import Batch, BatchMaker, label_map, load_batches, mixed, picks
 
 SAME = {0: 0, 1: 1, 2: 2}
 
@@ -76,6 +77,30 @@ def test_an_augmented_dataset_is_taken_as_it_is(make_data: Any) -> None:
     assert maker.views == {64: data}
     with pytest.raises(InputError, match="64 px"):
         BatchMaker(data, FinetuneConfig(size=(64, 96)), SAME)
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(1, 6), objects=st.integers(0, 8), seed=st.integers(0, 999))
+def test_mixed_pictures_have_the_objects_of_both(count: int, objects: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    image = torch.randint(count, (objects,), generator=generator)
+    boxes = torch.rand(objects, 4, generator=generator)
+    labels = torch.arange(objects)
+    pictures = torch.eye(count)[:, :, None, None].expand(-1, -1, 2, 2)  # picture i is 1 in channel i
+    batch = Batch(pictures, boxes, labels, image)
+    got = mixed(batch, 0.5, np.random.default_rng(seed))
+    assert torch.equal(got.images.sum(1), torch.ones(count, 2, 2))
+    for i in range(count):
+        shares = got.images[i, :, 0, 0]
+        blended = bool(shares[i] < 1)
+        want = labels[image == i].tolist()
+        if blended:
+            assert shares[i] >= 0.5 and shares[i - 1] == 1 - shares[i]
+            want += labels[image == (i - 1) % count].tolist()
+        found = got.labels[got.image == i]
+        assert sorted(found.tolist()) == sorted(want)
+        assert torch.equal(got.boxes[got.image == i], boxes[found])
+    assert mixed(batch, 0.0, np.random.default_rng(seed)) is batch
 
 
 def test_no_pictures(make_data: Any) -> None:

@@ -30,6 +30,8 @@ from sj_lowlat.finetune import FinetuneConfig
         ("ema", -0.1),
         ("detection_weight", -1.0),
         ("distillation_weight", float("inf")),
+        ("feature_weight", -1.0),
+        ("mix", 1.5),
         ("precision", "fp16"),
         ("grad_clip", 0.0),
         ("seed", -1),

@@ -20,6 +20,7 @@ rules = st.one_of(
         FireRule,
         st.just("signed"),
         max_count=st.one_of(st.none(), st.integers(1, 6)),
+        slope=st.sampled_from([0.0, 0.1, 0.25]),
         burst=st.integers(1, 3),
     ),
     st.builds(FireRule, st.just("imbalanced"), slope=st.sampled_from([0.1, 0.3, 1.0])),
@@ -107,7 +108,7 @@ def test_kernel_is_the_step_function_in_float32(
             spike, want_v = functional.soft_reset_step(want_v, current, threshold, rule.burst)
         elif rule.kind == "signed":
             spike, want_v, want_count = functional.signed_step(
-                want_v, want_count, current, threshold, rule.max_count, rule.burst
+                want_v, want_count, current, threshold, rule.max_count, rule.burst, rule.slope
             )
         else:
             spike, want_v = functional.imbalanced_step(want_v, current, threshold, rule.slope)
@@ -116,7 +117,9 @@ def test_kernel_is_the_step_function_in_float32(
     assert torch.equal(v, want_v) and torch.equal(count, want_count)
 
 
-@pytest.mark.parametrize("rule", [FireRule(), FireRule("signed"), FireRule("imbalanced")])
+@pytest.mark.parametrize(
+    "rule", [FireRule(), FireRule("signed"), FireRule("signed", slope=0.1), FireRule("imbalanced", slope=0.1)]
+)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_16_bit_currents_on_a_float32_membrane(rule: FireRule, dtype: torch.dtype) -> None:
     currents = torch.randn(20, 2, 5).to(dtype)
@@ -153,6 +156,8 @@ def test_bad_input() -> None:
         ({"kind": "lif"}, "'lif'.*if, signed, imbalanced"),
         ({"kind": "signed", "max_count": 0}, "max_count is 0"),
         ({"burst": 0}, "burst is 0"),
+        ({"slope": 0.1}, "slope is 0.1; a neuron without negative spikes"),
+        ({"kind": "signed", "slope": -0.1}, "slope is -0.1"),
         ({"kind": "imbalanced", "burst": 2}, "burst is 2, .*1 for an imbalanced"),
         ({"kind": "imbalanced", "slope": 0.0}, "slope is 0.0"),
         ({"kind": "imbalanced", "slope": 1.5}, "slope is 1.5"),

@@ -80,6 +80,63 @@ def test_gradients(levels: int, size: tuple[int, ...], channels: bool, seed: int
     torch.testing.assert_close(layer.clip_raw.grad, want)
 
 
+@given(
+    levels=st.integers(1, 64),
+    slope=st.sampled_from([0.01, 0.1, 0.3, 0.49]),
+    channels=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_leaky_values_and_gradients(levels: int, slope: float, channels: bool, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    clip = torch.rand((4,) if channels else (), generator=generator) * 3 + 0.1
+    layer = QuantReLU(levels, clip, 4 if channels else None, slope).double()
+    clips = spread(layer.clip.detach(), (3, 4))
+    z = torch.randn(3, 4, generator=generator, dtype=torch.float64) * clips * 2
+    z[0] *= 20  # beyond the lowest level too
+    z.requires_grad_()
+    out = layer(z)
+    for got, value, lam in zip(out.flatten(), z.flatten().tolist(), clips.flatten().tolist(), strict=True):
+        u = value * levels / lam + 0.5
+        count = math.floor(u) if u >= 0 else math.floor(slope * u + 0.5)
+        assert got.item() == pytest.approx(min(max(count, -levels), levels) * lam / levels, abs=1e-12)
+        if abs(value) < 2 * lam:  # near the leaky ReLU: half a level, and the shift of its knee
+            leaky = value if value > 0 else slope * value
+            error = abs(got.item() - min(max(leaky, -lam), lam))
+            assert error <= (0.5 + 0.5 * slope) * lam / levels + 1e-12
+    weight = torch.randn(3, 4, generator=generator, dtype=torch.float64)
+    out.backward(weight)
+    inner = torch.where(z < 0, slope, (z <= clips).double()).detach()
+    torch.testing.assert_close(z.grad, weight * inner)
+    rounding = (out - torch.nn.functional.leaky_relu(z, slope)).detach() / clips
+    want = (weight * torch.where(z > clips, 1.0, rounding)).sum(0 if channels else (0, 1))
+    torch.testing.assert_close(layer.clip_raw.grad, want * torch.sigmoid(layer.clip_raw.detach()))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_large_maps_are_taken_block_by_block(slope: float, layout: torch.memory_format) -> None:
+    layer = QuantReLU(8, 0.9, slope=slope)
+    z = torch.randn(2, 3, 300, 311).contiguous(memory_format=layout)  # more than two blocks
+    whole, parts = z.clone().requires_grad_(), z.clone().requires_grad_()
+    weight = torch.randn(z.shape)  # of another layout than channels_last
+    layer(parts).backward(weight)
+    by_blocks = layer.clip_raw.grad.clone()
+    layer.zero_grad()
+    halves = whole.split(1, 3)  # columns, each smaller than a block
+    out = torch.cat([layer(half) for half in halves], 3)
+    out.backward(weight)
+    assert torch.equal(layer(parts), out) and torch.equal(parts.grad, whole.grad)
+    torch.testing.assert_close(by_blocks, layer.clip_raw.grad, rtol=1e-4, atol=1e-2)
+    assert layer(parts).is_contiguous(memory_format=layout)
+
+
+@pytest.mark.parametrize("slope", [-0.1, 0.5, float("nan")])
+def test_bad_slope(slope: float) -> None:
+    with pytest.raises(InputError, match="slope is .* must lie in"):
+        QuantReLU(4, slope=slope)
+    assert "slope=0.1" in repr(QuantReLU(4, slope=0.1)) and "slope" not in repr(QuantReLU(4))
+
+
 @pytest.mark.parametrize("channels", [None, 2])
 @pytest.mark.parametrize(("value", "gradient"), [(-1e-6, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0 + 1e-6, 0.0)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -25,7 +25,7 @@ def dyadic(*shape: int, seed: int) -> Tensor:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    kind=st.sampled_from(["residual-fix", "signed", "signed-capped", "imbalanced"]),
+    kind=st.sampled_from(["residual-fix", "signed", "signed-capped", "signed-leaky", "imbalanced"]),
     mode=st.sampled_from(MODES),
     space=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     presentations=st.lists(st.tuples(st.integers(1, 8), st.integers(1, 3)), min_size=1, max_size=3),
@@ -54,6 +54,7 @@ def test_surplus_is_that_of_the_sum_of_the_inputs(
         "residual-fix": lambda: ResidualFixIFNode(v_threshold=v_th),
         "signed": lambda: SignedIFNode(v_threshold=v_th),
         "signed-capped": lambda: SignedIFNode(v_threshold=v_th, max_count=2),
+        "signed-leaky": lambda: SignedIFNode(v_threshold=v_th, slope=0.25),
         "imbalanced": lambda: ImbalancedIFNode(v_threshold=v_th, slope=0.5),
     }[kind]()
     net = nn.Sequential(node)
@@ -71,6 +72,9 @@ def test_surplus_is_that_of_the_sum_of_the_inputs(
                 wanted = torch.where(total < 0, (total * 0.5).ceil(), total.floor())
                 lowest = -cap
                 v = total - (spikes > 0).sum(0) + 2 * (spikes < 0).sum(0)
+            elif kind == "signed-leaky":
+                wanted = torch.where(total < 0, (total * 0.25 + 0.5).floor(), total.floor())
+                lowest, v = -cap, total - torch.where(count < 0, 4 * count, count)
             else:
                 wanted, lowest, v = total.floor(), 0, total - count
             held = wanted.clamp(lowest, cap)

@@ -123,3 +123,29 @@ def test_cap_binds_in_the_flush() -> None:
     capped, free = SignedIFNode(max_count=4), SignedIFNode()
     assert run(capped, currents, 1.0)[-1].item() == 4
     assert run(free, currents, 1.0)[-1].item() == 6  # floor(1/2 + 4 * 1.5)
+
+
+@given(cases, st.sampled_from([0.125, 0.25, 0.375]), st.integers(1, 3))
+def test_signed_neuron_with_a_slope_follows_the_leaky_sum(case: Case, slope: float, burst: int) -> None:
+    _, _, v0, threshold, _ = case
+    currents = currents_of(case, largest=1.5)
+    total = v0 + currents.cumsum(0)
+    want = torch.where(total < 0, floor_of(slope * total + 0.5), floor_of(total))
+    jumps = torch.diff(want, dim=0, prepend=torch.zeros_like(want[:1])).abs().amax(0)
+    unbound = jumps <= burst
+    assume(bool(unbound.any()))
+    counts = run(SignedIFNode(threshold, v0, slope=slope, burst=burst), currents, threshold)
+    assert torch.equal(counts[:, unbound], want[:, unbound])
+
+
+@given(cases, st.integers(1, 3), st.one_of(st.none(), st.integers(1, 4)))
+def test_signed_neuron_with_a_slope_is_the_same_with_gradients(
+    case: Case, burst: int, max_count: int | None
+) -> None:
+    _, _, v0, threshold, _ = case
+    currents = currents_of(case, largest=3.0)
+    nodes = [SignedIFNode(threshold, v0, slope=0.25, burst=burst, max_count=max_count) for _ in range(2)]
+    plain = run(nodes[0], currents, threshold)
+    tracked = run(nodes[1], currents.clone().requires_grad_(), threshold)
+    assert torch.equal(plain, tracked) and torch.equal(nodes[0].v, nodes[1].v)
+    tracked.sum().backward()

@@ -1,0 +1,84 @@
+"""Learning from what happens within a teacher: its maps, channel by channel, whatever their scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sj_lowlat.errors import InputError
+
+_POSITIONS = 52
+
+
+def shared_layers(model: nn.Module, teacher: nn.Module) -> list[str]:
+    """Names of the batch norms that both networks have with equal channels.
+
+    :raises InputError: if there are none
+    """
+    theirs = {name: m.num_features for name, m in teacher.named_modules() if isinstance(m, _BatchNorm)}
+    names = [
+        name
+        for name, m in model.named_modules()
+        if isinstance(m, _BatchNorm) and theirs.get(name) == m.num_features
+    ]
+    if not names:
+        raise InputError(
+            "feature_weight is above 0, but no batch norm of the model has the name and the channels of one "
+            "of the teacher's: set feature_weight to 0, or take the network that the model was made from"
+        )
+    return names
+
+
+@contextmanager
+def watch(network: nn.Module, names: Sequence[str]) -> Iterator[list[Tensor]]:
+    """Collect the outputs of modules, in the order in which they run.
+
+    :param names: of modules; their outputs are tensors
+    """
+    outputs: list[Tensor] = []
+    handles = [
+        network.get_submodule(name).register_forward_hook(lambda module, args, output: outputs.append(output))
+        for name in names
+    ]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
+    r"""How far the student's channels are from following the teacher's: ``distil_features``, the mean of
+    :math:`1 - \mathrm{corr}` over channels and layers; 0 where each is the teacher's up to scale and offset.
+
+    Scale and offset are left out because equalising channels changes them and the function not. Maps of more
+    than 104 positions a side are left out, if there are smaller ones; others are compared at every second
+    position above 52: early maps are large and neighbours tell nearly the same.
+
+    :param student: maps ``[N, C, H, W]``
+    :param teacher: the same shapes; no gradient flows into them
+    :raises InputError: if shapes differ
+    """
+    ours, theirs = [tuple(m.shape) for m in student], [tuple(m.shape) for m in teacher]
+    if ours != theirs:
+        raise InputError(f"the student's maps are {ours}, the teacher's {theirs}: give the same layers")
+    pairs = list(zip(student, teacher, strict=True))
+    pairs = [(s, t) for s, t in pairs if max(s.shape[2:], default=1) <= 2 * _POSITIONS] or pairs
+    distances = [1 - _correlation(s, t.detach()).mean() for s, t in pairs]
+    return {"distil_features": torch.stack(distances).mean()}
+
+
+def _correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Of each channel, ``[C]``; 0 where one of the two does not vary."""
+    stride = max(1, max(a.shape[2:], default=1) // _POSITIONS)
+    rows = []
+    for maps in (a, b):
+        picked = maps[..., ::stride, ::stride] if maps.dim() == 4 else maps
+        row = picked.transpose(0, 1).flatten(1).float()  # [C, N * positions]
+        rows.append(row - row.mean(1, keepdim=True))
+    covariance = (rows[0] * rows[1]).sum(1)
+    return covariance / (rows[0].square().sum(1) * rows[1].square().sum(1)).clamp_min(1e-12).sqrt()
