@@ -1,10 +1,11 @@
 """Ablation: down-sampling x activation x neuron, at a few time steps.
 
-Max-pools kept (and counted) or replaced by strided convolutions; ReLU with 99.9 % scales or trained
-Quant-ReLU; plain IF, residual fix, signed, signed + flush.
+Max-pools kept (and counted) or replaced by strided convolutions; leaky ReLU (signed neurons only) or ReLU,
+with 99.9 % scales or trained and quantised; plain IF, residual fix, signed, signed + flush.
 
     python benchmarks/ablation.py --data ../shared/data --kernel compiled \\
-      --pooled-relu runs/ship/relu --pooled-quant runs/ship/quant8 \\
+      --leaky ../shared/data/darknet/yolov3-tiny.weights --leaky-quant runs/ship/quant16 \\
+      --pooled-relu runs/pooled/relu --pooled-quant runs/pooled/quant8 \\
       --strided-relu runs/coco/relu --strided-quant runs/coco/quant8
 """
 
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from common import NEURONS, Runs, Schedule, arguments, costs, curve, markdown, save_figure
+from common import Runs, Schedule, arguments, costs, curve, markdown, neurons_for, save_figure
 from inputs import coco_photos, levels_of
 
 NETWORKS = {
+    "leaky": ("max-pool", "leaky ReLU"),
+    "leaky_quant": ("max-pool", "quantised leaky ReLU"),
     "pooled_relu": ("max-pool", "ReLU"),
     "pooled_quant": ("max-pool", "Quant-ReLU"),
     "strided_relu": ("strided conv", "ReLU"),
@@ -47,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         activation += f", L = {levels}" if levels else ", 99.9 % scale"
         ann = curve(runs(f"{key} ANN", spec, photos))[None]
         for time_steps in args.time_steps:
-            plain = [(neuron, label, Schedule(time_steps)) for neuron, label in NEURONS.items()]
+            plain = [(neuron, label, Schedule(time_steps)) for neuron, label in neurons_for(spec).items()]
             flushed = ("signed", f"signed + flush {args.flush}", Schedule(time_steps, args.flush))
             for neuron, label, schedule in [*plain, flushed]:
                 # counts go up to the steps here: T = L is what a network is trained for, other T are not

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from inputs import STATISTIC, Photos, fingerprint, levels_of, open_network, spiking
+from inputs import STATISTIC, Photos, fingerprint, is_leaky, levels_of, open_network, spiking
 
 from sj_lowlat.evaluate import evaluate
 from sj_lowlat.files import atomic_write, write_json
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 NEURONS = {"if": "plain IF", "residual-fix": "residual fix", "signed": "signed"}
+
+
+def neurons_for(spec: str) -> dict[str, str]:
+    """The kinds of neurons that can stand for a network's activations, and what they are called."""
+    return {"signed": NEURONS["signed"]} if is_leaky(spec) else NEURONS
 
 
 def arguments(doc: str | None, name: str, data: bool = True, figure: bool = True) -> argparse.ArgumentParser:

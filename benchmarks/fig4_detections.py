@@ -4,7 +4,7 @@ The figure shows photographs of COCO and VOC, whose licences are their authors':
 committed. The table tells how many of the Quant ANN's boxes (score 0.25 or more) the SNN finds again: same
 class, IoU of at least 0.5.
 
-    python benchmarks/fig4_detections.py --data ../shared/data --network runs/ship/quant8 --schedule 8+4
+    python benchmarks/fig4_detections.py --data ../shared/data --network runs/ship/quant16 --schedule 8+4
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ the spikes of each step; here a max-pool compares counts. Beside it stands the n
 spikes of each step would give from the same inputs; what it has more than the net rate out is its error.
 
     python benchmarks/firing_rates.py --data ../shared/data --kernel compiled \\
-      --pooled runs/ship/quant8 --strided runs/coco/quant8 --images 32
+      --pooled runs/pooled/quant8 --strided runs/coco/quant8 --images 32
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sj_lowlat import checkpoint, pretrained
 from sj_lowlat.convert import convert
+from sj_lowlat.convert.spike import negative_slope
 from sj_lowlat.data import CocoDataset, DetectionDataset, ImageFolderDataset, Sample, VocDataset, letterbox
 from sj_lowlat.data.sample import Target, ground_truth
 from sj_lowlat.layers import LowLatencyIFNode
@@ -109,6 +110,11 @@ def open_network(spec: str) -> nn.Module:
 def levels_of(spec: str) -> int | None:
     """L of a quantised network; ``None`` for one with ReLUs."""
     return getattr(open_network(spec), "levels", None)
+
+
+def is_leaky(spec: str) -> bool:
+    """Whether a network has activations with a negative slope, which only signed neurons stand for."""
+    return any(negative_slope(module) for module in open_network(spec).modules())
 
 
 def spiking(spec: str, neuron: str, data: Path, calibration: int, size: int, kernel: str) -> nn.Module:

@@ -3,7 +3,7 @@
 A schedule 8+4 gives the input in 8 steps and then flushes for 4; 2+4b2 lets a neuron fire up to twice a step.
 Net counts go up to the levels of the network whatever the steps. Latency counts all steps.
 
-    python benchmarks/latency.py --data ../shared/data --network runs/ship/quant8 --kernel compiled
+    python benchmarks/latency.py --data ../shared/data --network runs/ship/quant16 --kernel compiled
 """
 
 from __future__ import annotations

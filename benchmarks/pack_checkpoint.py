@@ -1,7 +1,7 @@
 """Pack a trained Quant ANN into the one file that ships: 8-bit weights, structure, schedule, origin.
 
-    python benchmarks/pack_checkpoint.py --network runs/ship/quant8 \
-        --output sj_lowlat/weights/snn-tiny-yolov3-coco.safetensors --time-steps 4 --flush 2 --burst 2
+    python benchmarks/pack_checkpoint.py --network runs/ship/quant16 \
+        --output sj_lowlat/weights/snn-tiny-yolov3-coco.safetensors --time-steps 4 --flush 2 --burst 4
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--network", type=Path, default=Path("runs/ship/quant8"), help="folder of the Quant ANN"
+        "--network", type=Path, default=Path("runs/ship/quant16"), help="folder of the Quant ANN"
     )
     parser.add_argument(
         "--output", type=Path, default=Path("sj_lowlat/weights/snn-tiny-yolov3-coco.safetensors")
     )
     parser.add_argument("--time-steps", type=int, default=4, help="steps with input")
     parser.add_argument("--flush", type=int, default=2, help="steps without")
-    parser.add_argument("--levels", type=int, default=8, help="charge that the steps with input bring")
-    parser.add_argument("--burst", type=int, default=2, help="most spikes per neuron and step")
+    parser.add_argument("--levels", type=int, default=16, help="charge that the steps with input bring")
+    parser.add_argument("--burst", type=int, default=4, help="most spikes per neuron and step")
     args = parser.parse_args()
     schedule = {name: getattr(args, name) for name in ("time_steps", "flush", "levels", "burst")}
 

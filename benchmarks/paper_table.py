@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import NEURONS, Runs, Schedule, arguments, costs, curve, markdown, save_figure
+from common import Runs, Schedule, arguments, costs, curve, markdown, neurons_for, save_figure
 from inputs import Photos, levels_of, named, open_network
 
 
@@ -56,7 +56,7 @@ def cell(point: tuple[float, float | None] | None) -> str:
 def relu_rows(runs: Runs, name: str, spec: str, photos: Photos, steps: list[int]) -> list[Row]:
     """The paper's setting: one run to the last column for each neuron."""
     rows = []
-    for neuron, label in NEURONS.items():
+    for neuron, label in neurons_for(spec).items():
         record = runs(f"{name} {neuron}, {len(photos)} images, {steps[-1]} steps", spec, photos, neuron,
                       **Schedule(steps[-1]).options(None, steps))  # fmt: skip
         rows.append(Row(f"{name}, {label}", len(photos), record, points_of(record)))
@@ -69,7 +69,7 @@ def quant_rows(
     """A network trained for L levels: T = L for each neuron, and the schedule with flush."""
     levels = levels_of(spec)
     assert levels is not None
-    plans = [(neuron, label, Schedule(levels)) for neuron, label in NEURONS.items()]
+    plans = [(neuron, label, Schedule(levels)) for neuron, label in neurons_for(spec).items()]
     plans.append(("signed", f"signed, {flushed}", flushed))
     rows = []
     for neuron, label, schedule in plans:

@@ -1,7 +1,7 @@
 """Table 1 of Qiu & Zhu on the COCO subset: mAP50 against time steps; their figures beside ours.
 
     python benchmarks/table1_coco.py --data ../shared/data --kernel compiled \\
-      --networks relu=runs/ship/relu quant8=runs/ship/quant8 --schedule quant8=8+4
+      --networks relu=runs/pooled/relu quant8=runs/pooled/quant8 --schedule quant8=8+4
 """
 
 from __future__ import annotations

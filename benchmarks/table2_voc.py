@@ -3,7 +3,7 @@
 All-point AP, difficult boxes ignored, COCO networks scored on the 20 shared class names.
 
     python benchmarks/table2_voc.py --data ../shared/data --kernel compiled \\
-      --networks relu=runs/ship/relu quant8=runs/ship/quant8 --schedule quant8=8+4
+      --networks relu=runs/pooled/relu quant8=runs/pooled/quant8 --schedule quant8=8+4
 """
 
 from __future__ import annotations

@@ -9,6 +9,8 @@ from typing import Any, Literal
 def run(
     model: str,
     output: str,
+    levels: int | None = None,
+    finer: str | None = None,
     neuron: Literal["signed", "residual-fix", "if", "imbalanced"] = "signed",
     ratio: float = 0.5,
     scale: str = "trained",
@@ -18,8 +20,12 @@ def run(
 ) -> None:
     """Turn a trained network into a spiking one.
 
+    With levels a network that is not quantised is converted as it is, without any training; its leaky
+    activations and max-pools stay.
+
     examples::
 
+      sj-lowlat convert --model yolov3-tiny.weights --levels 16 --calibration my/photos --output runs/snn
       sj-lowlat convert --model runs/quant --output runs/snn
       sj-lowlat convert --model runs/ann --output runs/snn --neuron residual-fix --scale 99.9% \\
         --calibration traffic:64
@@ -27,20 +33,24 @@ def run(
     :param model: a folder that sj-lowlat finetune or demo wrote, a darknet file (NET.weights or
         NET.cfg,NET.weights), or the network that ships with sj_lowlat (snn-tiny-yolov3-coco)
     :param output: folder for the spiking network and conversion.json
-    :param neuron: kind of the neurons; imbalanced is for leaky ReLU, and if starts at 0 (without the
-        residual fix)
+    :param levels: first quantise the activations to so many levels, the most spikes of a neuron for an image:
+        clips of least square error, channels of equal range
+    :param finer: with levels: activations with more of them than the others, such as layers.0.act=2
+    :param neuron: kind of the neurons; signed and imbalanced can stand for leaky ReLU; if starts at 0
+        (without the residual fix)
     :param ratio: membrane potential at the start, in thresholds; 0.5 is the residual fix
     :param scale: trained (the clips of quantised activations), or a statistic of calibration images: max,
-        99.9%
+        99.9%; with levels trained means the clips of least square error
     :param per_channel: one statistic per channel instead of one per layer
-    :param calibration: data for a statistic, in the same forms as evaluate's data
+    :param calibration: data for levels or a statistic, in the same forms as evaluate's data
     :param calibration_images: how many images of it are used
     """
     from sj_lowlat import checkpoint
     from sj_lowlat.cli.pictures import calibration_images as take
-    from sj_lowlat.cli.running import about, check_output
+    from sj_lowlat.cli.running import about, check_output, finer_factors
     from sj_lowlat.cli.sources import open_data, open_model
-    from sj_lowlat.convert import convert
+    from sj_lowlat.convert import convert, prepare
+    from sj_lowlat.errors import InputError
     from sj_lowlat.files import write_json
 
     folder = Path(output)
@@ -48,6 +58,19 @@ def run(
     ann = open_model(model)
     size = getattr(ann, "input_size", 416)
     images = take(open_data(calibration), calibration_images, size) if calibration is not None else None
+    if levels is not None:
+        ann = prepare(
+            ann,
+            levels,
+            images,
+            scale="mse" if scale == "trained" else scale,
+            per_channel=per_channel,
+            equalise=not per_channel,
+            finer=finer_factors(finer),
+        )
+        scale = "trained"
+    elif finer is not None:
+        raise InputError(f"finer is {finer!r} without levels: give --levels too")
     snn = convert(ann, neuron=neuron, scale=scale, per_channel=per_channel, ratio=ratio, calibration=images)
     report: Any = snn.conversion_report
     checkpoint.save(snn, folder)

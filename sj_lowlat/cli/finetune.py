@@ -8,7 +8,7 @@ from typing import Any
 
 from sj_lowlat import checkpoint
 from sj_lowlat.cli.pictures import calibration_images as take
-from sj_lowlat.cli.running import check_output, is_spiking
+from sj_lowlat.cli.running import check_output, finer_factors, is_spiking
 from sj_lowlat.cli.sources import find_device, open_data, open_model
 from sj_lowlat.convert import prepare, replace_layers
 from sj_lowlat.errors import InputError
@@ -89,7 +89,7 @@ def run(
         "calibration_images": calibration_images,
     }
     _claim(folder, setup, restart)
-    factors = _factors(finer)
+    factors = finer_factors(finer)
     if replace or only_activations or levels is not None:
         images = take(dataset, calibration_images, max(settings.sizes)).to(find_device(device))
         if replace or only_activations:
@@ -106,17 +106,6 @@ def run(
     checkpoint.save(student, folder)
     losses = json.loads((folder / "finetune.json").read_text(encoding="utf-8"))["losses"]
     print(f"last loss {losses['total']:.4g}; the trained network is in {output}")
-
-
-def _factors(text: str | None) -> dict[str, int]:
-    """``"layers.0.act=4"`` -> factors."""
-    try:
-        pairs = [part.split("=") for part in text.split(",")] if text else []
-        return {name.strip(): int(factor) for name, factor in pairs}
-    except ValueError:
-        raise InputError(
-            f"finer is {text!r}; give names and factors with commas between, such as layers.0.act=4"
-        ) from None
 
 
 def _claim(folder: Path, setup: dict[str, Any], restart: bool) -> None:

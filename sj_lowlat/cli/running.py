@@ -99,3 +99,17 @@ def about(seed: int | None = None) -> dict[str, Any]:
     """Command, versions and seed, for records of results."""
     versions = {name: version(name) for name in ("torch", "torchvision", "spikingjelly", "sj_lowlat")}
     return {"command": sys.argv, "versions": versions, **({} if seed is None else {"seed": seed})}
+
+
+def finer_factors(text: str | None) -> dict[str, int]:
+    """``"layers.0.act=4,layers.2.act=4"`` -> factors.
+
+    :raises InputError: for another form
+    """
+    try:
+        pairs = [part.split("=") for part in text.split(",")] if text else []
+        return {name.strip(): int(factor) for name, factor in pairs}
+    except ValueError:
+        raise InputError(
+            f"finer is {text!r}; give names and factors with commas between, such as layers.0.act=4"
+        ) from None

@@ -16,11 +16,13 @@ from torch import nn
 from sj_lowlat import checkpoint, pretrained
 from sj_lowlat.cli.pictures import first_images
 from sj_lowlat.cli.sources import open_data
-from sj_lowlat.data import read_image
+from sj_lowlat.convert import convert, prepare
+from sj_lowlat.data import letterbox, read_image
 from sj_lowlat.detect import decode, nms
 from sj_lowlat.evaluate import evaluate
 from sj_lowlat.finetune import FinetuneConfig
-from sj_lowlat.layers import QuantReLU
+from sj_lowlat.layers import QuantReLU, SignedIFNode
+from sj_lowlat.models import tiny_yolov3
 from sj_lowlat.simulate import simulate
 
 Run = Callable[..., Any]
@@ -130,6 +132,27 @@ def test_convert_with_a_statistic_of_calibration_images(places: Any, run: Run, t
     assert {row.neuron for row in layers} == {"ResidualFixIFNode", "RateReadout"}
     assert any(len(row.scale) == 2 for row in layers)
     assert "99" in " ".join(read(tmp_path / "snn" / "conversion.json")["settings"]["command"])
+
+
+def test_convert_a_network_as_it_is(places: Any, run: Run, tmp_path: Path) -> None:
+    ann = tiny_yolov3(4, width=0.125, class_names=("person", "bicycle", "car", "bus"), input_size=64)
+    checkpoint.save(ann.eval(), tmp_path / "ann")
+    command = ("convert", "--model", tmp_path / "ann", "--output", tmp_path / "snn")
+    data = ("--calibration", places.data, "--calibration-images", 3)
+    done = run(*command, *data, "--levels", 4, "--finer", "layers.0.act=2")
+    assert done.code == 0, done.err
+    snn: Any = checkpoint.load(tmp_path / "snn")
+    neurons = [m for m in snn.modules() if isinstance(m, SignedIFNode)]
+    assert {node.slope for node in neurons} == {0.1} and [node.burst for node in neurons[:2]] == [2, 1]
+    images = torch.stack([letterbox(open_data(places.data)[i].image, 64)[0] for i in (0, 2, 5)])
+    quant = prepare(ann, 4, images, scale="mse", equalise=True, finer={"layers.0.act": 2})
+    maps = [simulate(network, images, 4, flush=2).final for network in (snn, convert(quant))]
+    for got, want in zip(*maps, strict=True):
+        torch.testing.assert_close(got, want)
+
+    assert "give --levels too" in run(*command, *data, "--finer", "layers.0.act=2").err
+    assert "calibration" in run(*command, "--levels", 4).err
+    assert "negative spikes" in run(*command, *data, "--levels", 4, "--neuron", "residual-fix").err
 
 
 def test_evaluate_an_ann_by_the_first_images_and_by_voc(places: Any, run: Run, tmp_path: Path) -> None:

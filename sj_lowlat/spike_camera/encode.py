@@ -1,0 +1,173 @@
+"""From light to spikes: a pixel of a spike camera is an integrate-and-fire neuron."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from sj_lowlat.errors import InputError
+
+__all__ = ["SpikeEncoder", "as_light", "encode_frames", "to_grey"]
+
+# charges are whole numbers of this many to the threshold: sums are exact, in whatever blocks they are taken
+_THRESHOLD = 2**30
+
+
+def to_grey(images: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    r"""Luma of ITU-R BT.601, :math:`(0.299 R + 0.587 G + 0.114 B) / 255`.
+
+    :param images: uint8 ``[*, 3, H, W]``, an array or a tensor on the CPU
+    :return: float32 ``[*, H, W]`` in [0, 1]; white is exactly 1
+    :raises InputError: for another type or shape
+    """
+    array = np.asarray(images)
+    if array.dtype != np.uint8 or array.ndim < 3 or array.shape[-3] != 3:
+        raise InputError(
+            f"images of type {array.dtype} and shape {list(array.shape)} came: give uint8 [*, 3, H, W], RGB"
+        )
+    red, green, blue = (array[..., channel, :, :].astype(np.int32) for channel in range(3))  # [*, H, W]
+    return ((299 * red + 587 * green + 114 * blue) / 255_000).astype(np.float32)
+
+
+def as_light(frames: npt.ArrayLike) -> npt.NDArray[np.floating]:
+    """Frames as light in [0, 1]: uint8 is divided by 255, floating point is checked and kept.
+
+    :param frames: grey, uint8 from 0 to 255 or floating point from 0 to 1, any shape
+    :raises InputError: for another type, or for values outside [0, 1]
+    """
+    array = np.asarray(frames)
+    if array.dtype == np.uint8:
+        return (array / 255).astype(np.float32)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise InputError(f"frames of type {array.dtype} came: give uint8 (0 to 255) or float (0 to 1)")
+    if array.size and not (array.min() >= 0 and array.max() <= 1):  # a NaN fails as well
+        raise InputError(
+            f"frames hold values from {array.min():.3g} to {array.max():.3g}: "
+            "light must lie in [0, 1], divide by the white level first"
+        )
+    return array
+
+
+class SpikeEncoder:
+    r"""A spike camera, simulated pixel by pixel; it keeps its state, so that frames may come in blocks.
+
+    With the light :math:`I \in [0, 1]`, in units of the threshold and per step:
+
+    .. math:: V \leftarrow V + r I, \quad s = [V \ge 1], \quad V \leftarrow V - s
+
+    where :math:`r` is ``rate_at_white``, the spikes per step of a white pixel, and :math:`V(0)` is uniform in
+    [0, 1), drawn for each pixel from the seed. Constant light gives :math:`\lfloor V(0) + T r I \rfloor`
+    spikes, so the mean rate of T steps is within 1/T of :math:`r I`, and unbiased over the pixels.
+
+    With ``photons`` the charge of a step is :math:`\mathrm{Poisson}(p\, r I) / p`, where :math:`p` photons
+    fill a pixel up to its threshold. What is above the threshold after a spike is kept for the next step.
+
+    Grey values are taken as proportional to the light: gamma (sRGB) is not undone. Undo it beforehand where
+    it matters; for a detector trained on photographs, the grey value as it is comes nearer to its training.
+
+    :param height: of the sensor
+    :param width: of the sensor
+    :param rate_at_white: in (0, 1]; small for little light: 0.02 fires at most 2 spikes in 100 steps. The
+        default is that of the simulated REDS clips of Spk2ImgNet
+    :param photons: to the threshold; ``None`` for no noise
+    :param seed: not negative; of the start, and with the number of the frame of the noise
+    :raises InputError: for a value out of range
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        *,
+        rate_at_white: float = 0.6,
+        photons: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        if height < 1 or width < 1:
+            raise InputError(f"a sensor of height {height} and width {width} came: give at least 1 x 1")
+        if not 0 < rate_at_white <= 1:
+            raise InputError(
+                f"rate_at_white {rate_at_white} came: a pixel fires at most once a step, so give a rate "
+                "above 0 and up to 1, e.g. 0.6 for bright and 0.02 for dark scenes"
+            )
+        if photons is not None and not (photons > 0 and math.isfinite(photons)):
+            raise InputError(
+                f"photons {photons} came: give a positive number (100 is noisy, 1000 is not), "
+                "or None for no noise"
+            )
+        if seed < 0:
+            raise InputError(f"seed {seed} came: give 0 or above")
+        self.height, self.width = height, width
+        self.rate_at_white, self.photons, self.seed = rate_at_white, photons, seed
+        self.reset()
+
+    def reset(self) -> None:
+        """Go back to the start, for the next recording."""
+        #: number of frames encoded so far
+        self.frames = 0
+        start = np.random.default_rng([self.seed, 0])
+        self._charge = start.integers(0, _THRESHOLD, (self.height, self.width), np.int64)
+
+    @property
+    def charge(self) -> npt.NDArray[np.float64]:
+        """V ``[H, W]``, in units of the threshold."""
+        return self._charge / _THRESHOLD
+
+    def step(self, frame: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """Spikes of the next step.
+
+        :param frame: grey ``[H, W]``, uint8 or floating point in [0, 1]
+        :return: uint8 ``[H, W]``, 0 or 1
+        :raises InputError: for another shape or type, or values outside [0, 1]
+        """
+        return self.encode(np.asarray(frame)[None])[0]
+
+    def encode(self, frames: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """Spikes of the next T steps; the same whether they come in one block or in several.
+
+        :param frames: grey ``[T, H, W]``, one a step, uint8 or floating point in [0, 1]
+        :return: uint8 ``[T, H, W]``, 0 or 1
+        :raises InputError: for another shape or type, or values outside [0, 1]
+        """
+        array = np.asarray(frames)
+        if array.ndim != 3 or array.shape[1:] != (self.height, self.width):
+            raise InputError(
+                f"frames of shape {list(array.shape)} came, the sensor takes [T, {self.height}, {self.width}]"
+            )
+        planes = np.empty(array.shape, np.uint8)
+        for plane, frame in zip(planes, array, strict=True):
+            self._charge += self._step_charge(as_light(frame))
+            np.greater_equal(self._charge, _THRESHOLD, out=plane, casting="unsafe")
+            self._charge -= plane * np.int64(_THRESHOLD)
+            self.frames += 1
+        return planes
+
+    def _step_charge(self, light: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+        charge = light.astype(np.float64) * self.rate_at_white
+        if self.photons is not None:
+            noise = np.random.default_rng([self.seed, 1, self.frames])
+            charge = noise.poisson(charge * self.photons) / self.photons
+        return np.rint(charge * _THRESHOLD).astype(np.int64)
+
+
+def encode_frames(
+    frames: npt.ArrayLike, *, rate_at_white: float = 0.6, photons: float | None = None, seed: int = 0
+) -> npt.NDArray[np.uint8]:
+    """Spikes of a whole sequence; see :class:`SpikeEncoder` for the equations and for long sequences.
+
+    :param frames: grey ``[T, H, W]``, one a step, uint8 or floating point in [0, 1]
+    :param rate_at_white: spikes per step of a white pixel, in (0, 1]
+    :param photons: to the threshold; ``None`` for no noise
+    :param seed: the same seed gives the same spikes
+    :return: uint8 ``[T, H, W]``, 0 or 1
+    :raises InputError: for frames or values that cannot be encoded
+    """
+    array = np.asarray(frames)
+    if array.ndim != 3:
+        raise InputError(f"frames of shape {list(array.shape)} came: give [T, H, W], one grey frame a step")
+    encoder = SpikeEncoder(
+        array.shape[1], array.shape[2], rate_at_white=rate_at_white, photons=photons, seed=seed
+    )
+    return encoder.encode(array)

@@ -1,0 +1,123 @@
+"""Videos as light, through PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sj_lowlat.errors import InputError
+from sj_lowlat.spike_camera.encode import to_grey
+
+__all__ = ["Video", "interpolate", "video_frames"]
+
+
+class Video:
+    """A video's grey frames in turn; each pass reads the file anew, and keeps one frame.
+
+    :ivar fps: mean frames per second, ``None`` where the file does not say
+    :ivar height: in px
+    :ivar width: in px
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        with _open(self.path) as container:
+            stream = _stream(container, self.path)
+            rate = stream.average_rate or stream.guessed_rate
+            self.fps = None if not rate else float(rate)
+            self.height, self.width = int(stream.height), int(stream.width)
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        """Grey float32 ``[H, W]`` in [0, 1].
+
+        :raises InputError: if the file is broken, or its frames change their size
+        """
+        av = _av()
+        with _open(self.path) as container:
+            frames = container.decode(_stream(container, self.path))
+            while True:
+                try:
+                    frame = next(frames, None)
+                except av.FFmpegError as error:
+                    raise InputError(f"{self.path} is broken ({error}): copy or convert it again") from error
+                if frame is None:
+                    return
+                if (frame.height, frame.width) != (self.height, self.width):
+                    raise InputError(
+                        f"{self.path} changes from {self.height} x {self.width} to {frame.height} x "
+                        f"{frame.width} px: convert it to one size, e.g. with ffmpeg -vf scale"
+                    )
+                yield to_grey(frame.to_ndarray(format="rgb24").transpose(2, 0, 1))  # [3, H, W] -> [H, W]
+
+
+def video_frames(path: str | Path) -> Video:
+    """Open a video, whatever container and codec FFmpeg reads (mp4, avi, webm, ...).
+
+    PyAV decodes: torchvision, from 0.28, no longer does. A telephone's note
+    that the picture is to be turned is not followed.
+
+    :param path: of the file
+    :return: iterate over it for grey frames ``[H, W]``; ``fps``, ``height`` and ``width`` say what they are
+    :raises InputError: if PyAV is not installed, or if the file is missing or holds no video
+    """
+    return Video(path)
+
+
+def interpolate(
+    frames: Iterable[npt.NDArray[np.floating]], steps_per_frame: int
+) -> Iterator[npt.NDArray[np.floating]]:
+    r"""Slow motion, for a spike camera is faster than a video: linear from each frame to the next.
+
+    Step :math:`n f + j` is :math:`(1 - j/n) I_f + (j/n) I_{f+1}` with n ``steps_per_frame``: light changes
+    without jumps, but what moves by more than its own blur fades over, rather than moves.
+
+    :param frames: ``[H, W]`` each
+    :param steps_per_frame: n
+    :return: ``(F - 1) * steps_per_frame + 1`` frames; it ends with the last one
+    :raises InputError: if ``steps_per_frame`` is not positive
+    """
+    if steps_per_frame < 1:
+        raise InputError(f"steps_per_frame {steps_per_frame} came: give at least 1")
+    return _interpolated(frames, steps_per_frame)
+
+
+def _interpolated(
+    frames: Iterable[npt.NDArray[np.floating]], steps: int
+) -> Iterator[npt.NDArray[np.floating]]:
+    last = None
+    for frame in frames:
+        if last is not None:
+            for step in range(steps):
+                weight = np.float32(step / steps)
+                yield (1 - weight) * last + weight * frame
+        last = frame
+    if last is not None:
+        yield last
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise InputError("videos are read through PyAV, which is not installed: pip install av") from error
+    return av
+
+
+def _open(path: Path) -> Any:
+    av = _av()
+    if not path.is_file():
+        raise InputError(f"there is no file {path}: give the path of a video")
+    try:
+        return av.open(str(path))
+    except av.FFmpegError as error:
+        raise InputError(f"{path} cannot be read as a video ({error}): convert it, e.g. to mp4") from error
+
+
+def _stream(container: Any, path: Path) -> Any:
+    if not container.streams.video:
+        raise InputError(f"{path} holds no video: give a file with pictures")
+    return container.streams.video[0]
