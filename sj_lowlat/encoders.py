@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
 from sj_lowlat.errors import InputError
+
+if TYPE_CHECKING:
+    from sj_lowlat.spike_camera import SpikeStream
 
 
 class Encoder(Protocol):
     """Gives the input of steps ``start`` to ``start + steps - 1``, counted from 0.
 
     Returns ``[N, C, H, W]`` for an input that is the same at all these steps, or ``[steps * N, C, H, W]``
-    (time-major).
+    (time-major). One with an attribute ``goes_on`` that is true is also asked after the time steps, where
+    others are followed by a flush without input.
     """
 
     def __call__(self, images: torch.Tensor, start: int, steps: int) -> torch.Tensor: ...
@@ -60,6 +64,78 @@ class Poisson:
             draw = torch.rand(images.shape, generator=generator, dtype=images.dtype, device=images.device)
             planes.append((draw < images).to(images.dtype))
         return torch.cat(planes)
+
+
+class SpikePlanes:
+    """What spike cameras recorded, one frame a step.
+
+    A plane counts as ``1 / rate_at_white`` where there is a spike, so that the mean over the steps is the
+    grey value that a network for pictures expects. Streams smaller than the network's input lie at its top
+    left, and grey (0.5) fills the rest at every step, so that boxes need no shift.
+
+    :param streams: one a picture, of any size up to that of the input; step 0 is their first frame
+    :param rate_at_white: spikes a frame of a white pixel, in (0, 1]
+    :raises InputError: for another rate
+    """
+
+    def __init__(self, streams: Sequence[SpikeStream], rate_at_white: float = 0.6) -> None:
+        if not 0 < rate_at_white <= 1:
+            raise InputError(f"rate_at_white is {rate_at_white}, it must lie in (0, 1], such as 0.6")
+        self.streams, self.rate_at_white = list(streams), rate_at_white
+
+    def __call__(self, images: torch.Tensor, start: int, steps: int) -> torch.Tensor:
+        """Planes of steps ``start`` to ``start + steps - 1``.
+
+        :param images: ``[N, C, H, W]``; only its shape and type count
+        :return: ``[steps * N, C, H, W]``, all C channels equal
+        :raises InputError: if a stream is larger than the images or ends before
+        """
+        batch, channels, height, width = images.shape
+        if len(self.streams) != batch:
+            raise InputError(f"{len(self.streams)} streams came for {batch} images: give one each")
+        planes = images.new_full((steps, batch, 1, height, width), 0.5)
+        for place, stream in enumerate(self.streams):
+            frames, rows, columns = stream.shape
+            if rows > height or columns > width or start + steps > frames:
+                raise InputError(
+                    f"a stream of {frames} frames of {rows} x {columns} came for {start + steps} steps of "
+                    f"{height} x {width}: give a longer one, fewer steps, or larger images"
+                )
+            spikes = stream.to_torch(start, start + steps, images.dtype)
+            planes[:, place, :, :rows, :columns] = spikes.to(images.device) / self.rate_at_white
+        return planes.expand(-1, -1, channels, -1, -1).flatten(0, 1)
+
+
+class SlidingPlanes(SpikePlanes):
+    r"""A window that moves along endless streams: after the first ``window`` steps each step adds its plane
+    and takes back the one that leaves the window,
+
+    .. math:: x(t) = s(t) - s(t - w)
+
+    so that the charge that came is that of the last w planes at every step. Signed neurons follow it down as
+    well as up: the state is carried over, and every read-out is of the window before it. Run it with
+    ``time_steps=window`` and ``flush`` as many further steps as there are.
+
+    :param streams: as for :class:`SpikePlanes`
+    :param window: w, in frames
+    :param rate_at_white: as there
+    :raises InputError: for a window below 1 or another rate
+    """
+
+    goes_on = True
+
+    def __init__(self, streams: Sequence[SpikeStream], window: int, rate_at_white: float = 0.6) -> None:
+        super().__init__(streams, rate_at_white)
+        if window < 1:
+            raise InputError(f"window is {window}, it must be at least 1 frame")
+        self.window = window
+
+    def __call__(self, images: torch.Tensor, start: int, steps: int) -> torch.Tensor:
+        """As :meth:`SpikePlanes.__call__`; a chunk lies wholly before or after step ``window``."""
+        planes = super().__call__(images, start, steps)
+        return (
+            planes if start < self.window else planes - super().__call__(images, start - self.window, steps)
+        )
 
 
 #: name -> encoder, made from a seed

@@ -15,7 +15,7 @@ from torch import nn
 from sj_lowlat.checkpoint import CONFIG, WEIGHTS, load, save
 from sj_lowlat.convert import convert, prepare, replace_layers
 from sj_lowlat.errors import InputError
-from sj_lowlat.models import snn_tiny_yolov3, tiny_yolov3
+from sj_lowlat.models import DarknetNet, grey_input, snn_tiny_yolov3, tiny_yolov3
 from sj_lowlat.simulate import simulate
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -57,6 +57,11 @@ def run(net: nn.Module, images: torch.Tensor) -> Any:
         return net(images)
 
 
+def replace_but_leaky(net: nn.Module, images: torch.Tensor) -> nn.Module:
+    """The network itself, if leaky ReLUs and pools are all that it has."""
+    return net if isinstance(net, DarknetNet) else replace_layers(net, images)
+
+
 STAGES: dict[str, Callable[[nn.Module, torch.Tensor], nn.Module]] = {
     "raw": lambda net, x: net,
     "replaced": lambda net, x: replace_layers(net, x),
@@ -65,6 +70,7 @@ STAGES: dict[str, Callable[[nn.Module, torch.Tensor], nn.Module]] = {
     "prepared twice": lambda net, x: prepare(prepare(replace_layers(net, x), 8, x, per_channel=True), 4),
     "signed": lambda net, x: convert(prepare(replace_layers(net, x), 8, x)),
     "plain IF": lambda net, x: convert(prepare(replace_layers(net, x), 8, x, per_channel=True), neuron="if"),
+    "leaky": lambda net, x: convert(prepare(replace_but_leaky(net, x), 8, x)),
     "by statistic": lambda net, x: convert(
         replace_layers(net, x),
         neuron="residual-fix",
@@ -279,3 +285,10 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     torch.save(Custom().state_dict(), tmp_path / WEIGHTS)
     with pytest.raises(InputError, match="is damaged"):
         load(tmp_path, Custom())
+
+
+def test_a_grey_detector_comes_back(tmp_path: Path) -> None:
+    net = prepare(grey_input(detector()), 8, IMAGES[:, :1])
+    save(net, tmp_path)
+    for got, want in zip(run(load(tmp_path), IMAGES[:, :1]), run(net.eval(), IMAGES[:, :1]), strict=True):
+        torch.testing.assert_close(got, want)

@@ -5,6 +5,7 @@ from sj_lowlat.models.darknet_layers import ConvBlock, Reorg, Route, SameMaxPool
 from sj_lowlat.models.darknet_net import DarknetNet, darknet
 from sj_lowlat.models.darknet_weights import DarknetHeader, load_darknet_weights, save_darknet_weights
 from sj_lowlat.models.detector import Detector
+from sj_lowlat.models.grey import grey_input
 from sj_lowlat.models.registry import build, create, register
 from sj_lowlat.models.shipped import load
 from sj_lowlat.models.snn_tiny_yolov3 import SNNTinyYOLOv3, snn_tiny_yolov3
@@ -24,6 +25,7 @@ __all__ = [
     "build",
     "create",
     "darknet",
+    "grey_input",
     "load",
     "load_darknet_weights",
     "parse_cfg",

@@ -73,13 +73,17 @@ def _read_nothing(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> torch.Ten
 
 
 @contextmanager
-def amplified(snn: nn.Module, gain: float) -> Iterator[None]:
-    """Multiply the input and every bias but those of the read-outs."""
+def amplified(snn: nn.Module, gain: float, biases: bool = True) -> Iterator[None]:
+    """Multiply the input and every bias but those of the read-outs; without ``biases`` these are off."""
     handles = [
         layer.register_forward_pre_hook(lambda _, args: args[0] * gain, prepend=True)
         for layer in _input_layers(snn)
     ]
-    with _other_biases(snn, lambda bias: nn.Parameter(bias * gain, requires_grad=False)), _removing(handles):
+
+    def change(bias: nn.Parameter) -> nn.Parameter | None:
+        return nn.Parameter(bias * gain, requires_grad=False) if biases else None
+
+    with _other_biases(snn, change), _removing(handles):
         yield
 
 

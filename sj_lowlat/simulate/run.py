@@ -103,6 +103,7 @@ def _run(
     if getattr(snn, "channels_last", False):
         images = images.contiguous(memory_format=torch.channels_last)
     chunk = plan.chunk or max(1, min(8, _CHUNK_PIXELS // (batch * math.prod(images.shape[2:]))))
+    goes_on = getattr(encoder, "goes_on", False)
     functional.reset_net(snn)
     with settings(layers, batch, plan), ExitStack() as phase:
         if plan.gain != 1:
@@ -113,11 +114,15 @@ def _run(
         while done < steps[-1]:
             if done == time_steps:
                 phase.close()
-                phase.enter_context(without_input(snn))
-                phase.enter_context(computed_once(snn))
+                if goes_on:
+                    phase.enter_context(amplified(snn, plan.gain, biases=False))
+                else:
+                    phase.enter_context(without_input(snn))
+                    phase.enter_context(computed_once(snn))
             size = min(chunk, (min(time_steps, steps[-1]) if done < time_steps else steps[-1]) - done)
             wanted = [step for step in steps if done < step <= done + size]
-            x = encoder(images, done, size) if done < time_steps else torch.zeros_like(images)
+            reads = done < time_steps or goes_on
+            x = encoder(images, done, size) if reads else torch.zeros_like(images)
             for layer in layers:
                 layer.merged_steps = size
                 if isinstance(layer, RateReadout):
