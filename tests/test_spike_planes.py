@@ -1,4 +1,4 @@
-"""Networks on the planes of a spike camera: what they settle to is the quantised network on the mean plane."""
+"""Networks on the planes of a spike camera settle to the quantised network on the mean plane."""
 
 from __future__ import annotations
 

@@ -1,6 +1,84 @@
-"""Streams of a spike camera, whose pixels each fire one bit a frame."""
+"""Spike cameras, whose pixels each fire one bit a frame: streams, encoders, reconstruction, data sets.
+
+Reading streams needs no torch, which alone takes more memory than scanning a long recording may; so what
+needs it is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from sj_lowlat.spike_camera.files import open_stream, write_stream
 from sj_lowlat.spike_camera.stream import SpikeStream
 
-__all__ = ["SpikeStream", "open_stream", "write_stream"]
+if TYPE_CHECKING:
+    from sj_lowlat.spike_camera.dataset import SPIKE_CLASSES, SpikeDataset, SpikeSample, traffic_class
+    from sj_lowlat.spike_camera.encode import SpikeEncoder, encode_frames, to_grey
+    from sj_lowlat.spike_camera.generate import Camera, encode_dataset, encode_traffic
+    from sj_lowlat.spike_camera.motion import Motion, MovingView, moving_views, sequence_frames
+    from sj_lowlat.spike_camera.reconstruct import adaptive, tfi, tfp, to_image
+    from sj_lowlat.spike_camera.video import Video, interpolate, video_frames
+
+_HOME = {
+    "SPIKE_CLASSES": "dataset",
+    "Camera": "generate",
+    "Motion": "motion",
+    "MovingView": "motion",
+    "SpikeDataset": "dataset",
+    "SpikeEncoder": "encode",
+    "SpikeSample": "dataset",
+    "Video": "video",
+    "adaptive": "reconstruct",
+    "encode_dataset": "generate",
+    "encode_frames": "encode",
+    "encode_traffic": "generate",
+    "interpolate": "video",
+    "moving_views": "motion",
+    "sequence_frames": "motion",
+    "tfi": "reconstruct",
+    "tfp": "reconstruct",
+    "to_grey": "encode",
+    "to_image": "reconstruct",
+    "traffic_class": "dataset",
+    "video_frames": "video",
+}
+
+__all__ = [
+    "SPIKE_CLASSES",
+    "Camera",
+    "Motion",
+    "MovingView",
+    "SpikeDataset",
+    "SpikeEncoder",
+    "SpikeSample",
+    "SpikeStream",
+    "Video",
+    "adaptive",
+    "encode_dataset",
+    "encode_frames",
+    "encode_traffic",
+    "interpolate",
+    "moving_views",
+    "open_stream",
+    "sequence_frames",
+    "tfi",
+    "tfp",
+    "to_grey",
+    "to_image",
+    "traffic_class",
+    "video_frames",
+    "write_stream",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

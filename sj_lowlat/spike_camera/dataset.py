@@ -1,0 +1,184 @@
+"""Spike streams with boxes: COCO's JSON beside one stream file for each clip."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sj_lowlat.data import CocoDataset, Sample, Target
+from sj_lowlat.errors import InputError
+from sj_lowlat.spike_camera.files import open_stream
+from sj_lowlat.spike_camera.reconstruct import tfp, to_image
+from sj_lowlat.spike_camera.stream import SpikeStream
+
+__all__ = ["SPIKE_CLASSES", "SpikeDataset", "SpikeSample", "as_traffic", "traffic_class"]
+
+#: what spike data sets tell apart
+SPIKE_CLASSES = ("person", "vehicle")
+
+_VEHICLES = frozenset(["bicycle", "car", "motorbike", "motorcycle", "bus", "truck", "train"])
+_FIELDS = ("frames", "frame", "frame_rate", "rate_at_white")
+
+
+def traffic_class(name: str) -> int | None:
+    """Index in :data:`SPIKE_CLASSES` of a class of COCO, VOC or the generated traffic; None for others."""
+    if name in SPIKE_CLASSES:
+        return SPIKE_CLASSES.index(name)
+    return 1 if name in _VEHICLES else None
+
+
+def as_traffic(target: Target, class_names: Sequence[str]) -> Target:
+    """A target with its persons and vehicles only.
+
+    :param class_names: of its labels
+    """
+    classes = [traffic_class(class_names[label]) for label in target.labels.tolist()]
+    kept = torch.tensor([found is not None for found in classes], dtype=torch.bool)
+    labels = torch.tensor([found for found in classes if found is not None], dtype=torch.int64)
+    return Target(target.boxes[kept], labels, target.crowd[kept], target.difficult[kept], target.image_id)
+
+
+@dataclass(frozen=True)
+class SpikeSample:
+    """A clip of a spike camera and what is in it at one of its frames.
+
+    :param stream: the planes
+    :param frame: number of the frame at which the boxes hold
+    :param target: boxes in pixels of the stream, labels in :data:`SPIKE_CLASSES`
+    :param rate_at_white: spikes a frame of a white pixel
+    """
+
+    stream: SpikeStream
+    frame: int
+    target: Target
+    rate_at_white: float
+
+
+class SpikeDataset:
+    """Clips of a spike camera with boxes.
+
+    The JSON is COCO's; an image's ``file_name`` is a stream, and it has four fields more: ``frames``,
+    ``frame`` (at which the boxes hold), ``frame_rate`` in Hz, and ``rate_at_white``. As a data set of
+    pictures (``dataset[i]``) it gives grey pictures, the mean of the frames around the labelled one.
+
+    :param annotations: the JSON
+    :param streams: the folder of its ``file_name`` entries; by default that of the JSON
+    :param window: frames that a picture is made of, odd; by default as many as there are around the label
+    :raises FileNotFoundError: if a file is missing
+    :raises InputError: if the JSON is not that of a spike data set
+    """
+
+    def __init__(
+        self, annotations: str | Path, streams: str | Path | None = None, window: int | None = None
+    ) -> None:
+        self.records = CocoDataset(annotations, Path(annotations).parent if streams is None else streams)
+        self.window = window
+        for record in self.records.images:
+            missing = [name for name in ("width", "height", *_FIELDS) if name not in record]
+            if missing:
+                raise InputError(
+                    f"{annotations}: image {record['id']} has no {', '.join(missing)}: give a spike data set "
+                    "such as sj-lowlat encode writes"
+                )
+        if self.class_names != SPIKE_CLASSES:
+            raise InputError(
+                f"{annotations} has the classes {', '.join(self.class_names)}, a spike data set has "
+                f"{', '.join(SPIKE_CLASSES)}"
+            )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """:data:`SPIKE_CLASSES`."""
+        return self.records.class_names
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def target(self, index: int) -> Target:
+        """What is in a clip at its labelled frame, without reading it."""
+        return self.records.target(index)
+
+    def clip(self, index: int) -> SpikeSample:
+        """A clip; its planes are read when they are asked for.
+
+        :raises InputError: if the stream is not what the JSON says
+        """
+        record = self.records.images[index]
+        path = self.records.folder / record["file_name"]
+        size = {"height": record["height"], "width": record["width"]} if path.suffix == ".dat" else {}
+        stream = open_stream(path, **size, frame_rate=record["frame_rate"])
+        shape = (record["frames"], record["height"], record["width"])
+        if stream.shape != shape:
+            raise InputError(f"{path} holds frames, height, width of {stream.shape}, its JSON says {shape}")
+        return SpikeSample(stream, record["frame"], self.target(index), record["rate_at_white"])
+
+    def picture(self, index: int, rebuild: Callable[[SpikeSample], Any]) -> Sample:
+        """A clip as a grey picture.
+
+        :param rebuild: gives the rates ``[H, W]`` in spikes a frame, e.g. by
+            :func:`~sj_lowlat.spike_camera.tfi`
+        """
+        clip = self.clip(index)
+        image = torch.from_numpy(to_image(rebuild(clip), 1 / clip.rate_at_white))
+        return Sample.of(image, clip.target)
+
+    def __getitem__(self, index: int) -> Sample:
+        """A clip as a grey picture, three equal channels, by :func:`~sj_lowlat.spike_camera.tfp`."""
+        return self.picture(index, lambda clip: mean_around(clip, self.window))
+
+    def subset(self, indices: Sequence[int]) -> SpikeDataset:
+        """The same data set with only some clips.
+
+        :param indices: their places
+        """
+        part = object.__new__(SpikeDataset)
+        part.records, part.window = self.records.subset(indices), self.window
+        return part
+
+
+def mean_around(clip: SpikeSample, window: int | None = None) -> Any:
+    """Rates by :func:`~sj_lowlat.spike_camera.tfp` around the labelled frame, ``[H, W]``.
+
+    :param window: frames, odd; by default as many as there are around it
+    """
+    around = 2 * min(clip.frame, len(clip.stream) - 1 - clip.frame) + 1
+    length = around if window is None else window
+    part = clip.stream.window(clip.frame, length)
+    return tfp(part.planes(), length // 2, length)
+
+
+def to_records(targets: Sequence[Target], ids: Sequence[int]) -> list[dict[str, Any]]:
+    """COCO's annotations of targets with labels in :data:`SPIKE_CLASSES`.
+
+    :param ids: of the images
+    """
+    rows: list[dict[str, Any]] = []
+    for target, number in zip(targets, ids, strict=True):
+        boxes: Tensor = target.boxes
+        for box, label, crowd in zip(
+            boxes.tolist(), target.labels.tolist(), target.crowd.tolist(), strict=True
+        ):
+            x1, y1, x2, y2 = box
+            row = {"id": len(rows) + 1, "image_id": number, "category_id": label + 1, "iscrowd": int(crowd)}
+            size = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "segmentation": []}
+            rows.append({**row, **size})
+    return rows
+
+
+def read_progress(path: Path) -> dict[str, Any]:
+    """The request that a folder was begun with; empty if there is none.
+
+    :raises InputError: if the file is damaged
+    """
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}): remove it and begin again") from error

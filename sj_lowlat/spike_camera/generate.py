@@ -1,0 +1,186 @@
+"""Spike data sets from photographs that move, and from generated traffic."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from sj_lowlat.data import DetectionDataset, Target, moving_sequence
+from sj_lowlat.errors import InputError
+from sj_lowlat.files import write_json
+from sj_lowlat.spike_camera.dataset import SPIKE_CLASSES, as_traffic, read_progress, to_records
+from sj_lowlat.spike_camera.encode import SpikeEncoder
+from sj_lowlat.spike_camera.files import write_stream
+from sj_lowlat.spike_camera.motion import Motion, moving_views, sequence_frames
+from sj_lowlat.spike_camera.stream import SpikeStream
+
+__all__ = ["Camera", "encode_dataset", "encode_traffic"]
+
+_MULTIPLE = 8  # sides are multiples of it: .dat files hold whole bytes
+
+
+@dataclass(frozen=True)
+class Camera:
+    """How scenes are recorded.
+
+    :param frames: of each clip; the boxes hold at frame ``frames // 2``
+    :param size: longer side in pixels; the other keeps the aspect ratio, both to multiples of 8
+    :param rate_at_white: spikes a frame of a white pixel, in (0, 1]
+    :param photons: to the threshold, for shot noise; None for none
+    :param frame_rate: in Hz, noted in the data set
+    :param seed: of each pixel's start, of the noise and of the directions of motion
+    :raises InputError: for fewer than 2 frames or a size below 32
+    """
+
+    frames: int = 256
+    size: int = 416
+    rate_at_white: float = 0.6
+    photons: float | None = None
+    frame_rate: float = 20000.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.frames < 2 or self.size < 32:
+            raise InputError(
+                f"frames {self.frames} and size {self.size} came: give at least 2 frames of 32 px"
+            )
+
+
+def encode_dataset(
+    data: DetectionDataset,
+    folder: str | Path,
+    camera: Camera | None = None,
+    speed: float = 0.0,
+    shake: float = 0.0,
+) -> Path:
+    """Record every picture of a data set with a simulated spike camera: grey, moving as a whole.
+
+    Each clip pans in a direction of its own, and is the picture itself at the labelled frame. Persons and
+    vehicles keep their boxes. An interrupted call goes on where it was.
+
+    :param data: pictures with boxes
+    :param folder: gets ``streams/*.dat`` and, when all are there, ``instances.json``
+    :param camera: default: ``Camera()``
+    :param speed: of the pan, px a frame
+    :param shake: see :class:`~sj_lowlat.spike_camera.Motion`, px
+    :return: the JSON
+    :raises InputError: if a value cannot be, or the folder was begun otherwise
+    """
+    camera = camera or Camera()
+    if not speed >= 0 or not math.isfinite(speed):
+        raise InputError(f"speed {speed} came: give px a frame, 0 or more")
+
+    def clips() -> Iterator[tuple[int, Target, Any]]:
+        for index in range(len(data)):
+            sample = data[index]
+            image, boxes = _resized(sample.image, sample.boxes, camera.size)
+            target = Target(boxes, sample.labels, sample.crowd, sample.difficult, sample.image_id)
+            angle = np.random.default_rng([camera.seed, index]).uniform(0, 2 * math.pi)
+            pan = (speed * math.cos(angle), speed * math.sin(angle))
+            motion = Motion(pan, shake=shake, seed=camera.seed + index)
+            view = moving_views(image.numpy(), boxes.numpy(), motion, camera.frames, camera.frames // 2)
+            yield index, as_traffic(target, data.class_names), view
+
+    request = {"images": len(data), "classes": list(data.class_names), "speed": speed, "shake": shake}
+    return _record(clips(), Path(folder), camera, request)
+
+
+def encode_traffic(clips: int, folder: str | Path, camera: Camera | None = None) -> Path:
+    """Record generated traffic, in which persons and vehicles move by themselves before a fixed camera.
+
+    :param clips: how many; scenes follow from the camera's seed
+    :param folder: as for :func:`encode_dataset`
+    :param camera: default: ``Camera(size=160)``
+    :return: the JSON
+    :raises InputError: if a value cannot be, or the folder was begun otherwise
+    """
+    camera = camera or Camera(size=160)
+    if clips < 1 or camera.size % _MULTIPLE:
+        raise InputError(
+            f"clips {clips} and size {camera.size} came: give at least 1, and a multiple of {_MULTIPLE} px"
+        )
+
+    def scenes() -> Iterator[tuple[int, Target, Any]]:
+        for index in range(clips):
+            sequence = moving_sequence(camera.seed * 100_003 + index, camera.frames, camera.size)
+            middle = camera.frames // 2
+            boxes, labels = sequence.boxes[middle], sequence.labels[middle]
+            none = torch.zeros(len(labels), dtype=torch.bool)
+            target = Target(boxes, labels, none, none.clone(), index)
+            yield index, as_traffic(target, sequence.class_names), sequence_frames(sequence)
+
+    return _record(scenes(), Path(folder), camera, {"clips": clips, "source": "traffic"})
+
+
+def _resized(image: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """A picture ``[3, H, W]`` with its longer side ``size``, both sides multiples of 8, and its boxes."""
+    height, width = image.shape[-2:]
+    scale = size / max(height, width)
+    new = [max(_MULTIPLE, _MULTIPLE * round(side * scale / _MULTIPLE)) for side in (height, width)]
+    factor = torch.tensor([new[1] / width, new[0] / height] * 2)
+    return F.resize(image, new, antialias=True), boxes * factor
+
+
+def _record(
+    clips: Iterator[tuple[int, Target, Any]], folder: Path, camera: Camera, request: dict[str, Any]
+) -> Path:
+    request = {**request, "camera": asdict(camera)}
+    begun = read_progress(folder / "request.json")
+    if begun and begun != request:
+        changed = sorted(key for key in {*begun, *request} if begun.get(key) != request.get(key))
+        raise InputError(
+            f"{folder} was begun with another {', '.join(changed)}: give another folder, or the same request"
+        )
+    write_json(folder / "request.json", request)
+    images, targets = [], []
+    for index, target, scene in clips:
+        name = f"streams/{index:06d}.dat"
+        light = scene if isinstance(scene, np.ndarray) else None
+        height, width = light.shape[1:] if light is not None else scene.image.shape
+        whole = camera.frames * height * width // 8
+        path = folder / name
+        if not path.exists() or path.stat().st_size != whole:
+            encoder = SpikeEncoder(
+                height,
+                width,
+                rate_at_white=camera.rate_at_white,
+                photons=camera.photons,
+                seed=camera.seed * 100_003 + index,
+            )
+            planes = (
+                encoder.encode(light)
+                if light is not None
+                else np.concatenate([encoder.encode(block) for block in scene.blocks()])
+            )
+            write_stream(path, SpikeStream.from_planes(planes, camera.frame_rate))
+        row = {
+            "id": index + 1,
+            "file_name": name,
+            "width": width,
+            "height": height,
+            "source": target.image_id,
+        }
+        images.append(
+            {
+                **row,
+                "frames": camera.frames,
+                "frame": camera.frames // 2,
+                "frame_rate": camera.frame_rate,
+                "rate_at_white": camera.rate_at_white,
+            }
+        )
+        targets.append(target)
+    categories = [{"id": number + 1, "name": name} for number, name in enumerate(SPIKE_CLASSES)]
+    annotations = to_records(targets, [image["id"] for image in images])
+    path = folder / "instances.json"
+    record = {"info": request, "images": images, "annotations": annotations, "categories": categories}
+    write_json(path, record)
+    return path
