@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from sj_lowlat.detect import Detections
+from typing import Any, Literal
 
 
 def run(
@@ -20,19 +17,29 @@ def run(
     min_score: float = 0.25,
     encoder: Literal["constant", "poisson"] = "constant",
     seed: int = 0,
+    height: int | None = None,
+    width: int | None = None,
+    columns: int | None = None,
+    frame_rate: float = 20000.0,
+    window: int = 64,
+    every: int = 16,
+    rate_at_white: float | None = None,
     device: str = "auto",
 ) -> int:
-    """Find objects in pictures and draw them.
+    """Find objects in pictures and spike streams, and draw them.
 
-    A picture that cannot be read is reported, the others go on, and the exit code is 1.
+    A picture that cannot be read is reported, the others go on, and the exit code is 1. On the stream of a
+    spike camera (.dat, .npz, .npy) the network runs frame by frame, without a reset, and answers every few
+    frames; the last answer is drawn as PNG, all of them as an animated GIF.
 
     examples::
 
       sj-lowlat detect street.jpg
       sj-lowlat detect street.jpg holiday/ --model yolov3-tiny.weights --output found
       sj-lowlat detect street.jpg --model runs/snn --time-steps 16 --flush 4
+      sj-lowlat detect clip.dat --height 250 --width 400 --window 128
 
-    :param images: pictures and folders of pictures
+    :param images: pictures, folders of pictures, and spike streams
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
         or a darknet file (NET.weights or NET.cfg,NET.weights)
     :param output: folder for the drawn pictures and detections.json
@@ -45,6 +52,13 @@ def run(
     :param min_score: detections score more than this, in [0, 1]
     :param encoder: constant (the image is a current) or poisson (random spikes)
     :param seed: of the poisson encoder, and of a fresh network
+    :param height: rows of a .dat stream; by default 250
+    :param width: columns of a .dat stream; by default 400
+    :param columns: stored columns of a .dat stream, where the recorder fills rows up (416 for 400)
+    :param frame_rate: of a stream, in Hz
+    :param window: frames of a stream that an answer is made from
+    :param every: frames of a stream from one answer to the next
+    :param rate_at_white: spikes a frame of a white pixel; by default guessed from the stream
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """
     import sys
@@ -53,6 +67,7 @@ def run(
     from sj_lowlat.cli.pictures import find_pictures
     from sj_lowlat.cli.running import about, find_schedule, head_maps
     from sj_lowlat.cli.sources import open_model
+    from sj_lowlat.cli.streams import SUFFIXES, StreamOptions, detect_in_stream
     from sj_lowlat.data import letterbox, read_image
     from sj_lowlat.detect import detections_from_maps, draw, save_image
     from sj_lowlat.errors import InputError
@@ -71,12 +86,19 @@ def run(
     network: Any = open_model(model, spiking=True, seed=seed, device=device)
     schedule = find_schedule(network, time_steps, flush, levels, burst)
     names: tuple[str, ...] = network.class_names
-    found, failed = [], []
+    streams = StreamOptions(height, width, columns, frame_rate, window, every, rate_at_white)
+    found, failed, recorded = [], [], []
     for path, name in pictures:
         try:
+            if path.suffix.lower() in SUFFIXES:
+                clip = detect_in_stream(path, name, folder, network, schedule, streams, min_score)
+                recorded.append(clip)
+                for answer in clip["answers"]:
+                    print(f"{path}, {answer['milliseconds']:.2f} ms: {_in_words(answer)}")
+                continue
             image = read_image(path)
         except (InputError, OSError) as error:
-            print(f"{path}: {error}", file=sys.stderr)
+            print(error if str(path) in str(error) else f"{path}: {error}", file=sys.stderr)
             failed.append({"path": str(path), "error": str(error)})
             continue
         x, box = letterbox(image, network.input_size)
@@ -84,21 +106,21 @@ def run(
         record = detections_from_maps(maps, network.head_specs, score_threshold=min_score)[0].to("cpu")
         record = replace(record, boxes=box.to_image(record.boxes))
         save_image(folder / name, draw(image, record, names, min_score=min_score))
-        found.append(
-            {"path": str(path), "drawn": str(name), "size": [box.width, box.height], **record.to_dict(names)}
-        )
-        print(f"{path}: {_in_words(record, names)}")
+        answer = record.to_dict(names)
+        found.append({"path": str(path), "drawn": str(name), "size": [box.width, box.height], **answer})
+        print(f"{path}: {_in_words(answer)}")
     times = asdict(schedule) if schedule else {"time_steps": None}
     run = {"model": model, **times, "min_score": min_score, "encoder": encoder}
     write_json(
-        folder / "detections.json", {"images": found, "failed": failed, "settings": {**run, **about(seed)}}
+        folder / "detections.json",
+        {"images": found, "streams": recorded, "failed": failed, "settings": {**run, **about(seed)}},
     )
-    print(f"{len(found)} drawn pictures and detections.json are in {folder}")
+    print(f"{len(found) + len(recorded)} drawn pictures and detections.json are in {folder}")
     if failed:
-        print(f"{len(failed)} of {len(pictures)} pictures could not be read", file=sys.stderr)
+        print(f"{len(failed)} of {len(pictures)} files could not be used", file=sys.stderr)
     return 1 if failed else 0
 
 
-def _in_words(record: Detections, names: tuple[str, ...]) -> str:
-    scored = zip(record.labels.tolist(), record.scores.tolist(), strict=True)
-    return ", ".join(f"{names[label]} {score:.2f}" for label, score in scored) or "nothing found"
+def _in_words(answer: dict[str, Any]) -> str:
+    scored = zip(answer["names"], answer["scores"], strict=True)
+    return ", ".join(f"{name} {score:.2f}" for name, score in scored) or "nothing found"

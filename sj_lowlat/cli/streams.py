@@ -1,0 +1,107 @@
+"""Detection on spike streams, for ``sj-lowlat detect``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from sj_lowlat.cli.running import Schedule
+from sj_lowlat.detect import draw, save_image
+from sj_lowlat.errors import InputError
+from sj_lowlat.files import atomic_write
+from sj_lowlat.spike_camera import SpikeStream, adaptive, open_stream, to_image
+from sj_lowlat.streaming import StreamDetections, detect_stream, white_rate
+
+#: endings of files that hold spike streams
+SUFFIXES = (".dat", ".npy", ".npz")
+
+_WINDOWS = (61, 11, 5)  # of the reconstruction
+_GAP = 4  # pixels between the panels of a picture
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What is asked about streams; see ``sj-lowlat detect --help``."""
+
+    height: int | None
+    width: int | None
+    columns: int | None
+    frame_rate: float
+    window: int
+    every: int
+    rate_at_white: float | None
+
+
+def detect_in_stream(
+    path: Path,
+    name: Path,
+    folder: Path,
+    network: nn.Module,
+    schedule: Schedule | None,
+    options: StreamOptions,
+    min_score: float,
+) -> dict[str, Any]:
+    """Run a network along a stream; draw the last answer, and all of them as an animation.
+
+    :param path: of the stream
+    :param name: of the results, relative to ``folder``; gets the endings .png and .gif
+    :param schedule: of the network; only its levels and burst count
+    :return: what JSON can hold
+    :raises InputError: for a stream that cannot be read, or a network that is not spiking
+    """
+    if schedule is None:
+        raise InputError(f"{path} is a spike stream: give a spiking network (sj-lowlat convert makes one)")
+    stream = open_stream(path, options.height, options.width, options.columns, options.frame_rate)
+    rate = options.rate_at_white or white_rate(stream)
+    names: tuple[str, ...] = network.class_names  # type: ignore[assignment]
+    answers: list[dict[str, Any]] = []
+    pictures: list[Tensor] = []
+    for answer in detect_stream(
+        network,
+        stream,
+        window=min(options.window, len(stream)),
+        every=options.every,
+        rate_at_white=rate,
+        levels=schedule.levels,
+        burst=schedule.burst,
+        score_threshold=min_score,
+    ):
+        pictures.append(_panels(stream, answer, rate, names, min_score))
+        when = {"frames": answer.frames, "milliseconds": answer.milliseconds}
+        answers.append({**when, **answer.detections.to_dict(names)})
+    drawn, animated = name.with_suffix(".png"), name.with_suffix(".gif")
+    save_image(folder / drawn, pictures[-1])
+    _animate(folder / animated, pictures)
+    frames, height, width = stream.shape
+    about = {"frames": frames, "size": [width, height], "frame_rate": stream.frame_rate}
+    record = {"path": str(path), "drawn": str(drawn), "animated": str(animated), "rate_at_white": rate}
+    return {**record, **about, "answers": answers}
+
+
+def _panels(
+    stream: SpikeStream, answer: StreamDetections, rate: float, names: tuple[str, ...], min_score: float
+) -> Tensor:
+    """The last frame, the picture rebuilt around it, and the boxes, side by side: uint8 ``[3, H, W]``."""
+    last = answer.frames - 1
+    centre = max(0, answer.frames - _WINDOWS[0] // 2 - 1)
+    half = min(_WINDOWS[0] // 2, centre, len(stream) - 1 - centre)
+    windows = [size for size in _WINDOWS if size <= 2 * half + 1] or [1]
+    part = stream[max(0, centre - 2 * _WINDOWS[0]) : answer.frames]
+    rebuilt = adaptive(part.planes(), centre - max(0, centre - 2 * _WINDOWS[0]), windows)
+    grey = torch.from_numpy(to_image(rebuilt, 1 / rate))
+    spikes = torch.from_numpy(to_image(stream.planes(last, last + 1)[0].astype("float32"), 1.0))
+    gap = torch.full((3, grey.shape[1], _GAP), 255, dtype=torch.uint8)
+    boxed = draw(grey, answer.detections, names, min_score)
+    return torch.cat([spikes, gap, grey, gap, boxed], 2)
+
+
+def _animate(path: Path, pictures: list[Tensor], milliseconds: int = 200) -> None:
+    """Write an animated GIF, whole or not at all."""
+    frames = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
+    with atomic_write(path) as temporary:
+        frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)

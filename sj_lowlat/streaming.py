@@ -1,0 +1,105 @@
+"""Detection on endless spike streams: the state is carried over, an answer comes every few frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from sj_lowlat.detect import Detections, detections_from_maps
+from sj_lowlat.encoders import SlidingPlanes
+from sj_lowlat.errors import InputError
+from sj_lowlat.layers import SignedIFNode
+from sj_lowlat.simulate import simulate_steps
+from sj_lowlat.spike_camera import SpikeStream
+
+__all__ = ["StreamDetections", "detect_stream", "white_rate"]
+
+# frames of a stream from which its brightness is taken
+_SAMPLE = 400
+
+
+@dataclass(frozen=True)
+class StreamDetections:
+    """What was found once a frame had come.
+
+    :param frames: frames of the stream that had come
+    :param milliseconds: the same in camera time
+    :param detections: boxes in pixels of the stream
+    """
+
+    frames: int
+    milliseconds: float
+    detections: Detections
+
+
+def white_rate(stream: SpikeStream) -> float:
+    """Spikes a frame of a white pixel, guessed: the 99.5th percentile of the first frames' rates.
+
+    :param stream: of at least one frame
+    """
+    rates = torch.from_numpy(stream.mean_rate(0, min(len(stream), _SAMPLE)))
+    return max(float(rates.flatten().kthvalue(max(1, round(0.995 * rates.numel()))).values), 1e-3)
+
+
+def detect_stream(
+    snn: nn.Module,
+    stream: SpikeStream,
+    *,
+    window: int = 64,
+    every: int = 16,
+    rate_at_white: float | None = None,
+    levels: int | None = None,
+    burst: int = 1,
+    score_threshold: float = 0.25,
+) -> Iterator[StreamDetections]:
+    """Run a spiking network of signed neurons along a stream, without ever resetting it.
+
+    At each step the network gets a frame, and the one that leaves the window is taken back
+    (:class:`~sj_lowlat.encoders.SlidingPlanes`); signed neurons follow. So every answer is that of the last
+    ``window`` frames, as far as the counts have settled, which takes about as many steps as there are layers.
+
+    :param snn: a detector from :func:`~sj_lowlat.convert.convert`, of one or three input channels
+    :param stream: its sides are filled up to multiples of the network's stride
+    :param window: frames that an answer is made from
+    :param every: frames from one answer to the next; the first comes when a window is full
+    :param rate_at_white: spikes a frame of a white pixel; guessed by :func:`white_rate` if not given
+    :param levels: of the network; its own by default
+    :param burst: most spikes of a neuron in one step
+    :param score_threshold: detections score more than this
+    :return: the answers, as soon as they are known
+    :raises InputError: for a stream shorter than the window, or neurons that cannot take spikes back
+    """
+    network: Any = snn
+    neurons = [module for module in snn.modules() if isinstance(module, SignedIFNode)]
+    if not neurons or not hasattr(snn, "head_specs"):
+        raise InputError("detect_stream needs a detector of signed neurons: convert(network) makes one")
+    if not 1 <= window <= len(stream) or every < 1:
+        raise InputError(
+            f"window {window} and every {every} came for {len(stream)} frames: give a window of 1 to "
+            "as many frames, and 1 or more frames between answers"
+        )
+    channels, stride = network.input_shape[0], network.stride
+    height, width = (-(-side // stride) * stride for side in stream.shape[1:])
+    blank = torch.zeros(1, channels, height, width)
+    rate = white_rate(stream) if rate_at_white is None else rate_at_white
+    run = simulate_steps(
+        snn,
+        blank,
+        window,
+        flush=len(stream) - window,
+        levels=levels or getattr(snn, "levels", None),
+        burst=burst,
+        readout=range(window, len(stream) + 1, every),
+        encoder=SlidingPlanes([stream], window, min(rate, 1.0)),
+    )
+    limits = torch.tensor([*stream.shape[:0:-1]] * 2)  # width, height, width, height
+    with closing(run):
+        for read in run:
+            found = detections_from_maps(read.outputs, network.head_specs, score_threshold)[0].to("cpu")
+            found = replace(found, boxes=found.boxes.clamp(min=0).minimum(limits))
+            yield StreamDetections(read.step, 1000 * read.step / stream.frame_rate, found)
