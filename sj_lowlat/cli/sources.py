@@ -14,6 +14,7 @@ from sj_lowlat.cli.pictures import Pictures
 from sj_lowlat.data import CocoDataset, DetectionDataset, ImageFolderDataset, TrafficDataset, VocDataset
 from sj_lowlat.data.images import image_size
 from sj_lowlat.errors import InputError
+from sj_lowlat.spike_camera import SpikeDataset
 
 _FRESH = {"snn-tiny-yolov3": "snn_tiny_yolov3", "tiny-yolov3": "tiny_yolov3"}
 MODEL_FORMS = (
@@ -23,7 +24,8 @@ MODEL_FORMS = (
 )
 DATA_FORMS = (
     "give coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET], "
-    "traffic[:COUNT[:SEED]], or a picture or a folder of pictures"
+    "traffic[:COUNT[:SEED]], spikes:INSTANCES.json[:WINDOW] (of sj-lowlat encode), or a picture or folder of "
+    "pictures"
 )
 _VOC_SETS = ("train", "val", "trainval", "test")
 
@@ -148,4 +150,16 @@ def _traffic(rest: str) -> TrafficDataset:
     return TrafficDataset(numbers[0] if numbers else 100, seed=numbers[1] if len(numbers) > 1 else 0)
 
 
-_OPEN: dict[str, Callable[[str], DetectionDataset]] = {"coco": _coco, "voc": _voc, "traffic": _traffic}
+def _spikes(rest: str) -> SpikeDataset:
+    path, colon, window = rest.rpartition(":")
+    if colon and window.isdecimal():
+        return SpikeDataset(path, window=int(window))
+    return SpikeDataset(rest)
+
+
+_OPEN: dict[str, Callable[[str], DetectionDataset]] = {
+    "coco": _coco,
+    "voc": _voc,
+    "traffic": _traffic,
+    "spikes": _spikes,
+}

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import pytest
 import torch
+from torchvision.ops import box_iou
 
 from sj_lowlat import checkpoint
 from sj_lowlat.convert import prepare
@@ -182,3 +183,31 @@ def test_table_1_runs_on_photos(
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("| relu, residual fix |") for line in lines) == 1
     assert any(line.startswith("| paper: residual fix") and "36.2 at 300" in line for line in lines)
+
+
+def test_table_3_reads_clips(
+    script: Opener, quant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, figure = tmp_path / "r.json", tmp_path / "f.png"
+    places = ["--output", str(tmp_path / "runs"), "--results", str(results), "--figure", str(figure)]
+    asked = ["--conditions", "traffic", "--traffic-clips", "2", "--steps", "4", "8"]
+    command = ["--data", str(tmp_path), "--traffic-network", quant, *asked, *places]
+    script("table3_spike_camera").main(command)
+    table = capsys.readouterr().out
+    assert table.count("\n| ANN on ") == 3 and table.count("\n| SNN on the spikes") == 3
+    assert len(json.loads(results.read_text())["runs"]) == 2 + 2 + 3 * 2 and figure.stat().st_size > 0
+    script("table3_spike_camera").main(command)
+    assert capsys.readouterr().out == table
+
+
+def test_classes_that_become_one_are_suppressed_together(script: Opener, quant: str) -> None:
+    table3, network = script("table3_spike_camera"), checkpoint.load(quant)
+    torch.manual_seed(0)
+    maps = network(torch.rand(1, 3, 64, 64))
+    found = table3.persons_and_vehicles(maps, network, (10_000, 10_000))
+    assert set(found.labels.tolist()) == {0, 1}
+    for label in (0, 1):
+        boxes = found.boxes[found.labels == label]
+        assert len(boxes) > 1 and float(box_iou(boxes, boxes).fill_diagonal_(0).max()) <= 0.45
+    inside = table3.persons_and_vehicles(maps, network, (50, 40))
+    assert float(inside.boxes[:, 2].max()) == 40 and float(inside.boxes[:, 3].max()) == 50

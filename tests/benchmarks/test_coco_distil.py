@@ -41,7 +41,7 @@ def test_a_short_run_of_the_shipped_recipe(
     )
     teacher = tiny_yolov3(weights=data_dir / "darknet" / "yolov3-tiny.weights").eval()
     wanted, got = (evaluate(net, photos, size=SIZE).final.map50 for net in (teacher, packed))
-    assert got > 0.5 * wanted > 0  # of all 3,300 iterations: above 0.9
+    assert got > 0.7 * wanted > 0  # of all 1,200 iterations: above 0.9
 
     capsys.readouterr()
     importlib.import_module("coco_distil").main(arguments)  # everything is done

@@ -58,6 +58,10 @@ def test_encode(places: Any, run: Run, tmp_path: Path) -> None:
     data = SpikeDataset(tmp_path / "set" / "instances.json")
     assert len(data) == 2 and data.clip(1).stream.shape == (16, 64, 64)
     assert "2 clips of 16 frames" in done.out
+    for window in ("", ":5"):
+        words = f"spikes:{tmp_path / 'set' / 'instances.json'}{window}"
+        done = run("evaluate", "--model", places.ann, "--data", words, "--output", tmp_path / "e.json")
+        assert done.code == 0 and "2 images" in done.out, done.err
     done = run(*command, "--speed", 0.2)
     assert done.code == 2 and "begun with another" in done.err
 
