@@ -94,16 +94,17 @@ def padded(picture: Tensor, stride: int) -> Tensor:
     return out
 
 
-def persons_and_vehicles(maps: Any, network: Any, size: tuple[int, int]) -> Detections:
-    """Detections with the labels of spike data sets; what two of the merged classes found is one."""
-    found = detections_from_maps(maps, network.head_specs)[0]
-    labels = [traffic_class(network.class_names[label]) for label in found.labels.tolist()]
+def persons_and_vehicles(found: Detections, names: Sequence[str]) -> Detections:
+    """Detections with the labels of spike data sets; what two of the merged classes found is one.
+
+    :param names: of the detections' labels
+    """
+    labels = [traffic_class(names[label]) for label in found.labels.tolist()]
     kept = torch.tensor([label is not None for label in labels], dtype=torch.bool)
     merged = torch.tensor([label for label in labels if label is not None], dtype=torch.int64)
     boxes, scores = found.boxes[kept], found.scores[kept]
-    limits = torch.tensor([size[1], size[0]] * 2)
     best = batched_nms(boxes, scores, merged, 0.45)
-    return Detections(boxes[best].clamp(min=0).minimum(limits), scores[best], merged[best])
+    return Detections(boxes[best], scores[best], merged[best])
 
 
 Read = Callable[[SpikeSample], Any]
@@ -115,7 +116,10 @@ def score(data: SpikeDataset, network: Any, read: Read) -> float:
     for index in range(len(data)):
         clip = data.clip(index)
         with torch.no_grad():
-            found.append(persons_and_vehicles(read(clip), network, clip.stream.shape[1:]))
+            each = detections_from_maps(read(clip), network.head_specs)[0]
+        each = persons_and_vehicles(each, network.class_names)
+        limits = torch.tensor([*clip.stream.shape[:0:-1]] * 2)  # width, height, width, height
+        found.append(replace(each, boxes=each.boxes.clamp(min=0).minimum(limits)))
     return 100 * coco_ap(data, found).map50
 
 
