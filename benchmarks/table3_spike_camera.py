@@ -49,7 +49,7 @@ class Condition:
 
     :param traffic: generated traffic, else photos
     :param camera: what differs from the default camera
-    :param speed: of photos, in pixels a frame
+    :param speed: of photos, in pixels a frame; of traffic, drawn frames a step
     """
 
     label: str
@@ -61,6 +61,7 @@ class Condition:
 CONDITIONS = {
     "traffic": Condition("traffic, daylight", True, {}),
     "traffic-dark": Condition("traffic, little light", True, DARK),
+    "traffic-fast": Condition("traffic, daylight, fast", True, {}, 1.0),
     "coco": Condition("photos, daylight, slow", False, {}, 0.02),
     "coco-dark": Condition("photos, little light, slow", False, DARK, 0.02),
     "coco-fast": Condition("photos, daylight, fast", False, {}, 0.5),
@@ -73,7 +74,8 @@ def record(name: str, data: Path, output: Path, images: int, frames: int) -> Spi
     camera = Camera(frames=frames, size=160 if condition.traffic else 416, **condition.camera)
     folder = output / "clips" / f"{name}-{images}-{frames}"
     if condition.traffic:
-        return SpikeDataset(encode_traffic(images, folder, replace(camera, seed=1)))
+        hold = round(1 / (condition.speed or 1 / 32))
+        return SpikeDataset(encode_traffic(images, folder, replace(camera, seed=1), hold))
     photos = coco_photos(data).dataset.select(lambda image: True)
     wanted = [i for i in range(len(photos)) if has_traffic(photos.target(i).labels, photos.class_names)]
     chosen = torch.linspace(0, len(wanted) - 1, min(images, len(wanted))).round().long().tolist()

@@ -11,6 +11,7 @@ def run(
     rate_at_white: float = 0.6,
     photons: float | None = None,
     speed: float = 0.0,
+    steps_per_frame: int = 32,
     shake: float = 0.0,
     frame_rate: float = 20000.0,
     limit: int | None = None,
@@ -35,6 +36,7 @@ def run(
     :param rate_at_white: spikes a frame of a white pixel, in (0, 1]; small for little light
     :param photons: to the threshold, for shot noise; none if not given
     :param speed: of the motion in pixels a frame, in a direction of each picture's own
+    :param steps_per_frame: of traffic: how long each drawn frame is held; 1 is very fast
     :param shake: amplitude in pixels
     :param frame_rate: in Hz, noted in the data set
     :param limit: only so many pictures
@@ -56,7 +58,7 @@ def run(
         if speed or shake:
             raise InputError("speed and shake are for pictures; in traffic things move by themselves")
         clips = len(dataset) if limit is None else min(limit, len(dataset))
-        path = encode_traffic(clips, Path(output), camera)
+        path = encode_traffic(clips, Path(output), camera, steps_per_frame)
     else:
         path = encode_dataset(first_images(dataset, limit), Path(output), camera, speed, shake)
     done = SpikeDataset(path)

@@ -93,31 +93,39 @@ def encode_dataset(
     return _record(clips(), Path(folder), camera, request)
 
 
-def encode_traffic(clips: int, folder: str | Path, camera: Camera | None = None) -> Path:
+def encode_traffic(
+    clips: int, folder: str | Path, camera: Camera | None = None, steps_per_frame: int = 32
+) -> Path:
     """Record generated traffic, in which persons and vehicles move by themselves before a fixed camera.
 
     :param clips: how many; scenes follow from the camera's seed
     :param folder: as for :func:`encode_dataset`
     :param camera: default: ``Camera(size=160)``
+    :param steps_per_frame: how long each drawn frame is held, see
+        :func:`~sj_lowlat.spike_camera.sequence_frames`; 1 is very fast motion
     :return: the JSON
     :raises InputError: if a value cannot be, or the folder was begun otherwise
     """
     camera = camera or Camera(size=160)
-    if clips < 1 or camera.size % _MULTIPLE:
+    if clips < 1 or camera.size % _MULTIPLE or steps_per_frame < 1:
         raise InputError(
-            f"clips {clips} and size {camera.size} came: give at least 1, and a multiple of {_MULTIPLE} px"
+            f"clips {clips}, size {camera.size} and steps_per_frame {steps_per_frame} came: give at least 1 "
+            f"clip, a multiple of {_MULTIPLE} px, and at least 1 step"
         )
 
     def scenes() -> Iterator[tuple[int, Target, Any]]:
         for index in range(clips):
-            sequence = moving_sequence(camera.seed * 100_003 + index, camera.frames, camera.size)
-            middle = camera.frames // 2
+            drawn = -(-camera.frames // steps_per_frame)
+            sequence = moving_sequence(camera.seed * 100_003 + index, drawn, camera.size)
+            middle = camera.frames // 2 // steps_per_frame
             boxes, labels = sequence.boxes[middle], sequence.labels[middle]
             none = torch.zeros(len(labels), dtype=torch.bool)
             target = Target(boxes, labels, none, none.clone(), index)
-            yield index, as_traffic(target, sequence.class_names), sequence_frames(sequence)
+            light = sequence_frames(sequence, steps_per_frame)[: camera.frames]
+            yield index, as_traffic(target, sequence.class_names), light
 
-    return _record(scenes(), Path(folder), camera, {"clips": clips, "source": "traffic"})
+    request = {"clips": clips, "source": "traffic", "steps_per_frame": steps_per_frame}
+    return _record(scenes(), Path(folder), camera, request)
 
 
 def _resized(image: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -88,12 +88,15 @@ def test_moving_pictures_hold_their_boxes_in_the_middle(tmp_path: Path) -> None:
 
 def test_traffic(tmp_path: Path) -> None:
     camera = Camera(frames=8, size=64, seed=3)
-    data = SpikeDataset(encode_traffic(2, tmp_path, camera))
+    data = SpikeDataset(encode_traffic(2, tmp_path / "fast", camera, steps_per_frame=1))
     sequence = moving_sequence(3 * 100_003, 8, 64)
     assert torch.equal(data.target(0).boxes, sequence.boxes[4])
     assert data.target(0).labels.tolist() == [int(label > 0) for label in sequence.labels[4].tolist()]
     grey = to_grey(sequence.frames).mean(0)
     assert np.abs(data.clip(0).stream.mean_rate() / 0.6 - grey).max() <= 1 / (8 * 0.6) + 1e-5
+    held = SpikeDataset(encode_traffic(1, tmp_path / "held", camera, steps_per_frame=3))
+    assert torch.equal(held.target(0).boxes, moving_sequence(3 * 100_003, 3, 64).boxes[1])  # frames 3, 4, 5
+    assert len(held.clip(0).stream) == 8
 
 
 def test_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -120,7 +123,7 @@ def test_bad_values(tmp_path: Path) -> None:
         Camera(frames=1, size=64)
     with pytest.raises(InputError, match="speed -1 came"):
         encode_dataset(Pictures(), tmp_path, CAMERA, speed=-1)
-    with pytest.raises(InputError, match="clips 0"):
+    with pytest.raises(InputError, match="clips 0, size 64"):
         encode_traffic(0, tmp_path, CAMERA)
     photos = TrafficDataset(2, size=64).write_coco(tmp_path / "photos")
     with pytest.raises(InputError, match="has no frames, frame, frame_rate, rate_at_white"):
