@@ -38,11 +38,15 @@ def plot_images(
             f"plot_images got {len(images)} images and {len(titles)} titles; give one title each."
         )
     columns = min(columns or math.ceil(math.sqrt(len(images))), len(images))
-    rows = math.ceil(len(images) / columns)
-    aspect = max(image.shape[1] / image.shape[2] for image in images)
-    figure = new_figure(width=3.2 * columns, height=rows * (3.2 * aspect + (0.3 if titles else 0.0)))
+    aspects = [image.shape[1] / image.shape[2] for image in images]
+    heights = [
+        3.2 * max(aspects[start : start + columns]) + (0.3 if titles else 0.0)
+        for start in range(0, len(images), columns)
+    ]
+    figure = new_figure(width=3.2 * columns, height=sum(heights))
+    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
     for index, image in enumerate(images):
-        axes = figure.add_subplot(rows, columns, index + 1)
+        axes = figure.add_subplot(grid[index // columns, index % columns])
         axes.imshow(image.detach().cpu().permute(1, 2, 0).numpy())  # [H, W, 3]
         axes.set_axis_off()
         if titles is not None:
