@@ -15,8 +15,11 @@ project = "sj_lowlat"
 author = "the sj_lowlat authors"
 release = version = sj_lowlat.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_gallery.gen_gallery"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_gallery.gen_gallery", "myst_parser"]
 exclude_patterns = ["_build", "tutorials", "gallery/*.ipynb", "gallery/*.py"]
+
+# benchmarks/README.md links to files beside it, which are no pages here
+myst_all_links_external = True
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.kernels import cupy_kernel
 from sj_lowlat.kernels.compiled import multi_step_compiled
 from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
+
+#: environment variable with the kernel that ``"auto"`` takes
+VARIABLE = "SJ_LOWLAT_KERNEL"
 
 
 class Kernel(Protocol):
@@ -26,7 +32,38 @@ class Kernel(Protocol):
 
 
 #: name -> kernel; add one of your own here, and name it in a neuron's ``kernel``
-KERNELS: dict[str, Kernel] = {"reference": multi_step_reference, "compiled": multi_step_compiled}
+KERNELS: dict[str, Kernel] = {
+    "reference": multi_step_reference,
+    "compiled": multi_step_compiled,
+    "cupy": cupy_kernel.multi_step_cupy,
+}
+
+
+def choose(device: torch.device) -> str:
+    """Name of the kernel that ``"auto"`` stands for on a device.
+
+    The environment variable ``SJ_LOWLAT_KERNEL`` decides, if it is set to a name. Otherwise, on a GPU:
+    ``"cupy"`` if CuPy works there, else ``"compiled"`` if Triton is installed, else ``"reference"``; and
+    anywhere else ``"reference"``.
+
+    :param device: where the currents are
+    :return: a key of ``KERNELS``
+    :raises InputError: if the variable names no kernel
+    """
+    name = os.environ.get(VARIABLE) or "auto"
+    if name != "auto":
+        return _known(name, f"{VARIABLE} is {name!r}, a kernel that does not exist")
+    if device.type != "cuda":
+        return "reference"
+    if cupy_kernel.available():
+        return "cupy"
+    return "compiled" if find_spec("triton") else "reference"
+
+
+def _known(name: str, problem: str) -> str:
+    if name not in KERNELS:
+        raise InputError(f"{problem}; known: {', '.join(['auto', *KERNELS])}")
+    return name
 
 
 def multi_step(
@@ -44,14 +81,13 @@ def multi_step(
     :param v_threshold: thresholds, broadcastable to ``[N, *]``
     :param rule: when the neurons fire
     :param count: net spike counts ``[N, *]``, updated in place; a signed neuron needs them
-    :param kernel: name of the implementation, a key of ``KERNELS``
+    :param kernel: name of the implementation, a key of ``KERNELS``; ``"auto"`` for that of :func:`choose`
     :return: spikes ``[T, N, *]`` in the dtype of ``currents``
     :raises InputError: if shapes differ, counts are missing or the kernel is unknown
     """
-    if kernel not in KERNELS:
-        raise InputError(f"there is no kernel {kernel!r}; known: {', '.join(KERNELS)}")
+    name = choose(currents.device) if kernel == "auto" else _known(kernel, f"there is no kernel {kernel!r}")
     if currents.shape[1:] != v.shape:
         raise InputError(f"currents have shape {tuple(currents.shape)}, it must be (T, *{tuple(v.shape)})")
     if rule.kind == "signed" and (count is None or count.shape != v.shape):
         raise InputError("a signed neuron needs count, a tensor of the shape of v")
-    return KERNELS[kernel](currents, v, v_threshold, rule, count)
+    return KERNELS[name](currents, v, v_threshold, rule, count)

@@ -76,7 +76,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         self.register_buffer("ratio", _as_buffer("ratio", ratio))
         if self.ratio.dim() and threshold.dim() and self.ratio.shape != threshold.shape:
             raise InputError(f"{len(self.ratio)} ratios came for {len(threshold)} thresholds; give one each")
-        self.kernel = "reference"
+        self.kernel = "auto"
         self.burst = FireRule(burst=burst).burst  # checks it
         self.steps = 0
         self.register_load_state_dict_post_hook(_reset_after_load)
