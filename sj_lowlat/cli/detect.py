@@ -30,7 +30,7 @@ def run(
 
     A picture that cannot be read is reported, the others go on, and the exit code is 1. On the stream of a
     spike camera (.dat, .npz, .npy) the network runs frame by frame, without a reset, and answers every few
-    frames; the last answer is drawn as PNG, all of them as an animated GIF.
+    frames; the last answer is drawn as PNG, all of them (at most 100) as an animated GIF.
 
     examples::
 

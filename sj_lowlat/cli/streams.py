@@ -22,6 +22,7 @@ SUFFIXES = (".dat", ".npy", ".npz")
 
 _WINDOWS = (61, 11, 5)  # of the reconstruction
 _GAP = 4  # pixels between the panels of a picture
+_MOST_PICTURES = 100  # of an animation; of a long stream only every second answer, every fourth ... is in it
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def detect_in_stream(
     names: tuple[str, ...] = network.class_names  # type: ignore[assignment]
     answers: list[dict[str, Any]] = []
     pictures: list[Tensor] = []
+    every = 1  # of the answers is drawn
     for answer in detect_stream(
         network,
         stream,
@@ -71,11 +73,15 @@ def detect_in_stream(
         burst=schedule.burst,
         score_threshold=min_score,
     ):
-        pictures.append(_panels(stream, answer, rate, names, min_score))
+        if len(answers) % every == 0:
+            pictures.append(_panels(stream, answer, rate, names, min_score))
+        if len(pictures) > _MOST_PICTURES:
+            del pictures[1::2]
+            every *= 2
         when = {"frames": answer.frames, "milliseconds": answer.milliseconds}
         answers.append({**when, **answer.detections.to_dict(names)})
     drawn, animated = name.with_suffix(".png"), name.with_suffix(".gif")
-    save_image(folder / drawn, pictures[-1])
+    save_image(folder / drawn, _panels(stream, answer, rate, names, min_score))
     _animate(folder / animated, pictures)
     frames, height, width = stream.shape
     about = {"frames": frames, "size": [width, height], "frame_rate": stream.frame_rate}
@@ -88,11 +94,10 @@ def _panels(
 ) -> Tensor:
     """The last frame, the picture rebuilt around it, and the boxes, side by side: uint8 ``[3, H, W]``."""
     last = answer.frames - 1
-    centre = max(0, answer.frames - _WINDOWS[0] // 2 - 1)
-    half = min(_WINDOWS[0] // 2, centre, len(stream) - 1 - centre)
+    half = min(_WINDOWS[0] // 2, last // 2)
+    start = max(0, last - half - 2 * _WINDOWS[0])  # dark pixels need spikes from far back
     windows = [size for size in _WINDOWS if size <= 2 * half + 1] or [1]
-    part = stream[max(0, centre - 2 * _WINDOWS[0]) : answer.frames]
-    rebuilt = adaptive(part.planes(), centre - max(0, centre - 2 * _WINDOWS[0]), windows)
+    rebuilt = adaptive(stream.planes(start, answer.frames), last - half - start, windows)
     grey = torch.from_numpy(to_image(rebuilt, 1 / rate))
     spikes = torch.from_numpy(to_image(stream.planes(last, last + 1)[0].astype("float32"), 1.0))
     gap = torch.full((3, grey.shape[1], _GAP), 255, dtype=torch.uint8)

@@ -39,6 +39,19 @@ def test_detect_in_a_stream(places: Any, run: Run, tmp_path: Path, clip: Path) -
         assert animated.n_frames == 4 and animated.size == (3 * 64 + 8, 40)  # type: ignore[attr-defined]
 
 
+def test_a_long_stream_is_animated_in_part(
+    places: Any, run: Run, tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sj_lowlat.cli.streams._MOST_PICTURES", 4)
+    size = ("--height", 40, "--width", 64, "--window", 10, "--every", 4)
+    done = run("detect", clip, "--model", places.snn, *size, "--output", tmp_path / "found")
+    assert done.code == 0, done.err
+    (stream,) = json.loads((tmp_path / "found" / "detections.json").read_text())["streams"]
+    assert len(stream["answers"]) == 11  # drawn: 0, 4 and 8
+    with Image.open(tmp_path / "found" / "clip.gif") as animated:
+        assert animated.n_frames == 3  # type: ignore[attr-defined]
+
+
 def test_a_stream_of_another_geometry_is_reported(places: Any, run: Run, tmp_path: Path, clip: Path) -> None:
     command = ("detect", clip, "--model", places.snn, "--output", tmp_path / "found")
     done = run(*command)
