@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     title = f"{photos.label}, {len(photos)} images"
     figure = plot_rates(bars, title=title, ylabel="mAP50 (%)")
     figure.axes[0].set_xlabel("")
+    figure.axes[0].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     save_figure(figure, args.figure)
 
 
