@@ -34,7 +34,6 @@ from sj_lowlat.spike_camera import (
     encode_dataset,
     encode_traffic,
     tfi,
-    tfp,
     to_image,
     traffic_class,
 )
@@ -126,7 +125,7 @@ def score(data: SpikeDataset, network: Any, read: Read) -> float:
 
 
 def window_of(clip: SpikeSample, steps: int) -> Any:
-    """``steps`` frames around the labelled one (its first half is one longer)."""
+    """``steps`` frames around the labelled one."""
     start = max(0, min(clip.frame - steps // 2, len(clip.stream) - steps))
     return clip.stream[start : start + steps]
 
@@ -183,11 +182,8 @@ class Scorer:
         return Path(self.spec).name
 
     def mean_of(self, steps: int) -> Read:
-        """Pictures from the mean of an odd number of frames."""
-        window = steps - 1 + steps % 2
-        return pictures(
-            open_network(self.spec), lambda clip: tfp(window_of(clip, window).planes(), window // 2, window)
-        )
+        """Pictures from the mean of the frames that the SNN reads."""
+        return pictures(open_network(self.spec), lambda clip: window_of(clip, steps).mean_rate())
 
     def rebuilt(self, rebuild: Callable[..., Any]) -> Read:
         """Pictures from all frames."""
@@ -201,7 +197,7 @@ class Scorer:
 
     def ann_rows(self, steps: Sequence[int]) -> list[Row]:
         """The network itself, on pictures."""
-        means = {T: self("ANN on means", lambda T=T: self.mean_of(T), T) for T in steps}
+        means = {T: self("ANN on the mean", lambda T=T: self.mean_of(T), T) for T in steps}
         rows = [(f"ANN on the mean of T frames, {self.short}", means)]
         for label, rebuild in (("TFI", tfi), ("adaptive", adaptive)):
             value = self(f"ANN on {label}", lambda rebuild=rebuild: self.rebuilt(rebuild))

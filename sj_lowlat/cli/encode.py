@@ -29,7 +29,7 @@ def run(
       sj-lowlat encode --data voc:VOC --output dark --rate-at-white 0.02 --photons 100
 
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET]: each picture
-        moves as a whole; traffic[:COUNT[:SEED]]: persons and vehicles move by themselves
+        moves as a whole; traffic[:COUNT]: persons and vehicles move by themselves
     :param output: folder for streams/*.dat and instances.json
     :param frames: of each clip; the boxes hold at the one in the middle
     :param size: longer side in pixels
@@ -55,6 +55,8 @@ def run(
     if not dataset.class_names:
         raise InputError(f"{data} has no boxes: give coco:..., voc:... or traffic:...")
     if isinstance(dataset, TrafficDataset):
+        if dataset.seed:
+            raise InputError(f"{data} names a seed: leave it out, scenes follow from --seed")
         if speed or shake:
             raise InputError("speed and shake are for pictures; in traffic things move by themselves")
         clips = len(dataset) if limit is None else min(limit, len(dataset))

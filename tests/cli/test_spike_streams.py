@@ -78,10 +78,12 @@ def test_encode(places: Any, run: Run, tmp_path: Path) -> None:
     done = run(*command, "--speed", 0.2)
     assert done.code == 2 and "begun with another" in done.err
 
-    done = run("encode", "--data", "traffic:2:5", "--output", tmp_path / "t", "--frames", 8, "--size", 64)
+    done = run("encode", "--data", "traffic:2", "--output", tmp_path / "t", "--frames", 8, "--size", 64)
     assert done.code == 0, done.err
     assert len(SpikeDataset(tmp_path / "t" / "instances.json")) == 2
     done = run("encode", "--data", "traffic:2", "--output", tmp_path / "u", "--speed", 1)
     assert done.code == 2 and "by themselves" in done.err
+    done = run("encode", "--data", "traffic:2:5", "--output", tmp_path / "u")
+    assert done.code == 2 and "follow from --seed" in done.err
     done = run("encode", "--data", places.pictures, "--output", tmp_path / "u")
     assert done.code == 2 and "has no boxes" in done.err
