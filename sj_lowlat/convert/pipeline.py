@@ -99,6 +99,8 @@ def convert(
     check_called(snn, {name: snn.get_submodule(name) for name in [*places, *pools]}, sample)
     functional.invalidate_reset_cache(snn)
     snn.channels_last = _takes_channels_last(snn, sample)  # type: ignore[assignment]
+    if snn.channels_last:
+        snn.to(memory_format=torch.channels_last)  # else torch would do it again at every call
     snn.conversion_report = report  # type: ignore[assignment]
     snn.input_layers = tuple(plan.name for plan in plans if plan.reads_input)  # type: ignore[assignment]
     note(snn, "convert", neuron=neuron, ratio=ratio)

@@ -1,6 +1,7 @@
 """Multi-step neurons: one signature, one semantics, several implementations."""
 
+from sj_lowlat.kernels.memory import SpikeSums
 from sj_lowlat.kernels.rule import FireRule
 from sj_lowlat.kernels.select import KERNELS, multi_step
 
-__all__ = ["KERNELS", "FireRule", "multi_step"]
+__all__ = ["KERNELS", "FireRule", "SpikeSums", "multi_step"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sj_lowlat.kernels.memory import SpikeSums
 from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
 
@@ -20,6 +21,7 @@ def _unrolled(
     signed: bool,
     burst: int,
     slope: float,
+    dtype: torch.dtype,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     spikes = []
     low = v_threshold / slope if slope else v_threshold
@@ -31,7 +33,7 @@ def _unrolled(
             spike = (target.clamp(-max_count, max_count) - count).clamp(-burst, burst)
             count = count + spike
             v = v - torch.where(count < 0, count * low, count * v_threshold)
-            spikes.append(spike.to(currents.dtype))
+            spikes.append(spike.to(dtype))
             continue
         if burst > 1:
             spike = torch.floor(v / v_threshold).clamp(-burst if signed else 0, burst)
@@ -39,14 +41,14 @@ def _unrolled(
                 spike = torch.minimum(torch.maximum(spike, -count), max_count - count)
                 count = count + spike
             v = v - spike * v_threshold
-            spikes.append(spike.to(currents.dtype))
+            spikes.append(spike.to(dtype))
             continue
         spike = (v >= v_threshold).to(v.dtype)
         if signed:
             spike = spike * (count < max_count).to(v.dtype) - ((v < 0) & (count > 0)).to(v.dtype)
             count = count + spike
         v = v - spike * v_threshold
-        spikes.append(spike.to(currents.dtype))
+        spikes.append(spike.to(dtype))
     return torch.stack(spikes), v, count
 
 
@@ -61,6 +63,8 @@ def multi_step_compiled(
     v_threshold: torch.Tensor,
     rule: FireRule,
     count: torch.Tensor | None = None,
+    spike_dtype: torch.dtype | None = None,
+    sums: SpikeSums | None = None,
 ) -> torch.Tensor:
     """Run ``T`` steps of a layer of neurons; see :func:`sj_lowlat.kernels.multi_step`.
 
@@ -69,7 +73,7 @@ def multi_step_compiled(
     """
     order = _memory_order(currents, v)
     if order is None or v_threshold.dim() or rule.kind == "imbalanced":
-        return multi_step_reference(currents, v, v_threshold, rule, count)
+        return multi_step_reference(currents, v, v_threshold, rule, count, spike_dtype, sums)
     steps = currents.shape[0]
     flat_v = v.permute(order).reshape(-1)
     flat_count = flat_v if count is None else count.permute(order).reshape(-1)
@@ -77,14 +81,25 @@ def multi_step_compiled(
     limit = rule.max_count if rule.max_count is not None else 2**24
     rows = currents.permute(0, *(axis + 1 for axis in order)).reshape(steps, -1)
     spikes, new_v, new_count = _compiled()(
-        rows, flat_v, v_threshold, flat_count, limit, rule.kind == "signed", rule.burst, rule.slope
+        rows,
+        flat_v,
+        v_threshold,
+        flat_count,
+        limit,
+        rule.kind == "signed",
+        rule.burst,
+        rule.slope,
+        spike_dtype or currents.dtype,
     )
     flat_v.copy_(new_v)
     if count is not None:
         flat_count.copy_(new_count)
     shape = [v.shape[axis] for axis in order]
     back = [order.index(axis) for axis in range(v.dim())]
-    return spikes.view(steps, *shape).permute(0, *(axis + 1 for axis in back))
+    spikes = spikes.view(steps, *shape).permute(0, *(axis + 1 for axis in back))
+    if sums is not None:
+        sums.add_(spikes)
+    return spikes
 
 
 def _memory_order(currents: torch.Tensor, v: torch.Tensor) -> list[int] | None:

@@ -11,7 +11,8 @@ from torch.autograd.function import once_differentiable
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.kernels import cupy_kernel
-from sj_lowlat.kernels.cupy_kernel import StepMemory
+from sj_lowlat.kernels.fused import highest_count, run_neurons, variant_for
+from sj_lowlat.kernels.memory import StepMemory
 from sj_lowlat.kernels.rule import FireRule
 
 #: surrogates that the backward kernel knows -> whether it takes the arc tangent's
@@ -32,7 +33,7 @@ def trainable(
     ``Sigmoid`` and ``ATan``, and the dtypes of :func:`~sj_lowlat.kernels.cupy_kernel.multi_step_cupy`.
     Thresholds get no gradient.
     """
-    variant = cupy_kernel.variant_for(currents, v, v_threshold, rule, count, training=True)
+    variant = variant_for(currents, v, v_threshold, rule, count, training=True)
     known = type(surrogate_function) in _SURROGATES and bool(surrogate_function.spiking)
     return variant is not None and known and not v_threshold.requires_grad
 
@@ -82,13 +83,15 @@ class _MultiStep(torch.autograd.Function):
         settings: tuple[FireRule, torch.nn.Module, bool],
     ) -> tuple[Tensor, ...]:
         rule, _, _ = ctx.settings = settings
-        variant = cupy_kernel.variant_for(currents, v, v_threshold, rule, count, training=True)
+        variant = variant_for(currents, v, v_threshold, rule, count, training=True)
         assert variant is not None  # the caller checked it
         memory = StepMemory.of(currents, v)
         state = [memory.empty(tensor).copy_(tensor) for tensor in (v, count) if tensor is not None]
         potentials = memory.empty(v, steps=len(currents))
         written = [*state, *(None,) * (5 - len(state))]
-        spikes = cupy_kernel.run_neurons(variant, memory, currents, v_threshold, rule, written, potentials)
+        spikes = run_neurons(
+            cupy_kernel.launch, variant, memory, currents, v_threshold, rule, written, potentials
+        )
         ctx.variant, ctx.memory = variant, memory
         ctx.set_materialize_grads(False)
         # signed: the counts of each step follow from the last ones and the spikes
@@ -115,7 +118,7 @@ class _MultiStep(torch.autograd.Function):
         grad_v0 = memory.empty(potentials)
         arguments = (
             *(steps, memory.size, grad_spikes, 0 if grad_spikes is None else grad_spikes.stride(0), grad_v),
-            *(potentials, spikes, count, *memory.per_channel(v_threshold), cupy_kernel.highest_count(rule)),
+            *(potentials, spikes, count, *memory.per_channel(v_threshold), highest_count(rule)),
             *(float(surrogate_function.alpha), int(arctan), int(detach_reset), grad_currents, grad_v0),
         )
         cupy_kernel.launch("neurons_backward", ctx.variant, memory.size, arguments, potentials.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from sj_lowlat.kernels.memory import SpikeSums
 from sj_lowlat.kernels.rule import FireRule
 
 
@@ -13,13 +14,31 @@ def multi_step_reference(
     v_threshold: torch.Tensor,
     rule: FireRule,
     count: torch.Tensor | None = None,
+    spike_dtype: torch.dtype | None = None,
+    sums: SpikeSums | None = None,
 ) -> torch.Tensor:
     """Run ``T`` steps of a layer of neurons; see :func:`sj_lowlat.kernels.multi_step`."""
+    spikes = torch.empty_like(currents, dtype=spike_dtype)
     if rule.kind == "signed" and rule.slope:
-        return _leaky(currents, v, v_threshold, rule, count)
-    if rule.burst > 1:
-        return _bursts(currents, v, v_threshold, rule, count)
-    spikes = torch.empty_like(currents)
+        _leaky(currents, v, v_threshold, rule, count, spikes)
+    elif rule.burst > 1:
+        _bursts(currents, v, v_threshold, rule, count, spikes)
+    else:
+        _single(currents, v, v_threshold, rule, count, spikes)
+    if sums is not None:
+        sums.add_(spikes)
+    return spikes
+
+
+def _single(
+    currents: torch.Tensor,
+    v: torch.Tensor,
+    v_threshold: torch.Tensor,
+    rule: FireRule,
+    count: torch.Tensor | None,
+    spikes: torch.Tensor,
+) -> None:
+    """At most one spike a step."""
     positive, negative, allowed = torch.empty_like(v), torch.empty_like(v), torch.empty_like(v)
     for current, spike in zip(currents, spikes, strict=True):
         v.add_(current)
@@ -43,7 +62,6 @@ def multi_step_reference(
         count.add_(positive)
         v.addcmul_(positive, v_threshold, value=-1)
         spike.copy_(positive)
-    return spikes
 
 
 def _bursts(
@@ -52,9 +70,9 @@ def _bursts(
     v_threshold: torch.Tensor,
     rule: FireRule,
     count: torch.Tensor | None,
-) -> torch.Tensor:
+    spikes: torch.Tensor,
+) -> None:
     """As many spikes as there are whole thresholds in V, up to the cap."""
-    spikes = torch.empty_like(currents)
     signed = rule.kind == "signed"
     for current, spike in zip(currents, spikes, strict=True):
         v.add_(current)
@@ -67,7 +85,6 @@ def _bursts(
             count.add_(fired)
         v.sub_(fired * v_threshold)  # not addcmul_, which rounds once and not twice
         spike.copy_(fired)
-    return spikes
 
 
 def _leaky(
@@ -76,10 +93,10 @@ def _leaky(
     v_threshold: torch.Tensor,
     rule: FireRule,
     count: torch.Tensor | None,
-) -> torch.Tensor:
+    spikes: torch.Tensor,
+) -> None:
     """Signed neurons whose count may fall below zero, where a spike stands for a threshold / slope."""
     assert count is not None  # the caller checked it
-    spikes = torch.empty_like(currents)
     low = v_threshold / rule.slope
     for current, spike in zip(currents, spikes, strict=True):
         v.add_(current).add_(torch.where(count < 0, count * low, count * v_threshold))  # the whole charge
@@ -90,4 +107,3 @@ def _leaky(
         count.add_(fired)
         v.sub_(torch.where(count < 0, count * low, count * v_threshold))
         spike.copy_(fired)
-    return spikes

@@ -9,8 +9,9 @@ from typing import Protocol
 import torch
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.kernels import cupy_kernel
+from sj_lowlat.kernels import cpp_kernel, cupy_kernel
 from sj_lowlat.kernels.compiled import multi_step_compiled
+from sj_lowlat.kernels.memory import SpikeSums
 from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
 
@@ -28,6 +29,8 @@ class Kernel(Protocol):
         v_threshold: torch.Tensor,
         rule: FireRule,
         count: torch.Tensor | None = None,
+        spike_dtype: torch.dtype | None = None,
+        sums: SpikeSums | None = None,
     ) -> torch.Tensor: ...
 
 
@@ -35,6 +38,7 @@ class Kernel(Protocol):
 KERNELS: dict[str, Kernel] = {
     "reference": multi_step_reference,
     "compiled": multi_step_compiled,
+    "cpp": cpp_kernel.multi_step_cpp,
     "cupy": cupy_kernel.multi_step_cupy,
 }
 
@@ -43,8 +47,8 @@ def choose(device: torch.device) -> str:
     """Name of the kernel that ``"auto"`` stands for on a device.
 
     The environment variable ``SJ_LOWLAT_KERNEL`` decides, if it is set to a name. Otherwise, on a GPU:
-    ``"cupy"`` if CuPy works there, else ``"compiled"`` if Triton is installed, else ``"reference"``; and
-    anywhere else ``"reference"``.
+    ``"cupy"`` if CuPy works there, else ``"compiled"`` if Triton is installed; on a CPU: ``"cpp"`` if there
+    is a C++ compiler; and else ``"reference"``.
 
     :param device: where the currents are
     :return: a key of ``KERNELS``
@@ -53,6 +57,8 @@ def choose(device: torch.device) -> str:
     name = os.environ.get(VARIABLE) or "auto"
     if name != "auto":
         return _known(name, f"{VARIABLE} is {name!r}, a kernel that does not exist")
+    if device.type == "cpu":
+        return "cpp" if cpp_kernel.available() else "reference"
     if device.type != "cuda":
         return "reference"
     if cupy_kernel.available():
@@ -73,6 +79,8 @@ def multi_step(
     rule: FireRule,
     count: torch.Tensor | None = None,
     kernel: str = "reference",
+    spike_dtype: torch.dtype | None = None,
+    sums: SpikeSums | None = None,
 ) -> torch.Tensor:
     """Run ``T`` steps of a layer of integrate-and-fire neurons without gradients.
 
@@ -82,7 +90,9 @@ def multi_step(
     :param rule: when the neurons fire
     :param count: net spike counts ``[N, *]``, updated in place; a signed neuron needs them
     :param kernel: name of the implementation, a key of ``KERNELS``; ``"auto"`` for that of :func:`choose`
-    :return: spikes ``[T, N, *]`` in the dtype of ``currents``
+    :param spike_dtype: dtype of the spikes; that of ``currents`` if ``None``
+    :param sums: if given, the spikes are added to it
+    :return: spikes ``[T, N, *]``
     :raises InputError: if shapes differ, counts are missing or the kernel is unknown
     """
     name = choose(currents.device) if kernel == "auto" else _known(kernel, f"there is no kernel {kernel!r}")
@@ -90,4 +100,4 @@ def multi_step(
         raise InputError(f"currents have shape {tuple(currents.shape)}, it must be (T, *{tuple(v.shape)})")
     if rule.kind == "signed" and (count is None or count.shape != v.shape):
         raise InputError("a signed neuron needs count, a tensor of the shape of v")
-    return KERNELS[name](currents, v, v_threshold, rule, count)
+    return KERNELS[name](currents, v, v_threshold, rule, count, spike_dtype, sums)

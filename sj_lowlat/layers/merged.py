@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.kernels.memory import usual_strides
 
 
 class MergedTime:
@@ -37,3 +38,9 @@ class MergedTime:
             f"{type(self).__name__} got a batch of {x.shape[0]}, it expects {steps} steps x {batch} images "
             f"(or {batch}); the network's forward must leave dimension 0 alone"
         )
+
+    @staticmethod
+    def merge_time(x_seq: torch.Tensor) -> torch.Tensor:
+        """View ``[T, N, *]`` as a merged batch ``[T * N, *]``, which stays channels_last if its steps are."""
+        x = x_seq.flatten(0, 1)
+        return x.as_strided(x.shape, usual_strides(x.shape, x.stride()))

@@ -8,6 +8,8 @@ import torch
 from spikingjelly.activation_based.base import MemoryModule
 from torch import nn
 
+from sj_lowlat.kernels.memory import StepMemory
+from sj_lowlat.kernels.pool import pool_counts
 from sj_lowlat.layers.merged import MergedTime
 
 
@@ -40,18 +42,29 @@ class SpikeMaxPool(MergedTime, MemoryModule):
         return self.multi_step_forward(x.unsqueeze(0)).squeeze(0)
 
     def multi_step_forward(self, x_seq: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        dtype = torch.promote_types(x_seq.dtype, torch.float32)  # 16 bits count to 256 only
         known = isinstance(self.count, torch.Tensor) and self.count.shape == x_seq.shape[1:]
-        before, sent, outputs = (self.count, self.sent, []) if known else (0.0, 0.0, [])
+        if not known:
+            self.count = StepMemory.of(x_seq, x_seq[0]).empty(x_seq, dtype).zero_()
+            self.sent = torch.zeros_like(self.pool(self.count))
+        elif self.merged_steps is None:
+            # the pool works in place, and a monitor or a graph may hold the old states
+            self.count, self.sent = self.count.clone(), self.sent.clone()
+        if torch.is_grad_enabled() and x_seq.requires_grad:
+            return self._with_gradients(x_seq)
+        return pool_counts(x_seq, self.count, self.sent, self.pool)
+
+    def _with_gradients(self, x_seq: torch.Tensor) -> torch.Tensor:
+        outputs = []
         for x in x_seq:
-            before = before + x.to(torch.promote_types(x.dtype, torch.float32))  # 16 bits count to 256 only
-            pooled = self.pool(before)
-            outputs.append((pooled - sent).to(x.dtype))
-            sent = pooled
-        self.count, self.sent = before, sent
+            self.count = self.count + x
+            pooled = self.pool(self.count)
+            outputs.append((pooled - self.sent).to(x.dtype))
+            self.sent = pooled
         return torch.stack(outputs)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Spikes ``[N, C, *]`` to pooled spikes (in a simulation of T merged steps ``[T * N, C, *]``)."""
         if self.merged_steps is None:
             return super().forward(x, *args, **kwargs)
-        return self.multi_step_forward(self.split_time(x)).flatten(0, 1)
+        return self.merge_time(self.multi_step_forward(self.split_time(x)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from spikingjelly.activation_based.neuron import IFNode
 
 from sj_lowlat import kernels
 from sj_lowlat.errors import InputError
-from sj_lowlat.kernels import FireRule
+from sj_lowlat.kernels import FireRule, SpikeSums
 from sj_lowlat.layers.merged import MergedTime
 
 
@@ -77,6 +78,9 @@ class LowLatencyIFNode(MergedTime, IFNode):
         if self.ratio.dim() and threshold.dim() and self.ratio.shape != threshold.shape:
             raise InputError(f"{len(self.ratio)} ratios came for {len(threshold)} thresholds; give one each")
         self.kernel = "auto"
+        self.spike_dtype: torch.dtype | None = None  # that of the currents
+        # of a monitor: V -> where the kernel adds its spikes
+        self.sums_wanted: Callable[[torch.Tensor], SpikeSums | None] | None = None
         self.burst = FireRule(burst=burst).burst  # checks it
         self.steps = 0
         self.register_load_state_dict_post_hook(_reset_after_load)
@@ -180,7 +184,9 @@ class LowLatencyIFNode(MergedTime, IFNode):
         v, count = states[0], states[1] if len(states) > 1 else None
         assert isinstance(v, torch.Tensor) and (count is None or isinstance(count, torch.Tensor))
         threshold = self._per_channel(self.v_threshold, v).to(v.dtype)
-        return (kernels.multi_step(x, v, threshold, self.rule, count, self.kernel),), states
+        sums = None if self.sums_wanted is None else self.sums_wanted(v)
+        spikes = kernels.multi_step(x, v, threshold, self.rule, count, self.kernel, self.spike_dtype, sums)
+        return (spikes,), states
 
     def multi_step_forward(self, x_seq: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run ``[T, N, *]``."""
@@ -199,7 +205,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Spikes of the shape of ``x`` (in a simulation of T merged steps: ``[T * N, *]``)."""
         if self.merged_steps is not None:
-            spikes = self.multi_step_forward(self.split_time(x)).flatten(0, 1)
+            spikes = self.merge_time(self.multi_step_forward(self.split_time(x)))
             self.steps += self.merged_steps
             return spikes
         spikes = super().forward(x, *args, **kwargs)

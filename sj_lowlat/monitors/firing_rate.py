@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from sj_lowlat.kernels import SpikeSums
 from sj_lowlat.layers import LowLatencyIFNode
 from sj_lowlat.monitors.drawing import align, draw_bars
 from sj_lowlat.monitors.presentation import Presentation, PresentationMonitor, per_channel
@@ -48,15 +49,6 @@ class LayerRate:
 
 
 @dataclass
-class _Counts:
-    """What is kept while a presentation lasts."""
-
-    active: Tensor  # [N, *] steps in which each neuron fired
-    net: Tensor  # [C] signed sum of spikes
-    absolute: Tensor  # [C] sum of their sizes
-
-
-@dataclass
 class _RateSums:
     images: int
     neurons: int  # summed over images
@@ -70,7 +62,7 @@ class _RateSums:
         return _RateSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
-class FiringRateMonitor(PresentationMonitor[_Counts, _RateSums, LayerRate]):
+class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
     """Mean firing rates per layer and per channel, silent and saturated neurons, negative spikes.
 
     .. code-block:: python
@@ -80,7 +72,7 @@ class FiringRateMonitor(PresentationMonitor[_Counts, _RateSums, LayerRate]):
         print(rates.table())
 
     Memory: sums of O(channels) per layer, and, for the silent and saturated fractions of the presentation
-    under way only, one int32 count per neuron ``[N, *]``. Neither grows with T. Everything is detached. In
+    under way only, three int32 sums per neuron ``[N, *]``. Neither grows with T. Everything is detached. In
     dense layers ``[N, F]`` each feature is a channel.
 
     :param net: a spiking network
@@ -88,18 +80,40 @@ class FiringRateMonitor(PresentationMonitor[_Counts, _RateSums, LayerRate]):
     :raises InputError: if ``net`` has no such neuron
     """
 
-    def _begin(self, name: str, node: LowLatencyIFNode, spikes: Tensor, first_step: int) -> _Counts:
-        shape = spikes.shape[1:]  # [N, C, *]
-        active = torch.zeros(shape, dtype=torch.int32, device=spikes.device)
-        return _Counts(active, *torch.zeros(2, shape[1], dtype=torch.float64, device=spikes.device))
+    def __init__(self, net: nn.Module, instance: type | tuple[type, ...] = LowLatencyIFNode) -> None:
+        self._nodes: list[LowLatencyIFNode] = []
+        self._summed: set[str] = set()  # layers whose kernel has added the spikes of the present call
+        super().__init__(net, instance)
+        for name in self.monitored_layers:
+            node = net.get_submodule(name)
+            assert isinstance(node, LowLatencyIFNode)  # checked above
+            if node.sums_wanted is None:
+                node.sums_wanted = partial(self._sums_for, name, node)
+                self._nodes.append(node)
 
-    def _watch(self, state: _Counts, node: LowLatencyIFNode, spikes: Tensor) -> None:
-        for step in spikes:  # step by step: a copy of the merged spikes would grow with T
-            state.active += step != 0
-            state.net += per_channel(step)
-            state.absolute += per_channel(step.abs())
+    def _sums_for(self, name: str, node: LowLatencyIFNode, v: Tensor) -> SpikeSums | None:
+        if not self.is_enable():
+            return None
+        self._summed.add(name)
+        return self._present(name, node, v, node.steps).state
 
-    def _fold(self, presentation: Presentation[_Counts]) -> _RateSums:
+    def _begin(self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int) -> SpikeSums:
+        return SpikeSums.of(like)
+
+    def _watch(self, name: str, state: SpikeSums, node: LowLatencyIFNode, spikes: Tensor) -> None:
+        if name in self._summed:
+            self._summed.remove(name)
+        else:  # with gradients, or beside another monitor
+            state.add_(spikes)
+
+    def close(self) -> None:
+        """Stop watching; what was seen stays readable."""
+        super().close()
+        for node in self._nodes:
+            node.sums_wanted = None
+        self._nodes.clear()
+
+    def _fold(self, presentation: Presentation[SpikeSums]) -> _RateSums:
         state = presentation.state
         neurons = state.active.numel()
         return _RateSums(
@@ -108,8 +122,8 @@ class FiringRateMonitor(PresentationMonitor[_Counts, _RateSums, LayerRate]):
             neuron_steps=neurons * presentation.steps,
             silent=int((state.active == 0).sum()),
             saturated=int((state.active == presentation.steps).sum()),
-            net=state.net.cpu(),
-            absolute=state.absolute.cpu(),
+            net=per_channel(state.net).cpu(),
+            absolute=per_channel(state.absolute).cpu(),
         )
 
     def _record_of(self, name: str, sums: _RateSums) -> LayerRate:

@@ -99,11 +99,11 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
             self.hooks.append(node.register_forward_hook(self._hook(name)))
 
     @abstractmethod
-    def _begin(self, name: str, node: LowLatencyIFNode, spikes: Tensor, first_step: int) -> StateT:
-        """Make the state of a new presentation, before its first ``spikes`` ``[T, N, *]`` are watched."""
+    def _begin(self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int) -> StateT:
+        """Make the state of a new presentation for neurons ``like`` ``[N, *]``, before its first step."""
 
     @abstractmethod
-    def _watch(self, state: StateT, node: LowLatencyIFNode, spikes: Tensor) -> None:
+    def _watch(self, name: str, state: StateT, node: LowLatencyIFNode, spikes: Tensor) -> None:
         """Take the spikes ``[T, N, *]`` of one call into the state."""
 
     @abstractmethod
@@ -119,18 +119,23 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
             if not self.is_enable():
                 return
             spikes = as_steps(node, output.detach())  # [T, N, *]
-            first_step = node.steps - spikes.shape[0]
-            running = self._running.get(name)
-            # a node starts again at step 0 when it is reset, and when its input changes shape
-            if running is None or running.last_step != first_step:
-                self._end(name)
-                state = self._begin(name, node, spikes, first_step)
-                running = Presentation(state, first_step, first_step, tuple(spikes.shape[1:]))
-                self._running[name] = running
-            self._watch(running.state, node, spikes)
+            running = self._present(name, node, spikes[0], node.steps - spikes.shape[0])
+            self._watch(name, running.state, node, spikes)
             running.last_step = node.steps
 
         return hook
+
+    def _present(
+        self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int
+    ) -> Presentation[StateT]:
+        """The presentation that goes on at a step of a node, or a new one, for neurons ``like``."""
+        running = self._running.get(name)
+        # a node starts again at step 0 when it is reset, and when its input changes shape
+        if running is None or running.last_step != first_step:
+            self._end(name)
+            state = self._begin(name, node, like, first_step)
+            running = self._running[name] = Presentation(state, first_step, first_step, tuple(like.shape))
+        return running
 
     def _end(self, name: str) -> None:
         if name in self._running:

@@ -109,7 +109,7 @@ class ResidualMonitor(PresentationMonitor[_Membranes, _ResidualSums, LayerResidu
             )
         self.max_count = max_count
 
-    def _begin(self, name: str, node: LowLatencyIFNode, spikes: Tensor, first_step: int) -> _Membranes:
+    def _begin(self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int) -> _Membranes:
         state = _Membranes(node)
         if not hasattr(node, "count"):
             if first_step:
@@ -117,12 +117,12 @@ class ResidualMonitor(PresentationMonitor[_Membranes, _ResidualSums, LayerResidu
                     f"ResidualMonitor met layer {name!r} after {first_step} steps that it has not seen; "
                     "reset the network (functional.reset_net) or attach the monitor before the first step."
                 )
-            state.count = torch.zeros(spikes.shape[1:], dtype=torch.int32, device=spikes.device)
+            state.count = torch.zeros_like(like, dtype=torch.int32)
             if isinstance(node, ImbalancedIFNode):
                 state.negative = torch.zeros_like(state.count)
         return state
 
-    def _watch(self, state: _Membranes, node: LowLatencyIFNode, spikes: Tensor) -> None:
+    def _watch(self, name: str, state: _Membranes, node: LowLatencyIFNode, spikes: Tensor) -> None:
         state.v, state.max_count, state.burst = node.v.detach(), node.rule.max_count, node.burst
         if hasattr(node, "count"):
             state.count = node.count.detach()

@@ -1,4 +1,4 @@
-"""The CUDA kernels run on a GPU, and without one as plain C++.
+"""The C++ kernels run on the CPU; the CUDA kernels on a GPU, and without one as plain C++.
 
 The same source is compiled by the C++ compiler behind a header that stands for CUDA, and its threads run one
 after another.
@@ -16,8 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sj_lowlat.kernels import cupy_kernel
-from sj_lowlat.kernels.cuda_source import Variant, cuda_source
+from sj_lowlat.kernels import cpp_kernel, cupy_kernel
+from sj_lowlat.kernels.cuda_source import cuda_source
+from sj_lowlat.kernels.source import Variant
 
 COMPILER = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
 
@@ -84,6 +85,25 @@ class LaunchAsCpp:
 @pytest.fixture(scope="session")
 def cuda_as_cpp(tmp_path_factory: pytest.TempPathFactory) -> LaunchAsCpp:
     return LaunchAsCpp(tmp_path_factory.mktemp("cuda_as_cpp"))
+
+
+@pytest.fixture(scope="module", params=["cupy as C++", "cupy", "cpp"])
+def place(request: pytest.FixtureRequest, cuda_as_cpp: LaunchAsCpp) -> Iterator[tuple[str, str]]:
+    """A device and the kernel that runs there."""
+    if request.param == "cpp":
+        if not cpp_kernel.available():
+            pytest.skip("needs a C++ compiler")
+        yield "cpu", "cpp"
+    elif request.param == "cupy":
+        if not cupy_kernel.available():
+            pytest.skip("needs a GPU and CuPy")
+        yield "cuda", "cupy"
+    elif COMPILER is None:
+        pytest.skip("needs a C++ compiler")
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cupy_kernel, "launch", cuda_as_cpp)
+            yield "cpu", "cupy"
 
 
 @pytest.fixture(scope="module", params=["cpu", "cuda"])

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from sj_lowlat.kernels.cuda_source import OPTIONS, Variant, cuda_source
+from sj_lowlat.kernels.cuda_source import OPTIONS, cuda_source
+from sj_lowlat.kernels.source import Variant
 
 # what CuPy adds to the options of a RawKernel
 CUPY_OPTIONS = ("-std=c++17", "-ftz=true", "--device-as-default-execution-space")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.kernels import FireRule, multi_step
-from sj_lowlat.kernels.cuda_source import Variant
 from sj_lowlat.kernels.cupy_training import multi_step_training, trainable
+from sj_lowlat.kernels.source import Variant
 from sj_lowlat.layers import LowLatencyIFNode, SignedIFNode
 
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
@@ -70,7 +70,7 @@ def test_is_autograd_step_by_step(
     given_currents = torch.randn(shape, device=device, dtype=torch.float64).to(dtype)
     if channels_last:
         given_currents = given_currents.movedim(2, -1).contiguous().movedim(-1, 2)
-    given_v = torch.rand(shape[1:], device=device).to(Variant.membrane_of(dtype))
+    given_v = torch.rand(shape[1:], device=device).to(Variant(dtype, "if").membrane)
     weights = torch.randn(shape, device=device).to(dtype), torch.randn_like(given_v)
 
     results = []

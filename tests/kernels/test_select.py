@@ -11,8 +11,9 @@ import torch
 
 from sj_lowlat import kernels
 from sj_lowlat.errors import InputError
-from sj_lowlat.kernels import FireRule, cupy_kernel, multi_step, select
-from sj_lowlat.kernels.cuda_source import OPTIONS, Variant, cuda_source
+from sj_lowlat.kernels import FireRule, cpp_kernel, cupy_kernel, multi_step, select
+from sj_lowlat.kernels.cuda_source import OPTIONS, cuda_source
+from sj_lowlat.kernels.source import Variant
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -23,9 +24,12 @@ def _no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_device_has_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert select.choose(CPU) == "reference"
+    for available, kernel in ((False, "reference"), (True, "cpp")):
+        monkeypatch.setattr(cpp_kernel, "available", lambda found=available: found)
+        assert select.choose(CPU) == kernel
+    assert select.choose(torch.device("meta")) == "reference"
     monkeypatch.setattr(cupy_kernel, "available", lambda: True)
-    assert (select.choose(GPU), select.choose(CPU)) == ("cupy", "reference")
+    assert (select.choose(GPU), select.choose(CPU)) == ("cupy", "cpp")
     monkeypatch.setattr(cupy_kernel, "available", lambda: False)
     for triton, kernel in ((object(), "compiled"), (None, "reference")):
         monkeypatch.setattr(select, "find_spec", lambda name, found=triton: found)
@@ -44,18 +48,25 @@ def test_the_variable_decides_for_auto_only(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("value", ["", "auto"])
 def test_a_variable_that_leaves_it_open(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv(select.VARIABLE, value)
+    monkeypatch.setattr(cpp_kernel, "available", lambda: False)
     assert select.choose(CPU) == "reference"
 
 
 def test_a_variable_that_names_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(select.VARIABLE, "fast")
-    with pytest.raises(InputError, match="SJ_LOWLAT_KERNEL is 'fast'.*auto, reference, compiled, cupy"):
+    with pytest.raises(InputError, match="SJ_LOWLAT_KERNEL is 'fast'.*auto, reference, compiled, cpp, cupy"):
         select.choose(CPU)
 
 
 def test_cupy_on_the_cpu() -> None:
     with pytest.raises(InputError, match='"cupy" runs on a GPU, the tensors are on cpu.*reference'):
         multi_step(torch.ones(2, 1, 3), torch.ones(1, 3), torch.ones(()), FireRule(), None, "cupy")
+
+
+def test_cpp_elsewhere() -> None:
+    tensors = (torch.ones(shape, device="meta") for shape in ((2, 1, 3), (1, 3), ()))
+    with pytest.raises(InputError, match='"cpp" runs on the CPU, the tensors are on meta.*reference'):
+        multi_step(*tensors, FireRule(), None, "cpp")
 
 
 def test_currents_and_state_on_two_devices() -> None:

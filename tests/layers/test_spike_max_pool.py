@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spikingjelly.activation_based import functional
 from torch import nn
@@ -76,3 +76,37 @@ def test_gradients_flow(layout: torch.memory_format) -> None:
     x = torch.rand(1, 2, 4, 4).contiguous(memory_format=layout).requires_grad_()
     SpikeMaxPool(nn.MaxPool2d(2))(x).sum().backward()
     assert x.grad is not None and float(x.grad.sum()) == 8
+
+
+@settings(max_examples=60)
+@given(
+    side=st.integers(1, 3),
+    windows=st.tuples(st.integers(1, 5), st.integers(1, 4)),
+    sizes=st.tuples(st.integers(1, 4), st.integers(1, 3), st.sampled_from([1, 3, 16, 70])),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    channels_last=st.booleans(),
+    seed=st.integers(0, 2**31),
+)
+def test_every_kernel_pools_the_same(
+    side: int,
+    windows: tuple[int, int],
+    sizes: tuple[int, int, int],
+    dtype: torch.dtype,
+    channels_last: bool,
+    seed: int,
+) -> None:
+    steps, batch, channels = sizes
+    generator = torch.Generator().manual_seed(seed)
+    shape = (steps * batch, channels, *(side * length for length in windows))
+    spikes = torch.randint(-3, 4, shape, generator=generator).to(dtype)
+    if channels_last:
+        spikes = spikes.contiguous(memory_format=torch.channels_last)
+    results = []
+    for kernel in ("auto", "reference"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SJ_LOWLAT_KERNEL", kernel)
+            pool = SpikeMaxPool(nn.MaxPool2d(side), step_mode="m")
+            x_seq = spikes.unflatten(0, (steps, batch))
+            results.append((pool(x_seq), pool(x_seq), pool.count, pool.sent))  # the state goes on
+    for have, want in zip(*results, strict=True):
+        assert have.dtype == want.dtype and torch.equal(have, want)

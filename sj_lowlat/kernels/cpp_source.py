@@ -1,0 +1,149 @@
+"""The multi-step neuron and the pool of spike counts in C++ for the CPU."""
+
+from __future__ import annotations
+
+from sj_lowlat.kernels.source import STEP, Variant
+
+
+def cpp_source(variant: Variant) -> str:
+    """The function ``neurons`` of a variant, with the arguments of the CUDA kernel and a number of threads.
+
+    It goes through memory in blocks that stay in the first cache for all T steps: currents are read once,
+    spikes are written once, V and counts are read and written once.
+    """
+    return "\n".join([variant.source(), _BITS, _OPERATIONS, STEP, _NEURONS])
+
+
+def pool_source(variant: Variant) -> str:
+    """The function ``pool``: maxima of spike counts over windows that do not overlap."""
+    return "\n".join([variant.source(), _BITS, _OPERATIONS, STEP, _POOL])
+
+
+_BITS = r"""
+#define INLINE inline __attribute__((always_inline))
+template <class To, class From> inline To bits_as(From from) {
+    To to;
+    __builtin_memcpy(&to, &from, sizeof to);
+    return to;
+}
+INLINE float __uint_as_float(unsigned int bits) { return bits_as<float>(bits); }
+INLINE unsigned int __float_as_uint(float a) { return bits_as<unsigned int>(a); }
+#if USES_FLOAT16
+INLINE float float_of_half(unsigned short bits) { return (float)bits_as<_Float16>(bits); }
+INLINE unsigned short half_of_float(float a) { return bits_as<unsigned short>((_Float16)a); }
+#endif
+"""
+
+_OPERATIONS = r"""
+INLINE real plus(real a, real b) { return a + b; }
+INLINE real minus(real a, real b) { return a - b; }
+INLINE real times(real a, real b) { return a * b; }
+INLINE real over(real a, real b) { return a / b; }
+INLINE real at_least(real a, real b) { return a >= b ? (real)1 : (real)0; }
+INLINE real below(real a, real b) { return a < b ? (real)1 : (real)0; }
+#if REAL_IS_FLOAT
+INLINE real whole(real a) { return __builtin_floorf(a); }
+#else
+INLINE real whole(real a) { return __builtin_floor(a); }
+#endif
+"""
+
+_NEURONS = r"""
+#define BLOCK 1024
+
+// One step of a block. UNIT: all thresholds are 1, which saves a division; EACH: one for every neuron.
+template <bool UNIT, bool EACH, bool SUMS>
+static void step(index_t size, const current_t* __restrict__ currents, real* __restrict__ v,
+                 real* __restrict__ count, const real* __restrict__ thresholds,
+                 const real* __restrict__ lows, real most, real burst, spike_t* __restrict__ spikes,
+                 int* __restrict__ active, int* __restrict__ net, int* __restrict__ absolute) {
+    for (index_t i = 0; i < size; ++i) {
+        const real threshold = UNIT ? (real)1 : thresholds[EACH ? i : 0];
+        real potential = plus(v[i], widen(currents[i])), n = count[i];
+        const real spike = fire(potential, n, threshold, lows[EACH ? i : 0], most, burst);
+        v[i] = potential;
+#if RULE_SIGNED || RULE_LEAKY
+        count[i] = n;
+#endif
+        spikes[i] = narrow<spike_t>(spike);
+        if (SUMS) {
+            const int number = (int)spike;
+            active[i] += number != 0;
+            net[i] += number;
+            absolute[i] += number < 0 ? -number : number;
+        }
+    }
+}
+
+extern "C" void neurons(
+    index_t steps, index_t size, const current_t* currents, index_t time_stride, real* v, real* count,
+    const real* thresholds, const real* lows, index_t channels, index_t inner, double max_count, double burst,
+    spike_t* spikes, real*, int* active, int* net, int* absolute, index_t threads)
+{
+    const index_t blocks = (size + BLOCK - 1) / BLOCK;
+    const bool unit = channels == 1 && thresholds[0] == 1;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (index_t block = 0; block < blocks; ++block) {
+        const index_t first = block * BLOCK, here = size - first < BLOCK ? size - first : BLOCK;
+        real each_threshold[BLOCK], each_low[BLOCK], none[BLOCK];
+        for (index_t i = 0; i < here; ++i) none[i] = 0;
+        if (channels > 1)
+            for (index_t i = 0; i < here; ++i) {
+                const index_t channel = (first + i) / inner % channels;
+                each_threshold[i] = thresholds[channel];
+                each_low[i] = lows ? lows[channel] : 0;
+            }
+        auto one = channels > 1 ? (active ? step<false, true, true> : step<false, true, false>)
+            : unit ? (active ? step<true, false, true> : step<true, false, false>)
+            : (active ? step<false, false, true> : step<false, false, false>);
+        for (index_t t = 0; t < steps; ++t)
+            one(here, currents + t * time_stride + first, v + first, count ? count + first : none,
+                channels > 1 ? each_threshold : thresholds, channels > 1 ? each_low : lows ? lows : none,
+                (real)max_count, (real)burst, spikes + t * size + first,
+                active ? active + first : 0, active ? net + first : 0, active ? absolute + first : 0);
+    }
+}
+"""
+
+_POOL = r"""
+#define CHANNELS 64
+
+// out(t) = M(t) - M(t - 1), M(t) = max over the window of the counts; channels lie innermost, each window is
+// read once. rows: those of the output, of all images one below the other.
+extern "C" void pool(
+    index_t steps, index_t rows, index_t width, index_t channels, index_t side,
+    const spike_t* spikes, real* count, real* sent, spike_t* out, index_t threads)
+{
+    const index_t row = width * side * channels;  // of the input
+    const index_t size = rows * side * row, pooled = rows * width * channels;
+#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
+    for (index_t y = 0; y < rows; ++y)
+        for (index_t x = 0; x < width; ++x)
+            for (index_t c = 0; c < channels; c += CHANNELS) {
+                const index_t here = channels - c < CHANNELS ? channels - c : CHANNELS;
+                const index_t corner = y * side * row + x * side * channels + c;
+                const index_t to = (y * width + x) * channels + c;
+                for (index_t t = 0; t < steps; ++t) {
+                    real most[CHANNELS];
+                    for (index_t i = 0; i < here; ++i) most[i] = -__builtin_huge_valf();
+                    for (index_t j = 0; j < side; ++j)
+                        for (index_t k = 0; k < side; ++k) {
+                            real* __restrict__ counts = count + corner + j * row + k * channels;
+                            const spike_t* __restrict__ fired =
+                                spikes + t * size + corner + j * row + k * channels;
+                            for (index_t i = 0; i < here; ++i) {
+                                const real n = plus(counts[i], widen(fired[i]));
+                                counts[i] = n;
+                                most[i] = most[i] < n ? n : most[i];
+                            }
+                        }
+                    real* __restrict__ before = sent + to;
+                    spike_t* __restrict__ result = out + t * pooled + to;
+                    for (index_t i = 0; i < here; ++i) {
+                        result[i] = narrow<spike_t>(minus(most[i], before[i]));
+                        before[i] = most[i];
+                    }
+                }
+            }
+}
+"""

@@ -1,0 +1,113 @@
+"""What the C++ kernels share on a GPU and on the CPU: from tensors to the arguments of a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sj_lowlat.errors import InputError
+from sj_lowlat.kernels.memory import SpikeSums, StepMemory
+from sj_lowlat.kernels.reference import multi_step_reference
+from sj_lowlat.kernels.rule import FireRule
+from sj_lowlat.kernels.source import Variant
+
+#: runs a function of a variant's source on so many neurons, with these arguments (None: a null pointer)
+Launch = Callable[[str, Variant, int, Sequence[Any], torch.device], None]
+
+
+def multi_step_fused(
+    launch: Launch,
+    currents: Tensor,
+    v: Tensor,
+    v_threshold: Tensor,
+    rule: FireRule,
+    count: Tensor | None,
+    spike_dtype: torch.dtype | None,
+    sums: SpikeSums | None,
+) -> Tensor:
+    """Run ``T`` steps of a layer of neurons; see :func:`sj_lowlat.kernels.multi_step`.
+
+    V must be float32 for float32, float16 and bfloat16 currents and float64 for float64; anything else goes
+    to the reference.
+    """
+    count = count if rule.kind == "signed" else None
+    variant = variant_for(currents, v, v_threshold, rule, count, spikes=spike_dtype)
+    if variant is None:
+        return multi_step_reference(currents, v, v_threshold, rule, count, spike_dtype, sums)
+    memory = StepMemory.of(currents, v)
+    written = [v, count, *((None,) * 3 if sums is None else (sums.active, sums.net, sums.absolute))]
+    laid_out = [None if tensor is None else memory.laid_out(tensor) for tensor in written]
+    spikes = run_neurons(launch, variant, memory, currents, v_threshold, rule, laid_out)
+    for tensor, copy in zip(written, laid_out, strict=True):
+        if tensor is not None and copy is not None and copy is not tensor:
+            tensor.copy_(copy)
+    return spikes
+
+
+def variant_for(
+    currents: Tensor,
+    v: Tensor,
+    v_threshold: Tensor,
+    rule: FireRule,
+    count: Tensor | None,
+    training: bool = False,
+    spikes: torch.dtype | None = None,
+) -> Variant | None:
+    """The variant of the kernels for these tensors, or ``None``.
+
+    :param spikes: dtype of the spikes; that of the currents if ``None``
+    :raises InputError: if currents and states lie on different devices
+    """
+    state = [v] if count is None else [v, count]
+    for tensor in state:
+        if tensor.device != currents.device:
+            raise InputError(
+                f"currents are on {currents.device}, the state of the neurons is on {tensor.device}; "
+                "move both to one device"
+            )
+    variant = Variant.of(currents.dtype, rule, training, spikes)
+    # by a threshold on the CPU torch divides in another way on a GPU
+    if variant is None or v_threshold.device != v.device:
+        return None
+    if any(tensor.dtype != variant.membrane for tensor in (*state, v_threshold)):
+        return None
+    return None if training and (rule.slope or rule.burst > 1) else variant
+
+
+def run_neurons(
+    launch: Launch,
+    variant: Variant,
+    memory: StepMemory,
+    currents: Tensor,
+    v_threshold: Tensor,
+    rule: FireRule,
+    written: Sequence[Tensor | None],
+    potentials: Tensor | None = None,
+) -> Tensor:
+    """Launch the forward kernel.
+
+    :param written: V, count and the three :class:`SpikeSums`, laid out in ``memory``; updated
+    :param potentials: in training V before firing is written there, ``[T, N, *]``
+    :return: spikes
+    """
+    rows = memory.laid_out_steps(currents)
+    spikes = memory.empty(currents, variant.spikes, steps=len(currents))
+    thresholds, channels, inner = memory.per_channel(v_threshold)
+    # by torch, as in the reference: on a GPU it divides by a number in two roundings
+    lows = memory.per_channel(v_threshold / rule.slope)[0] if rule.slope else None
+    v, count, *sums = written
+    arguments = (
+        *(len(rows), memory.size, rows, rows.stride(0), v, count),
+        *(thresholds, lows, channels, inner, highest_count(rule), float(rule.burst)),
+        *(spikes, potentials, *sums),
+    )
+    launch("neurons", variant, memory.size, arguments, currents.device)
+    return spikes
+
+
+def highest_count(rule: FireRule) -> float:
+    """``max_count`` as the kernels take it."""
+    return float("inf") if rule.max_count is None else float(rule.max_count)

@@ -1,0 +1,113 @@
+"""How the neurons lie in memory, which is all that the C++ kernels know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class SpikeSums:
+    """What a monitor needs to know of the spikes, summed while they are made; int32 ``[N, *]``.
+
+    :param active: steps in which each neuron fired
+    :param net: sum of its spikes
+    :param absolute: sum of their sizes
+    """
+
+    active: Tensor
+    net: Tensor
+    absolute: Tensor
+
+    @classmethod
+    def of(cls, v: Tensor) -> SpikeSums:
+        """Sums of 0 for the neurons of ``v``."""
+        return cls(*(torch.zeros_like(v, dtype=torch.int32) for _ in range(3)))
+
+    def add_(self, spikes: Tensor) -> None:
+        """Add spikes ``[T, N, *]``."""
+        for spike in spikes:
+            self.active += spike != 0
+            self.net += spike.int()
+            self.absolute += spike.abs().int()
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """How the neurons of a step lie in memory, without gaps; kernels see memory and no axes.
+
+    :param shape: ``[N, *]``
+    :param strides: of its axes, in any order
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @classmethod
+    def of(cls, currents: Tensor, v: Tensor) -> StepMemory:
+        """Like a step of the currents ``[T, N, *]``, else like V, else contiguous."""
+        shape = tuple(v.shape)
+        for strides in (currents.stride()[1:], v.stride()):
+            if _without_gaps(shape, strides):
+                return cls(shape, usual_strides(shape, strides))
+        return cls(shape, torch.empty(shape, device="meta").stride())
+
+    @property
+    def size(self) -> int:
+        """Neurons of a step."""
+        return torch.Size(self.shape).numel()
+
+    def empty(self, like: Tensor, dtype: torch.dtype | None = None, steps: int | None = None) -> Tensor:
+        """``[N, *]`` or ``[steps, N, *]`` on the device of ``like``, and of its dtype if none is given."""
+        shape, strides = self.shape, self.strides
+        if steps is not None:
+            shape, strides = (steps, *shape), (self.size, *strides)
+        return torch.empty_strided(shape, strides, dtype=dtype or like.dtype, device=like.device)
+
+    def laid_out(self, tensor: Tensor) -> Tensor:
+        """``[N, *]`` in this order: the tensor itself where it is so already, else a copy."""
+        return tensor if self._fits(tensor.stride()) else self.empty(tensor).copy_(tensor)
+
+    def laid_out_steps(self, tensor: Tensor) -> Tensor:
+        """``[T, N, *]`` with each step in this order, itself or a copy; a constant stays one step long."""
+        if self._fits(tensor.stride()[1:]):
+            return tensor
+        if len(tensor) and not tensor.stride(0):
+            return self.laid_out(tensor[0]).expand_as(tensor)
+        return self.empty(tensor, steps=len(tensor)).copy_(tensor)
+
+    def per_channel(self, values: Tensor) -> tuple[Tensor, int, int]:
+        """Thresholds as ``(flat, channels, inner)``: neuron i has ``flat[i // inner % channels]``."""
+        values = values.expand(self.shape)
+        sizes = zip(self.shape, values.stride(), strict=True)
+        axes = [axis for axis, (n, stride) in enumerate(sizes) if n > 1 and stride]
+        if len(axes) > 1:
+            return self.empty(values).copy_(values), self.size, 1
+        for axis in set(range(values.dim())).difference(axes):
+            values = values.narrow(axis, 0, min(1, self.shape[axis]))
+        return values.flatten(), values.numel(), self.strides[axes[0]] if axes else 1
+
+    def _fits(self, strides: Sequence[int]) -> bool:
+        return all(n == 1 or a == b for n, a, b in zip(self.shape, self.strides, strides, strict=True))
+
+
+def usual_strides(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...]:
+    """The same memory with the strides that channels_last has: strides of axes of length 1 mean nothing, but
+    torch goes by them."""
+    if len(shape) == 4 and strides[1] == 1:
+        last = torch.empty(shape, device="meta").contiguous(memory_format=torch.channels_last).stride()
+        if all(n == 1 or a == b for n, a, b in zip(shape, strides, last, strict=True)):
+            return last
+    return tuple(strides)
+
+
+def _without_gaps(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    size = 1
+    for stride, n in sorted((stride, n) for stride, n in zip(strides, shape, strict=True) if n != 1):
+        if stride != size:
+            return False
+        size *= n
+    return True
