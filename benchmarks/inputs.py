@@ -17,7 +17,7 @@ from sj_lowlat.convert.spike import negative_slope
 from sj_lowlat.data import CocoDataset, DetectionDataset, ImageFolderDataset, Sample, VocDataset, letterbox
 from sj_lowlat.data.sample import Target, ground_truth
 from sj_lowlat.layers import LowLatencyIFNode
-from sj_lowlat.models import tiny_yolov3
+from sj_lowlat.models import grey_input, tiny_yolov3
 
 STATISTIC = "99.9%"  # scale of a network that has no trained clips, as in the paper
 
@@ -117,7 +117,16 @@ def is_leaky(spec: str) -> bool:
     return any(negative_slope(module) for module in open_network(spec).modules())
 
 
-def spiking(spec: str, neuron: str, data: Path, calibration: int, size: int, kernel: str) -> nn.Module:
+@cache
+def open_grey(spec: str) -> nn.Module:
+    """:func:`open_network` for grey pictures: one channel."""
+    network: Any = open_network(spec)
+    return network if network.input_shape[0] == 1 else grey_input(network)
+
+
+def spiking(
+    spec: str, neuron: str, data: Path, calibration: int, size: int, kernel: str, grey: bool = False
+) -> nn.Module:
     """Convert a network: trained clips where it has them, else a percentile on calibration photos.
 
     :param spec: see :func:`open_network`
@@ -126,11 +135,14 @@ def spiking(spec: str, neuron: str, data: Path, calibration: int, size: int, ker
     :param calibration: how many of them
     :param size: their side in pixels
     :param kernel: of the neurons
+    :param grey: convert :func:`open_grey`
     """
     options: dict[str, Any] = {"neuron": neuron}
     if levels_of(spec) is None:
-        options |= {"scale": STATISTIC, "calibration": calibration_images(data, calibration, size)}
-    snn = convert(open_network(spec), **options)
+        images = calibration_images(data, calibration, size)
+        images = images.mean(1, keepdim=True) if grey else images
+        options |= {"scale": STATISTIC, "calibration": images}
+    snn = convert(open_grey(spec) if grey else open_network(spec), **options)
     for module in snn.modules():
         if isinstance(module, LowLatencyIFNode):
             module.kernel = kernel

@@ -50,7 +50,7 @@ def detect_stream(
     snn: nn.Module,
     stream: SpikeStream,
     *,
-    window: int = 64,
+    window: int = 32,
     every: int = 16,
     rate_at_white: float | None = None,
     levels: int | None = None,
@@ -65,7 +65,8 @@ def detect_stream(
 
     :param snn: a detector from :func:`~sj_lowlat.convert.convert`, of one or three input channels
     :param stream: its sides are filled up to multiples of the network's stride
-    :param window: frames that an answer is made from
+    :param window: frames that an answer is made from; more where there is little light, fewer where things
+        are fast
     :param every: frames from one answer to the next; the first comes when a window is full
     :param rate_at_white: spikes a frame of a white pixel; guessed by :func:`white_rate` if not given
     :param levels: of the network; its own by default

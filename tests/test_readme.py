@@ -1,4 +1,4 @@
-"""The README's Python example runs as it stands, but with a short training and fewer pictures."""
+"""The Python example of the README runs, shortened; the errors that it shows are those that come."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sj_lowlat.cli import main
 from sj_lowlat.data import TrafficDataset
 
 README = Path(__file__).parents[1] / "README.md"
@@ -27,3 +28,19 @@ def test_python_example(
     exec(compile(code, str(README), "exec"), {})  # noqa: S102
     printed = capsys.readouterr().out
     assert "SignedIFNode" in printed and "SNN, 6 steps: mAP50" in printed
+
+
+def test_geometry_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files of the sizes that the README names; only the size is looked at."""
+    blocks = re.findall(r"```text\n(\$ sj-lowlat.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    examples = [example.split("\n", 1) for block in blocks for example in block.split("$ sj-lowlat ")[1:]]
+    assert len(examples) == 2
+    monkeypatch.chdir(tmp_path)
+    for command, shown in examples:
+        stream = Path(command.split()[1])
+        stream.parent.mkdir(parents=True, exist_ok=True)
+        stream.write_bytes(bytes(int(re.findall(r"has (\d+) bytes", shown)[0])))
+        assert main(command.split()) == 1
+        assert capsys.readouterr().err.split() == shown.split()

@@ -21,7 +21,7 @@ def run(
     width: int | None = None,
     columns: int | None = None,
     frame_rate: float = 20000.0,
-    window: int = 64,
+    window: int = 32,
     every: int = 16,
     rate_at_white: float | None = None,
     device: str = "auto",
@@ -56,7 +56,8 @@ def run(
     :param width: columns of a .dat stream; by default 400
     :param columns: stored columns of a .dat stream, where the recorder fills rows up (416 for 400)
     :param frame_rate: of a stream, in Hz
-    :param window: frames of a stream that an answer is made from
+    :param window: frames of a stream that an answer is made from; more where there is little light, fewer
+        where things are fast
     :param every: frames of a stream from one answer to the next
     :param rate_at_white: spikes a frame of a white pixel; by default guessed from the stream
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
 from sj_lowlat.cli.running import Schedule
@@ -22,6 +24,7 @@ SUFFIXES = (".dat", ".npy", ".npz")
 
 _WINDOWS = (61, 11, 5)  # of the reconstruction
 _GAP = 4  # pixels between the panels of a picture
+_CAPTION = 20  # pixels of text above them
 _MOST_PICTURES = 100  # of an animation; of a long stream only every second answer, every fourth ... is in it
 
 
@@ -62,11 +65,13 @@ def detect_in_stream(
     names: tuple[str, ...] = network.class_names  # type: ignore[assignment]
     answers: list[dict[str, Any]] = []
     pictures: list[Tensor] = []
+    window = min(options.window, len(stream))
+    panels = partial(_panels, stream, window=window, rate=rate, names=names, min_score=min_score)
     every = 1  # of the answers is drawn
     for answer in detect_stream(
         network,
         stream,
-        window=min(options.window, len(stream)),
+        window=window,
         every=options.every,
         rate_at_white=rate,
         levels=schedule.levels,
@@ -74,14 +79,14 @@ def detect_in_stream(
         score_threshold=min_score,
     ):
         if len(answers) % every == 0:
-            pictures.append(_panels(stream, answer, rate, names, min_score))
+            pictures.append(panels(answer))
         if len(pictures) > _MOST_PICTURES:
             del pictures[1::2]
             every *= 2
         when = {"frames": answer.frames, "milliseconds": answer.milliseconds}
         answers.append({**when, **answer.detections.to_dict(names)})
     drawn, animated = name.with_suffix(".png"), name.with_suffix(".gif")
-    save_image(folder / drawn, _panels(stream, answer, rate, names, min_score))
+    save_image(folder / drawn, panels(answer))
     _animate(folder / animated, pictures)
     frames, height, width = stream.shape
     about = {"frames": frames, "size": [width, height], "frame_rate": stream.frame_rate}
@@ -90,19 +95,42 @@ def detect_in_stream(
 
 
 def _panels(
-    stream: SpikeStream, answer: StreamDetections, rate: float, names: tuple[str, ...], min_score: float
+    stream: SpikeStream,
+    answer: StreamDetections,
+    *,
+    window: int,
+    rate: float,
+    names: tuple[str, ...],
+    min_score: float,
 ) -> Tensor:
-    """The last frame, the picture rebuilt around it, and the boxes, side by side: uint8 ``[3, H, W]``."""
-    last = answer.frames - 1
-    half = min(_WINDOWS[0] // 2, last // 2)
-    start = max(0, last - half - 2 * _WINDOWS[0])  # dark pixels need spikes from far back
-    windows = [size for size in _WINDOWS if size <= 2 * half + 1] or [1]
-    rebuilt = adaptive(stream.planes(start, answer.frames), last - half - start, windows)
+    """The last frame, the picture rebuilt from the answer's frames, and the boxes, side by side: uint8
+    ``[3, H, W]``.
+    """
+    last, half = answer.frames - 1, min(_WINDOWS[0], window - 1) // 2
+    centre = last - window // 2  # the network saw as much before it as after it
+    start = max(0, centre - half - 2 * _WINDOWS[0])  # dark pixels need spikes from far back
+    windows = [2 * half + 1, *(size for size in _WINDOWS if size < 2 * half + 1)]
+    rebuilt = adaptive(stream.planes(start, answer.frames), centre - start, windows)
     grey = torch.from_numpy(to_image(rebuilt, 1 / rate))
     spikes = torch.from_numpy(to_image(stream.planes(last, last + 1)[0].astype("float32"), 1.0))
-    gap = torch.full((3, grey.shape[1], _GAP), 255, dtype=torch.uint8)
-    boxed = draw(grey, answer.detections, names, min_score)
-    return torch.cat([spikes, gap, grey, gap, boxed], 2)
+    found = answer.detections
+    panels = {
+        f"frame {last}": spikes,
+        f"rebuilt from {windows[0]} frames": grey,
+        f"{answer.milliseconds:.2f} ms: {len(found) or 'nothing'} found": draw(grey, found, names, min_score),
+    }
+    gap = torch.full((3, grey.shape[1] + _CAPTION, _GAP), 255, dtype=torch.uint8)
+    parts = [part for text, panel in panels.items() for part in (gap, _captioned(panel, text))]
+    return torch.cat(parts[1:], 2)
+
+
+def _captioned(picture: Tensor, text: str) -> Tensor:
+    """A picture under a line of text, which is cut off where the picture is too narrow for it."""
+    line = Image.new("RGB", (picture.shape[2], _CAPTION), "white")
+    ImageDraw.Draw(line).text((2, 2), text, "black", ImageFont.load_default(_CAPTION - 6))
+    return torch.cat(
+        [torch.from_numpy(np.array(line)).permute(2, 0, 1), picture], 1
+    )  # [H, W, 3] -> [3, H, W]
 
 
 def _animate(path: Path, pictures: list[Tensor], milliseconds: int = 200) -> None:

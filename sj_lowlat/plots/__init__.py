@@ -1,8 +1,15 @@
 """Figures drawn from plain records; each function returns a :class:`matplotlib.figure.Figure`."""
 
-from sj_lowlat.plots.curves import plot_map_curve
+from sj_lowlat.plots.curves import plot_map_curve, plot_map_panels
 from sj_lowlat.plots.grid import plot_images
 from sj_lowlat.plots.neuron_response import neuron_response, plot_neuron_response
 from sj_lowlat.plots.rates import plot_rates
 
-__all__ = ["neuron_response", "plot_images", "plot_map_curve", "plot_neuron_response", "plot_rates"]
+__all__ = [
+    "neuron_response",
+    "plot_images",
+    "plot_map_curve",
+    "plot_map_panels",
+    "plot_neuron_response",
+    "plot_rates",
+]

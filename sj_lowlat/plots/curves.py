@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,19 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.plots.style import GREY, MARKERS, PALETTE, new_figure, quiet
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.legend import Legend
+    from matplotlib.lines import Line2D
+
+Points = Sequence[tuple[int, float]]
+
+_LATENCY = "latency in time steps (flush included)"
+_LINES = ("-", "--", ":", "-.")
 
 
 def plot_map_curve(
-    curves: Mapping[str, Sequence[tuple[int, float]]],
+    curves: Mapping[str, Points],
     ann: float | None = None,
     quant: float | None = None,
     title: str | None = None,
@@ -30,39 +39,106 @@ def plot_map_curve(
         raise InputError("plot_map_curve got no curve; give {label: [(steps, map50), ...]}.")
     figure = new_figure()
     axes = figure.add_subplot()
-    latencies: set[int] = set()
     for index, (label, points) in enumerate(curves.items()):
-        if not points or min(steps for steps, _ in points) <= 0:
-            raise InputError(
-                f"curve {label!r} is {list(points)!r}; give at least one (steps, map50) pair with steps > 0."
-            )
-        steps, values = zip(*sorted(points), strict=True)
-        latencies.update(steps)
-        axes.plot(
-            steps,
-            values,
-            label=label,
-            color=PALETTE[index % len(PALETTE)],
-            marker=MARKERS[index % len(MARKERS)],
-            markersize=5,
-            linewidth=1.8,
-            clip_on=False,
-        )
+        _line(axes, label, points, index)
     for level, label, line in ((ann, "ANN", "--"), (quant, "Quant ANN", ":")):
         if level is not None:
             axes.axhline(level, color=GREY, linestyle=line, linewidth=1.5, label=f"{label} ({level:.1f})")
+    _dress(axes, {steps for points in curves.values() for steps, _ in points})
+    if title:
+        axes.set_title(title, loc="left")
+    axes.set_xlabel(_LATENCY)
+    axes.set_ylabel("mAP50 (%)")
+    _widen(figure, axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5)))
+    return figure
+
+
+def plot_map_panels(
+    panels: Mapping[str, Mapping[tuple[str, str], Points]],
+    title: str | None = None,
+    columns: int = 3,
+    xlabel: str = _LATENCY,
+) -> Figure:
+    """Draw several sets of curves side by side on the same axes, with one legend for all.
+
+    :param panels: title of a panel -> (what, of which network) -> points as of :func:`plot_map_curve`;
+        colour and marker tell the first apart, the kind of line the second
+    :param title: stands above all panels
+    :param columns: panels in a row
+    :param xlabel: of the time axis
+    :raises InputError: as :func:`plot_map_curve`
+    """
+    if not panels or not all(panels.values()):
+        raise InputError(
+            "plot_map_panels got no curve; give {panel: {(what, network): [(steps, map50), ...]}}."
+        )
+    keys = [key for curves in panels.values() for key in curves]
+    whats, networks = (list(dict.fromkeys(part)) for part in zip(*keys, strict=True))
+    latencies = {steps for curves in panels.values() for points in curves.values() for steps, _ in points}
+    columns = min(columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    figure = new_figure(0.6 + 3.0 * columns, 0.8 + 2.6 * rows)
+    grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    drawn: dict[str, Line2D] = {}
+    for axes, (panel, curves) in zip(grid, panels.items(), strict=False):
+        for (what, network), points in curves.items():
+            label = f"{what}, {network}" if len(networks) > 1 else what
+            drawn[label] = _line(axes, label, points, whats.index(what), networks.index(network))
+        axes.set_title(panel, loc="left", fontsize="medium")
+    for axes in grid[: len(panels)]:  # now that all curves are in: the axes' limits are shared
+        _dress(axes, latencies)
+        axes.tick_params(labelbottom=True)  # also above a place without a panel
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    figure.supxlabel(xlabel, fontsize="medium")
+    figure.supylabel("mAP50 (%)", fontsize="medium")
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize="large")
+    _widen(figure, figure.legend(handles=list(drawn.values()), frameon=False, loc="outside right center"))
+    return figure
+
+
+def _line(axes: Axes, label: str, points: Points, style: int, kind: int = 0) -> Line2D:
+    """Draw one curve.
+
+    :param style: number of its colour and marker
+    :param kind: number of its kind of line; all but the first have white markers
+    :raises InputError: if it has no point, or a latency is not positive
+    """
+    if not points or min(steps for steps, _ in points) <= 0:
+        raise InputError(
+            f"curve {label!r} is {list(points)!r}; give at least one (steps, map50) pair with steps > 0."
+        )
+    steps, values = zip(*sorted(points), strict=True)
+    (line,) = axes.plot(
+        steps,
+        values,
+        label=label,
+        color=PALETTE[style % len(PALETTE)],
+        marker=MARKERS[style % len(MARKERS)],
+        linestyle=_LINES[kind % len(_LINES)],
+        markersize=5,
+        linewidth=1.8,
+        clip_on=False,
+    )
+    if kind:
+        line.set_markerfacecolor("white")
+    return line
+
+
+def _dress(axes: Axes, latencies: set[int]) -> None:
+    """Scales and ticks."""
     axes.set_xscale("log", base=2)
     ticks = _ticks(latencies)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("latency in time steps (flush included)")
-    axes.set_ylabel("mAP50 (%)")
-    if title:
-        axes.set_title(title, loc="left")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     quiet(axes)
-    return figure
+
+
+def _widen(figure: Figure, legend: Legend) -> None:
+    """Make room for a legend beside the axes, which would be squeezed instead."""
+    figure.set_figwidth(figure.get_figwidth() + legend.get_window_extent().width / figure.dpi)
 
 
 def _ticks(latencies: set[int]) -> list[int]:

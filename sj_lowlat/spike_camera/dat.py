@@ -109,7 +109,8 @@ def _misfit(file: Path, size: int, geometry: Geometry) -> str:
             "Its size would fit " + "; or ".join(fitting) + ": pass these if the camera is such a one. "
         )
     else:
-        message += f"No known camera fits ({'; '.join(map(str, _KNOWN))}). "
+        known = "; ".join(map(str, _KNOWN))
+        message += f"No known camera fits ({known}): give the camera's own height and width. "
     cut = f"the last {left} bytes are an unfinished frame; in a copy, cut them off: truncate -s -{left} COPY"
     short = "not even one frame is whole; record or copy it again"
     return message + "If the geometry is right, the file is truncated: " + (cut if frames else short)

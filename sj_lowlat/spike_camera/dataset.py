@@ -156,14 +156,15 @@ def mean_around(clip: SpikeSample, window: int | None = None) -> Any:
 def to_records(targets: Sequence[Target], ids: Sequence[int]) -> list[dict[str, Any]]:
     """COCO's annotations of targets with labels in :data:`SPIKE_CLASSES`.
 
+    What VOC calls difficult becomes crowd, COCO's word for boxes that are neither found nor missed.
+
     :param ids: of the images
     """
     rows: list[dict[str, Any]] = []
     for target, number in zip(targets, ids, strict=True):
         boxes: Tensor = target.boxes
-        for box, label, crowd in zip(
-            boxes.tolist(), target.labels.tolist(), target.crowd.tolist(), strict=True
-        ):
+        ignored = target.crowd | target.difficult
+        for box, label, crowd in zip(boxes.tolist(), target.labels.tolist(), ignored.tolist(), strict=True):
             x1, y1, x2, y2 = box
             row = {"id": len(rows) + 1, "image_id": number, "category_id": label + 1, "iscrowd": int(crowd)}
             size = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "segmentation": []}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -147,15 +148,17 @@ def _record(
         raise InputError(
             f"{folder} was begun with another {', '.join(changed)}: give another folder, or the same request"
         )
+    path = folder / "instances.json"
+    if begun and _is_whole(path):
+        return path
     write_json(folder / "request.json", request)
     images, targets = [], []
     for index, target, scene in clips:
         name = f"streams/{index:06d}.dat"
         light = scene if isinstance(scene, np.ndarray) else None
         height, width = light.shape[1:] if light is not None else scene.image.shape
-        whole = camera.frames * height * width // 8
-        path = folder / name
-        if not path.exists() or path.stat().st_size != whole:
+        stream = folder / name
+        if not _holds(stream, camera.frames, height, width):
             encoder = SpikeEncoder(
                 height,
                 width,
@@ -168,7 +171,7 @@ def _record(
                 if light is not None
                 else np.concatenate([encoder.encode(block) for block in scene.blocks()])
             )
-            write_stream(path, SpikeStream.from_planes(planes, camera.frame_rate))
+            write_stream(stream, SpikeStream.from_planes(planes, camera.frame_rate))
         row = {
             "id": index + 1,
             "file_name": name,
@@ -188,7 +191,19 @@ def _record(
         targets.append(target)
     categories = [{"id": number + 1, "name": name} for number, name in enumerate(SPIKE_CLASSES)]
     annotations = to_records(targets, [image["id"] for image in images])
-    path = folder / "instances.json"
     record = {"info": request, "images": images, "annotations": annotations, "categories": categories}
     write_json(path, record)
     return path
+
+
+def _holds(stream: Path, frames: int, height: int, width: int) -> bool:
+    """Whether all frames have been written."""
+    return stream.exists() and stream.stat().st_size == frames * height * width // 8
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the JSON and all of its streams are there, so that no scene has to be drawn again."""
+    if not path.exists():
+        return False
+    images = json.loads(path.read_text(encoding="utf-8"))["images"]
+    return all(_holds(path.parent / i["file_name"], i["frames"], i["height"], i["width"]) for i in images)

@@ -185,19 +185,51 @@ def test_table_1_runs_on_photos(
     assert any(line.startswith("| paper: residual fix") and "36.2 at 300" in line for line in lines)
 
 
-def test_table_3_reads_clips(
-    script: Opener, quant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_table_3_has_every_condition(
+    script: Opener,
+    quant: str,
+    data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Two clips each of generated traffic and of real photos; the second time all is there."""
+    table3 = script("table3_spike_camera")
+    photos = checkpoint.save(snn_tiny_yolov3(80, width=0.125, input_size=64), tmp_path / "relu")
     results, figure = tmp_path / "r.json", tmp_path / "f.png"
     places = ["--output", str(tmp_path / "runs"), "--results", str(results), "--figure", str(figure)]
-    asked = ["--conditions", "traffic", "--traffic-clips", "2", "--steps", "4", "8"]
-    command = ["--data", str(tmp_path), "--traffic-network", quant, *asked, *places]
-    script("table3_spike_camera").main(command)
-    table = capsys.readouterr().out
-    assert table.count("\n| ANN on ") == 3 and table.count("\n| SNN on the spikes") == 3
-    assert len(json.loads(results.read_text())["runs"]) == 2 + 2 + 3 * 2 and figure.stat().st_size > 0
-    script("table3_spike_camera").main(command)
-    assert capsys.readouterr().out == table
+    networks = ["--traffic-networks", f"daylight={quant}", "--networks", f"photos={photos}"]
+    few = ["--images", "2", "--steps", "4", "8", "--size", "64", "--calibration", "1"]
+    command = ["--data", str(data_dir), *networks, *few, *places]
+    table3.main(command)
+    printed = capsys.readouterr().out
+    conditions = table3.CONDITIONS
+    for condition in conditions.values():
+        assert f"\nAP50 in %, {condition.label}: 2 clips, mean rate " in printed
+    assert printed.count("\n| ANN on ") == 3 * len(conditions)
+    assert printed.count("\n| SNN on the spikes") == 3 * len(conditions)
+    assert printed.count("daylight |") == 6 * 3 and printed.count("photos |") == 6 * 4
+    assert "\n| paper's SNN-Tiny-YOLOv3, on the spikes | 45.0 | 50.9 | 52.4 |" in printed
+    runs = json.loads(results.read_text())["runs"]
+    assert len(runs) == len(conditions) * (1 + 2 + 2 + 3 * 2) and figure.stat().st_size > 0
+    rates = {name: runs[f"{name}, clips"]["mean_rate"] for name in conditions}
+    assert all(rates[name] < 3 < 10 < rates[name.removesuffix("-dark")] for name in rates if "dark" in name)
+
+    monkeypatch.setattr(table3, "score", None)
+    table3.main(command)
+    assert capsys.readouterr().out == printed
+
+
+def test_table_3_wants_networks_that_it_can_tell_apart(
+    script: Opener, quant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table3 = script("table3_spike_camera")
+    with pytest.raises(SystemExit):
+        table3.main(["--data", str(tmp_path), "--traffic-networks", f"a={quant}", f"b={quant}"])
+    assert "folders of different names" in capsys.readouterr().err
+    places = ["--output", str(tmp_path / "runs"), "--results", str(tmp_path / "r.json")]
+    table3.main(["--data", str(tmp_path), "--conditions", "traffic", *places])
+    assert "traffic, daylight: no network was given" in capsys.readouterr().out
 
 
 def test_classes_that_become_one_are_suppressed_together(script: Opener) -> None:

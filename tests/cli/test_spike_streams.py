@@ -34,9 +34,9 @@ def test_detect_in_a_stream(places: Any, run: Run, tmp_path: Path, clip: Path) -
     assert [answer["frames"] for answer in stream["answers"]] == [20, 30, 40, 50]
     assert "clip.dat, 2.50 ms: " in done.out and len(record["images"]) == 1
     with Image.open(tmp_path / "found" / "clip.png") as drawn:
-        assert drawn.size == (3 * 64 + 8, 40)
+        assert drawn.size == (3 * 64 + 8, 60)
     with Image.open(tmp_path / "found" / "clip.gif") as animated:
-        assert animated.n_frames == 4 and animated.size == (3 * 64 + 8, 40)  # type: ignore[attr-defined]
+        assert animated.n_frames == 4 and animated.size == (3 * 64 + 8, 60)  # type: ignore[attr-defined]
 
 
 def test_a_long_stream_is_animated_in_part(
@@ -50,6 +50,18 @@ def test_a_long_stream_is_animated_in_part(
     assert len(stream["answers"]) == 11  # drawn: 0, 4 and 8
     with Image.open(tmp_path / "found" / "clip.gif") as animated:
         assert animated.n_frames == 3  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("window", [1, 2, 50])
+def test_short_and_whole_windows_are_drawn(
+    places: Any, run: Run, tmp_path: Path, clip: Path, window: int
+) -> None:
+    size = ("--height", 40, "--width", 64, "--every", 25, "--window", window)
+    done = run("detect", clip, "--model", places.snn, *size, "--output", tmp_path / "found")
+    assert done.code == 0, done.err
+    with Image.open(tmp_path / "found" / "clip.png") as drawn:
+        picture = np.asarray(drawn)[20:, 68:132, 0]  # below the caption, between the gaps
+    assert picture.std() > 0
 
 
 def test_a_stream_of_another_geometry_is_reported(places: Any, run: Run, tmp_path: Path, clip: Path) -> None:

@@ -59,6 +59,38 @@ def test_map_curve_refuses_what_cannot_be_drawn(curves: dict[str, list[tuple[int
         plots.plot_map_curve(curves)
 
 
+def test_panels_share_axes_and_a_legend() -> None:
+    panels = {
+        "day": {("ANN", "a"): [(8, 50.0), (4, 20.0)], ("SNN", "a"): [(4, 1.0), (8, 2.0)]},
+        "night": {("ANN", "b"): [(4, 90.0)]},
+    }
+    figure = plots.plot_map_panels(panels, title="T", columns=1, xlabel="frames")
+    day, night = figure.axes
+    assert [axes.get_title(loc="left") for axes in (day, night)] == ["day", "night"]
+    assert day.get_ylim() == night.get_ylim() and day.get_ylim()[0] == 0 and day.get_ylim()[1] > 90
+    drawn = lines(figure)
+    assert list(drawn["ANN, a"].get_ydata()) == [20.0, 50.0]
+    (other,) = night.lines
+    assert other.get_color() == drawn["ANN, a"].get_color() != drawn["SNN, a"].get_color()
+    assert other.get_linestyle() != drawn["ANN, a"].get_linestyle()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["ANN, a", "SNN, a", "ANN, b"]
+    assert is_png(figure)
+    with pytest.raises(InputError, match="steps"):
+        plots.plot_map_panels({"day": {}})
+    hidden = plots.plot_map_panels({str(n): {("ANN", "a"): [(4, n)]} for n in range(3)}, columns=2)
+    assert [axes.get_visible() for axes in hidden.axes] == [True, True, True, False]
+
+
+def test_a_long_legend_leaves_the_axes_their_width() -> None:
+    widths = []
+    for label in ("x", "a label as long as they come in tables of several networks"):
+        figure = plots.plot_map_curve({label: [(4, 1.0), (8, 2.0)]})
+        figure.draw_without_rendering()
+        widths.append(figure.axes[0].get_window_extent().width)
+    assert widths[1] == pytest.approx(widths[0], rel=0.02)
+
+
 def test_rates_stand_side_by_side_and_missing_layers_leave_a_gap() -> None:
     figure = plots.plot_rates({"IF": {"a": 0.1, "b": 0.2}, "signed": {"b": 0.3}}, title="rates")
     axes = figure.axes[0]

@@ -86,6 +86,17 @@ def test_moving_pictures_hold_their_boxes_in_the_middle(tmp_path: Path) -> None:
     assert np.abs(means[0] - means[1]).mean() > 0.02
 
 
+def test_difficult_objects_are_neither_found_nor_missed(tmp_path: Path) -> None:
+    class Difficult(Pictures):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            sample.difficult = torch.tensor([False, True, False])
+            return sample
+
+    data = SpikeDataset(encode_dataset(Difficult(), tmp_path, CAMERA))
+    assert [data.target(i).crowd.tolist() for i in range(2)] == [[True, True], [True, True]]
+
+
 def test_traffic(tmp_path: Path) -> None:
     camera = Camera(frames=8, size=64, seed=3)
     data = SpikeDataset(encode_traffic(2, tmp_path / "fast", camera, steps_per_frame=1))
@@ -99,7 +110,7 @@ def test_traffic(tmp_path: Path) -> None:
     assert len(held.clip(0).stream) == 8
 
 
-def test_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = encode_dataset(Pictures(), tmp_path / "whole", CAMERA, speed=0.1)
     broken = tmp_path / "broken"
     encode_dataset(Pictures(), broken, CAMERA, speed=0.1)
@@ -111,6 +122,15 @@ def test_goes_on_where_it_was(tmp_path: Path) -> None:
     for name in ("streams/000000.dat", "streams/000001.dat"):
         assert (broken / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert (broken / "streams" / "000000.dat").stat().st_mtime_ns == kept
+    with monkeypatch.context() as nothing_is_drawn:
+        nothing_is_drawn.setattr("sj_lowlat.spike_camera.generate.SpikeEncoder", None)
+        nothing_is_drawn.setattr(Pictures, "__getitem__", None)
+        assert encode_dataset(Pictures(), broken, CAMERA, speed=0.1) == again
+    (broken / "streams" / "000001.dat").write_bytes(b"half")
+    encode_dataset(Pictures(), broken, CAMERA, speed=0.1)
+    assert (broken / "streams" / "000001.dat").read_bytes() == (
+        tmp_path / "whole" / "streams" / "000001.dat"
+    ).read_bytes()
     with pytest.raises(InputError, match="begun with another speed"):
         encode_dataset(Pictures(), broken, CAMERA, speed=0.2)
     (broken / "request.json").write_text("{")
