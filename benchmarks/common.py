@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from inputs import STATISTIC, Photos, fingerprint, is_leaky, levels_of, open_network, spiking
 
+from sj_lowlat.convert import set_precision
 from sj_lowlat.evaluate import evaluate
 from sj_lowlat.files import atomic_write, write_json
+from sj_lowlat.kernels import KERNELS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +54,7 @@ def arguments(doc: str | None, name: str, data: bool = True, figure: bool = True
         add("--size", type=int, default=416, help="side of the network's input in pixels")
         add("--batch-size", type=int, default=1)
         add("--calibration", type=int, default=32, help=f"photos for {STATISTIC} scales")
-        add("--kernel", choices=("reference", "compiled"), default="reference")
+        add("--kernel", choices=("auto", *KERNELS), default="auto")
     return parser
 
 
@@ -114,7 +116,13 @@ class Runs:
             torch._dynamo.config.recompile_limit = 256
 
     def __call__(
-        self, name: str, spec: str, photos: Photos, neuron: str | None = None, **options: Any
+        self,
+        name: str,
+        spec: str,
+        photos: Photos,
+        neuron: str | None = None,
+        precision: str = "fp32",
+        **options: Any,
     ) -> dict[str, Any]:
         """The record of ``evaluate``, from now or from before.
 
@@ -122,13 +130,15 @@ class Runs:
         :param spec: the network, see :func:`inputs.open_network`
         :param photos: what it is scored on
         :param neuron: None for the network as it is, without spikes
+        :param precision: of the spiking network
         :param options: of ``evaluate``
         """
         request = {"network": spec, "weights": fingerprint(spec), "neuron": neuron, "photos": photos.label}
         request |= {"images": len(photos), "protocol": photos.protocol, "size": self.args.size, **options}
         if neuron is not None and levels_of(spec) is None:
             request |= {"scale": STATISTIC, "calibration": self.args.calibration}
-        return self.once(name, request, lambda: self._evaluate(spec, photos, neuron, options))
+        request |= {"precision": precision} if precision != "fp32" else {}
+        return self.once(name, request, lambda: self._evaluate(spec, photos, neuron, precision, options))
 
     def once(self, name: str, request: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What ``work()`` returns, from its file if the same request was met before."""
@@ -140,15 +150,18 @@ class Runs:
         self.records[name] = json.loads(path.read_text(encoding="utf-8"))
         return self.records[name]
 
-    def spiking(self, spec: str, neuron: str) -> torch.nn.Module:
-        """A network converted as the script was asked."""
+    def spiking(self, spec: str, neuron: str, grey: bool = False) -> torch.nn.Module:
+        """A network converted as the script was asked; ``grey``: for grey pictures."""
         args = self.args
-        return spiking(spec, neuron, args.data, args.calibration, args.size, args.kernel)
+        return spiking(spec, neuron, args.data, args.calibration, args.size, args.kernel, grey)
 
     def _evaluate(
-        self, spec: str, photos: Photos, neuron: str | None, options: Mapping[str, Any]
+        self, spec: str, photos: Photos, neuron: str | None, precision: str, options: Mapping[str, Any]
     ) -> dict[str, Any]:
-        model = copy.deepcopy(open_network(spec)) if neuron is None else self.spiking(spec, neuron)
+        if neuron is None:
+            model = copy.deepcopy(open_network(spec))
+        else:
+            model = set_precision(self.spiking(spec, neuron), precision)
         return evaluate(
             model.to("cuda" if torch.cuda.is_available() else "cpu"),
             photos.dataset,

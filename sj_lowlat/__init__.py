@@ -16,7 +16,14 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from sj_lowlat import data, detect, functional, kernels, layers, models, monitors, plots, pretrained
     from sj_lowlat.checkpoint import load, save
-    from sj_lowlat.convert import ConversionReport, LowLatencyRecipe, convert, prepare, replace_layers
+    from sj_lowlat.convert import (
+        ConversionReport,
+        LowLatencyRecipe,
+        convert,
+        prepare,
+        replace_layers,
+        set_precision,
+    )
     from sj_lowlat.errors import ConversionError, InputError
     from sj_lowlat.evaluate import evaluate
     from sj_lowlat.finetune import FinetuneConfig, finetune
@@ -43,6 +50,7 @@ _HOME = {
     "prepare": "convert",
     "replace_layers": "convert",
     "save": "checkpoint",
+    "set_precision": "convert",
     "simulate": "simulate",
     "simulate_steps": "simulate",
 }
@@ -76,6 +84,7 @@ __all__ = [
     "pretrained",
     "replace_layers",
     "save",
+    "set_precision",
     "simulate",
     "simulate_steps",
 ]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sj_lowlat import models
-from sj_lowlat.convert import ConversionReport, convert, prepare, replace_layers
+from sj_lowlat.convert import ConversionReport, convert, prepare, replace_layers, set_precision
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write
 
@@ -96,6 +96,7 @@ _REPLAY: dict[str, Callable[[nn.Module, dict[str, Any], torch.Tensor], nn.Module
     "replace_layers": _replay_replace,
     "prepare": _replay_prepare,
     "convert": _replay_convert,
+    "set_precision": lambda model, step, image: set_precision(model, step["precision"]),
 }
 
 

@@ -13,6 +13,10 @@ def run(
     levels: int | None = None,
     burst: int | None = None,
     readout: str | None = None,
+    precision: Literal["fp32", "bf16", "int8"] = "fp32",
+    mode: Literal["steps", "counts"] = "steps",
+    stop: Literal["stable"] | None = None,
+    stop_reads: int = 2,
     ann: str | None = None,
     size: int | None = None,
     batch_size: int = 1,
@@ -31,6 +35,7 @@ def run(
       sj-lowlat evaluate --model runs/demo/snn --data traffic:100:1 --time-steps 8 --flush 4 \\
         --readout 2,4,8,12 --ann runs/demo/ann --output runs/demo/snn/evaluation.json
       sj-lowlat evaluate --model yolov3-tiny.weights --data coco:instances_val2017.json:val2017 --size 416
+      sj-lowlat evaluate --model snn-tiny-yolov3-coco --data traffic:20 --precision bf16 --stop stable
       sj-lowlat evaluate --model yolov3-tiny.weights --data voc:folder:test --protocol voc07
 
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
@@ -44,6 +49,10 @@ def run(
         one each
     :param burst: most spikes of a neuron in one step; by default as it ships, or 1
     :param readout: steps at which to score, all from one simulation, such as 4,8,16; by default the last one
+    :param precision: of the weights of a spiking network's inner layers; spikes are exact in all of them
+    :param mode: counts scores what signed neurons settle to, from one pass; steps simulates them
+    :param stop: stable ends the run of each image when its detections no longer change
+    :param stop_reads: read-outs without a change that stop waits for
     :param ann: a network to score beside it, in the forms of model; a shipped one is its quantised ANN here
     :param size: side of the network's input in pixels; by default the model's
     :param batch_size: images per pass
@@ -60,6 +69,7 @@ def run(
     from sj_lowlat.cli.pictures import first_images
     from sj_lowlat.cli.running import find_schedule, whole_numbers
     from sj_lowlat.cli.sources import DATA_FORMS, open_data, open_model
+    from sj_lowlat.convert import set_precision
     from sj_lowlat.errors import InputError
     from sj_lowlat.evaluate import APResult, evaluate
     from sj_lowlat.files import write_json
@@ -70,6 +80,8 @@ def run(
     if not dataset.class_names:
         raise InputError(f"{data} has no boxes to score against: {DATA_FORMS.split(', or')[0]}")
     network = open_model(model, spiking=True, seed=seed, device=device)
+    if precision != "fp32":
+        network = set_precision(network, precision)
     schedule = find_schedule(network, time_steps, flush, levels, burst)
     result = evaluate(
         network,
@@ -83,6 +95,9 @@ def run(
         encoder=encoder,
         seed=seed,
         monitored=monitored,
+        mode=mode,
+        stop=stop,
+        stop_reads=stop_reads,
     )
     if output is not None:
         write_json(output, {"model": model, "data": data, "beside": ann, **result.to_json()})
@@ -94,6 +109,8 @@ def run(
     rows += [["ANN beside it", *cells(result.ann)]] if result.ann is not None else []
     print(f"{model} on {len(dataset)} images of {data} ({result.final.protocol}), in %")
     print(align(["network", "mAP50", "mAP"], rows))
+    if result.mean_steps is not None:
+        print(f"steps per image: {result.mean_steps:.2f}")
     if result.energy is not None:
         print(result.energy)
     if output is not None:

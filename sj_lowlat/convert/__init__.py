@@ -1,6 +1,7 @@
 """From a trained network to a spiking one: replace, prepare, convert."""
 
 from sj_lowlat.convert.pipeline import convert
+from sj_lowlat.convert.precision import PRECISIONS, set_precision
 from sj_lowlat.convert.quantise import prepare
 from sj_lowlat.convert.recipe import LowLatencyRecipe
 from sj_lowlat.convert.replace import POOL_HANDLERS, TO_RELU, replace_layers
@@ -11,6 +12,7 @@ __all__ = [
     "ACTIVATIONS",
     "NEURONS",
     "POOL_HANDLERS",
+    "PRECISIONS",
     "TO_RELU",
     "ConversionReport",
     "LayerReport",
@@ -19,4 +21,5 @@ __all__ = [
     "prepare",
     "register_activation",
     "replace_layers",
+    "set_precision",
 ]

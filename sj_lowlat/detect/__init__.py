@@ -5,5 +5,16 @@ from sj_lowlat.detect.detections import Detections
 from sj_lowlat.detect.draw import draw, save_image
 from sj_lowlat.detect.nms import nms
 from sj_lowlat.detect.pipeline import detections_from_maps
+from sj_lowlat.detect.stable import StableDetections, same_detections
 
-__all__ = ["Detections", "HeadSpec", "decode", "detections_from_maps", "draw", "nms", "save_image"]
+__all__ = [
+    "Detections",
+    "HeadSpec",
+    "StableDetections",
+    "decode",
+    "detections_from_maps",
+    "draw",
+    "nms",
+    "same_detections",
+    "save_image",
+]

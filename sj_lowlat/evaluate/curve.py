@@ -5,26 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import torch
 from torch import nn
 from tqdm import tqdm
 
 from sj_lowlat.class_names import match_classes
-from sj_lowlat.data import DetectionDataset, Letterbox, batches, ground_truth
-from sj_lowlat.detect import Detections, HeadSpec, detections_from_maps
+from sj_lowlat.data import DetectionDataset, batches, ground_truth
+from sj_lowlat.detect import Detections, HeadSpec
 from sj_lowlat.encoders import Encoder
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluate.ap import APResult
 from sj_lowlat.evaluate.coco_ap import coco_ap
-from sj_lowlat.evaluate.energy import EnergyReport, energy
+from sj_lowlat.evaluate.energy import EnergyReport
+from sj_lowlat.evaluate.monitored import FirstImages
+from sj_lowlat.evaluate.reading import back, each_at_its_end, run_ann
 from sj_lowlat.evaluate.voc_ap import voc_ap
 from sj_lowlat.layers import LowLatencyIFNode
-from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
 from sj_lowlat.simulate import check_steps, simulate_steps
 
 PROTOCOLS = ("coco", "voc07", "voc")
@@ -51,6 +50,8 @@ class Evaluation:
     :param ann: accuracy of the network beside it, if one was given
     :param energy: energy per image on the monitored images, for a spiking network
     :param rates: firing rates per layer on the same images (``FiringRateMonitor.to_json``)
+    :param mean_steps: steps per image where ``stop`` ended them early; the only point is that of all images,
+        each at its own last step
     :param settings: image size, thresholds, protocol, seed, versions, command, seconds
     """
 
@@ -59,6 +60,7 @@ class Evaluation:
     energy: EnergyReport | None
     rates: dict[str, Any] | None
     settings: dict[str, Any]
+    mean_steps: float | None = None
 
     @property
     def final(self) -> APResult:
@@ -76,6 +78,7 @@ class Evaluation:
             "ann": self.ann.to_json() if self.ann else None,
             "energy": self.energy.to_json() if self.energy else None,
             "rates": self.rates,
+            "mean_steps": self.mean_steps,
             "settings": self.settings,
         }
 
@@ -84,6 +87,7 @@ class Evaluation:
             f"{'ANN' if point.steps is None else f'SNN, {point.steps} steps'}: {point.ap}"
             for point in self.points
         ]
+        lines += [f"steps per image: {self.mean_steps:.2f}"] if self.mean_steps is not None else []
         lines += [f"ANN beside it: {self.ann}"] if self.ann else []
         return "\n".join([*lines, *([str(self.energy)] if self.energy else [])])
 
@@ -132,6 +136,9 @@ def evaluate(
     encoder: str | Encoder = "constant",
     seed: int = 0,
     monitored: int = 16,
+    mode: str = "steps",
+    stop: str | None = None,
+    stop_reads: int = 2,
 ) -> Evaluation:
     """Score a detector, spiking or not, on a data set.
 
@@ -155,6 +162,10 @@ def evaluate(
     :param encoder: see :func:`~sj_lowlat.simulate.simulate`
     :param seed: of the Poisson encoder
     :param monitored: firing rates and energy are counted on the first so many images; 0 for none
+    :param mode: ``"counts"`` scores the settled network in one pass, see
+        :func:`~sj_lowlat.simulate.simulate`
+    :param stop: ``"stable"`` ends each image when its detections no longer change, see there
+    :param stop_reads: read-outs without a change that ``stop`` waits for
     :raises InputError: for arguments that cannot be
     """
     spiking = any(isinstance(module, LowLatencyIFNode) for module in model.modules())
@@ -165,8 +176,12 @@ def evaluate(
         if time_steps is None:
             raise InputError("the network does not know its levels: give time_steps, for instance 16")
         steps = check_steps(time_steps, flush, readout)
-    elif time_steps is not None or flush or readout is not None:
-        raise InputError("time_steps, flush and readout are for spiking networks: call convert first")
+        if stop is not None:
+            steps = steps[-1:]
+    elif time_steps is not None or flush or readout is not None or stop is not None or mode != "steps":
+        raise InputError(
+            "time_steps, flush, readout, mode and stop are for spiking networks: call convert first"
+        )
     _check_protocol(protocol)
     class_map = _class_map(model, dataset)
     size = int(size if size is not None else getattr(model, "input_size", 416))
@@ -174,7 +189,8 @@ def evaluate(
     started = time.perf_counter()
     found: dict[int | None, list[Detections]] = {step: [] for step in steps}
     beside: list[Detections] = []
-    monitors = _Monitors(model, monitored if spiking else 0)
+    ends: list[int] = []
+    monitors = FirstImages(model, monitored if spiking else 0)
     thresholds = (score_threshold, iou_threshold, max_detections)
     parameter = next(model.parameters())
     with monitors:
@@ -192,13 +208,21 @@ def evaluate(
                     readout=readout,
                     encoder=encoder,
                     seed=seed,
+                    mode=mode,
+                    stop=stop,
+                    stop_reads=stop_reads,
                 )
-                for read in run:
-                    found[read.step] += _back(read.outputs, specs, boxes, thresholds)
+                if stop is None:
+                    for read in run:
+                        found[read.step] += back(read.outputs, specs, boxes, thresholds)
+                else:
+                    records, ended = each_at_its_end(run, specs, boxes, thresholds)
+                    found[steps[-1]] += records
+                    ends += ended
             else:
-                found[None] += _back(_run(model, images), specs, boxes, thresholds)
+                found[None] += back(run_ann(model, images), specs, boxes, thresholds)
             if ann is not None:
-                beside += _back(_run(ann, images), _specs(ann), boxes, thresholds)
+                beside += back(run_ann(ann, images), _specs(ann), boxes, thresholds)
             monitors.seen(len(images))
     return Evaluation(
         points=tuple(CurvePoint(step, score(dataset, found[step], protocol, class_map)) for step in steps),
@@ -220,44 +244,13 @@ def evaluate(
             "seed": seed,
             "seconds": round(time.perf_counter() - started, 1),
             "command": sys.argv,
+            "mode": mode,
+            "stop": None if stop is None else {"what": stop, "reads": stop_reads},
+            "precision": getattr(model, "precision", "fp32"),
             "versions": {name: version(name) for name in _RECORDED},
         },
+        mean_steps=sum(ends) / len(ends) if ends else None,
     )
-
-
-class _Monitors:
-    """Firing rates and operations of the first images; then the hooks go."""
-
-    def __init__(self, model: nn.Module, images: int) -> None:
-        self.left = images
-        self.energy: EnergyReport | None = None
-        self.rates: dict[str, Any] | None = None
-        self.stack = ExitStack()
-        if images:
-            self.firing, self.synops = FiringRateMonitor(model), SynOpMonitor(model)
-
-    def __enter__(self) -> _Monitors:
-        if self.left:
-            self.stack.enter_context(self.firing)
-            self.stack.enter_context(self.synops)
-        return self
-
-    def seen(self, images: int) -> None:
-        """Count images; read the monitors once there were enough."""
-        if self.left > 0:
-            self.left -= images
-            if self.left <= 0:
-                self._read()
-
-    def _read(self) -> None:
-        self.stack.close()
-        self.energy, self.rates = energy(self.synops, self.firing), self.firing.to_json()
-        self.left = 0
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        if self.left > 0 and kind is None:
-            self._read()  # fewer images than were to be monitored
-        self.stack.close()
 
 
 def _specs(model: nn.Module) -> Sequence[HeadSpec]:
@@ -274,23 +267,3 @@ def _class_map(model: nn.Module, dataset: DetectionDataset) -> dict[int, int] | 
     names = tuple(getattr(model, "class_names", ()))
     same = not names or names == tuple(dataset.class_names)
     return None if same else match_classes(names, dataset.class_names)
-
-
-@torch.no_grad()
-def _run(model: nn.Module, images: torch.Tensor) -> Any:
-    training = model.training
-    try:
-        return model.eval()(images)
-    finally:
-        model.train(training)
-
-
-def _back(
-    maps: Any, specs: Sequence[HeadSpec], boxes: Sequence[Letterbox], thresholds: tuple[float, float, int]
-) -> list[Detections]:
-    """Head maps -> detections in pixels of the original images."""
-    found = detections_from_maps(maps, specs, *thresholds)
-    return [
-        Detections(box.to_image(each.boxes.cpu()), each.scores.cpu(), each.labels.cpu())
-        for each, box in zip(found, boxes, strict=True)
-    ]

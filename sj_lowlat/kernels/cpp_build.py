@@ -82,11 +82,11 @@ def _build(program: str, source: str, options: tuple[str, ...]) -> ctypes.CDLL |
 def _compile(program: str, source: str, options: tuple[str, ...], path: Path) -> None:
     """In two steps: linked with -fopenmp it would bring a second pool of threads beside that of torch."""
     with tempfile.TemporaryDirectory() as work:
-        text, compiled = Path(work) / "kernel.cpp", Path(work) / "kernel.o"
-        text.write_text(source)
+        text, compiled = f"{work}/kernel.cpp", f"{work}/kernel.o"
+        Path(text).write_text(source)
         for command in (
             [program, "-c", *_EXACT, *options, text, "-o", compiled],
-            [program, "-shared", compiled, *([_openmp()] if "-fopenmp" in options else []), "-o", path],
+            [program, "-shared", compiled, *([_openmp()] if "-fopenmp" in options else []), "-o", str(path)],
         ):
             subprocess.run(command, check=True, capture_output=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from functools import cache
 
@@ -73,7 +74,7 @@ def _pool_cpp(spikes: Tensor, count: Tensor, sent: Tensor, side: int) -> Tensor:
 
 
 @cache
-def _library(dtype: torch.dtype):
+def _library(dtype: torch.dtype) -> ctypes.CDLL:
     library = build(pool_source(Variant(torch.float32, "if", spikes=dtype)))
     assert library is not None  # kernel "cpp" is available
     return library

@@ -1,5 +1,6 @@
 """Layers: state around the equations and the kernels."""
 
+from sj_lowlat.layers.int8_conv import Int8Conv2d
 from sj_lowlat.layers.merged import MergedTime
 from sj_lowlat.layers.quant_relu import QuantReLU
 from sj_lowlat.layers.readout import RateReadout
@@ -9,6 +10,7 @@ from sj_lowlat.layers.spiking import ImbalancedIFNode, LowLatencyIFNode, Residua
 
 __all__ = [
     "ImbalancedIFNode",
+    "Int8Conv2d",
     "LowLatencyIFNode",
     "MergedTime",
     "QuantReLU",

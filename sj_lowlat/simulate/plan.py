@@ -9,11 +9,17 @@ from typing import Any
 import torch
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.layers import SignedIFNode
+
+MODES = ("steps", "counts")
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """The times of a run."""
+    """The times of a run.
+
+    :param shown: the step that the only read-out is said to be of, if not its own
+    """
 
     time_steps: int
     flush: int
@@ -21,6 +27,12 @@ class RunPlan:
     burst: int
     readout: tuple[int, ...]
     chunk: int | None
+    shown: int | None = None
+
+    @classmethod
+    def settled(cls, levels: int, shown: int) -> RunPlan:
+        """All the charge in one step, in which every neuron may fire all its spikes."""
+        return cls(1, 0, levels, levels, (1,), None, shown)
 
     @property
     def gain(self) -> float:
@@ -51,6 +63,26 @@ def check_steps(time_steps: int, flush: int, readout: Sequence[int] | None) -> t
             f"for instance ({total},)"
         )
     return tuple(sorted(set(steps)))
+
+
+def check_mode(mode: str, readout: Sequence[int] | None, constant: bool, neurons: Iterable[object]) -> None:
+    """:raises InputError: if there is no such mode, or it cannot give what is asked for"""
+    if mode not in MODES:
+        raise InputError(f"mode is {mode!r}, it must be one of {', '.join(MODES)}")
+    if mode == "steps":
+        return
+    if readout is not None:
+        raise InputError(
+            "mode='counts' knows the settled network only: leave readout out, or use mode='steps'"
+        )
+    if not constant:
+        raise InputError("mode='counts' needs the constant encoder: other input does not settle")
+    other = sorted({type(neuron).__name__ for neuron in neurons if not isinstance(neuron, SignedIFNode)})
+    if other:
+        raise InputError(
+            f"mode='counts' is for signed neurons, which settle; this network has {', '.join(other)}: "
+            "convert with neuron='signed', or use mode='steps'"
+        )
 
 
 def check_images(images: Any) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,15 +12,13 @@ from spikingjelly.activation_based import functional
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from sj_lowlat.detect import StableDetections
 from sj_lowlat.encoders import ConstantCurrent, Encoder, find_encoder
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import LowLatencyIFNode, MergedTime, RateReadout
+from sj_lowlat.simulate.chunks import chunk_for, remember_size
 from sj_lowlat.simulate.phases import amplified, computed_once, settings, without_input
-from sj_lowlat.simulate.plan import RunPlan, check_images, check_steps, whole
-
-# pixels of merged input that one chunk may hold: some steps at once feed the convolutions well, more only
-# cost memory
-_CHUNK_PIXELS = 4 * 416 * 416
+from sj_lowlat.simulate.plan import RunPlan, check_images, check_mode, check_steps, whole
 
 
 @dataclass(frozen=True)
@@ -30,10 +27,12 @@ class Readout:
 
     :param step: steps in all, flush included
     :param outputs: what the network's forward returns, from the mean spikes so far
+    :param done: of a run that may stop early: which images' detections are stable
     """
 
     step: int
     outputs: Any
+    done: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,15 +41,27 @@ class SimulationResult:
 
     :param steps: the steps of the read-outs, ascending
     :param outputs: the network's output at each of them
+    :param stopped: of a run that may stop early: the step that counts for each image
     """
 
     steps: tuple[int, ...]
     outputs: list[Any]
+    stopped: tuple[int, ...] | None = None
 
     @property
     def final(self) -> Any:
-        """The output at the last read-out."""
-        return self.outputs[-1]
+        """The output at the last read-out, of each image where the run may stop early."""
+        if self.stopped is None:
+            return self.outputs[-1]
+        batch = len(self.stopped)
+        chosen = [self.outputs[self.steps.index(step)] for step in self.stopped]
+
+        def each_image(*values: Any) -> Any:
+            if not isinstance(values[0], torch.Tensor) or not values[0].dim() or len(values[0]) != batch:
+                return values[0]
+            return torch.stack([value[i] for i, value in enumerate(values)])
+
+        return tree_map(each_image, chosen[0], *chosen[1:])
 
 
 def simulate_steps(
@@ -65,6 +76,9 @@ def simulate_steps(
     encoder: str | Encoder = "constant",
     chunk: int | None = None,
     seed: int = 0,
+    mode: str = "steps",
+    stop: str | None = None,
+    stop_reads: int = 2,
 ) -> Generator[Readout, None, None]:
     """Like :func:`simulate`, but a generator: each read-out comes as soon as it is known.
 
@@ -75,6 +89,8 @@ def simulate_steps(
 
     :return: the read-outs, by ascending steps
     """
+    if stop is not None and readout is None and mode == "steps":
+        readout = range(1, check_steps(time_steps, flush, None)[-1] + 1)
     steps = check_steps(time_steps, flush, readout)
     if levels is not None:
         whole("levels", levels, 1, "or None for as many as time steps")
@@ -86,7 +102,13 @@ def simulate_steps(
     if not any(isinstance(layer, LowLatencyIFNode) for layer in layers):
         raise InputError("this network has no spiking neurons of sj_lowlat; call sj_lowlat.convert first")
     plan = RunPlan(time_steps, flush, levels or time_steps, burst, steps, chunk)
-    return _run(snn, layers, images, plan, find_encoder(encoder, seed))
+    source = find_encoder(encoder, seed)
+    nodes = (layer for layer in layers if isinstance(layer, LowLatencyIFNode))
+    check_mode(mode, readout, isinstance(source, ConstantCurrent), nodes)
+    if mode == "counts":
+        plan = RunPlan.settled(plan.levels, steps[-1])
+    run = _run(snn, layers, images, plan, source)
+    return run if stop is None else _until_stable(run, _follower(snn, stop, stop_reads))
 
 
 def _run(
@@ -97,12 +119,11 @@ def _run(
     encoder: Encoder,
 ) -> Generator[Readout, None, None]:
     time_steps, steps = plan.time_steps, plan.readout
-    parameter = next(snn.parameters())
+    parameter = next(_reader(snn).parameters())
     images = images.to(device=parameter.device, dtype=parameter.dtype)
     batch = len(images)
     if getattr(snn, "channels_last", False):
         images = images.contiguous(memory_format=torch.channels_last)
-    chunk = plan.chunk or max(1, min(8, _CHUNK_PIXELS // (batch * math.prod(images.shape[2:]))))
     goes_on = getattr(encoder, "goes_on", False)
     functional.reset_net(snn)
     with settings(layers, batch, plan), ExitStack() as phase:
@@ -119,6 +140,7 @@ def _run(
                 else:
                     phase.enter_context(without_input(snn))
                     phase.enter_context(computed_once(snn))
+            chunk = plan.chunk or chunk_for(snn, images)
             size = min(chunk, (min(time_steps, steps[-1]) if done < time_steps else steps[-1]) - done)
             wanted = [step for step in steps if done < step <= done + size]
             reads = done < time_steps or goes_on
@@ -129,9 +151,40 @@ def _run(
                     layer.readout_steps = tuple(step - done for step in wanted)
             with torch.no_grad():
                 outputs = snn(x)
+            if not done:
+                remember_size(snn, images, layers)
             done += size
             for i, step in enumerate(wanted):
-                yield Readout(step, _pick(outputs, i, len(wanted), batch))
+                yield Readout(plan.shown or step, _pick(outputs, i, len(wanted), batch))
+
+
+def _follower(snn: nn.Module, stop: str, reads: int) -> StableDetections:
+    specs = getattr(snn, "head_specs", None)
+    if stop != "stable":
+        raise InputError(f"stop is {stop!r}, it must be 'stable', or None to run to the end")
+    if not specs:
+        raise InputError(
+            f"stop='stable' looks at detections, and {type(snn).__name__} has no head_specs to decode its "
+            "maps with: set them (sj_lowlat.detect.HeadSpec, one per map), or give a callback"
+        )
+    return StableDetections(specs, reads)
+
+
+def _until_stable(
+    run: Generator[Readout, None, None], detections: StableDetections
+) -> Generator[Readout, None, None]:
+    with closing(run):
+        for read in run:
+            stable = detections.update(read.step, read.outputs)
+            yield replace(read, done=tuple(step is not None for step in detections.stopped))
+            if stable:
+                return
+
+
+def _reader(snn: nn.Module) -> nn.Module:
+    """The layer that reads the images: others may have weights of another precision."""
+    names = getattr(snn, "input_layers", ())
+    return snn.get_submodule(names[0]) if names else snn
 
 
 def _pick(outputs: Any, index: int, count: int, batch: int) -> Any:
@@ -157,6 +210,9 @@ def simulate(
     encoder: str | Encoder = "constant",
     chunk: int | None = None,
     seed: int = 0,
+    mode: str = "steps",
+    stop: str | None = None,
+    stop_reads: int = 2,
     callback: Callable[[Readout], bool | None] | None = None,
 ) -> SimulationResult:
     """Run a spiking network on a batch of images and read its heads.
@@ -183,6 +239,14 @@ def simulate(
         an :class:`~sj_lowlat.encoders.Encoder`
     :param chunk: steps per pass; chosen by size if ``None``. It changes memory and speed, not the result
     :param seed: of the Poisson encoder
+    :param mode: ``"steps"``, or ``"counts"``: what signed neurons have settled to after enough flush, from
+        one pass in which each layer's convolution runs once on its net spike counts. It equals the run in
+        steps once no neuron of that fires any more, and so the quantised network (in floats: but for sums
+        that are rounded over a border between levels); flush, burst and steps have no part in it
+    :param stop: ``"stable"`` ends the run of an image when its detections have not changed, see
+        :class:`~sj_lowlat.detect.StableDetections`; every step is read then, if ``readout`` is not given.
+        The result's ``final`` and ``stopped`` tell for each image; a batch runs on for its slowest image
+    :param stop_reads: read-outs without a change that ``stop`` waits for
     :param callback: called with each :class:`Readout`; returning ``True`` ends the run
     :return: the read-outs; latency in steps is their ``steps``, flush included
     :raises InputError: for steps or images that cannot be, or a network that is not spiking
@@ -199,11 +263,19 @@ def simulate(
         encoder=encoder,
         chunk=chunk,
         seed=seed,
+        mode=mode,
+        stop=stop,
+        stop_reads=stop_reads,
     )
+    stopped: dict[int, int] = {}
     with closing(run):  # whatever the callback raises, the network gets its biases back
         for read in run:
             steps.append(read.step)
             outputs.append(read.outputs)
+            for image, done in enumerate(read.done):
+                if done:
+                    stopped.setdefault(image, read.step)
             if callback is not None and callback(read):
                 break
-    return SimulationResult(tuple(steps), outputs)
+    last = None if stop is None else tuple(stopped.get(image, steps[-1]) for image in range(len(images)))
+    return SimulationResult(tuple(steps), outputs, last)

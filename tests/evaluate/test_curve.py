@@ -16,6 +16,7 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.evaluate import coco_ap, count_macs, evaluate
 from sj_lowlat.finetune import FinetuneConfig, finetune
 from sj_lowlat.models import snn_tiny_yolov3
+from sj_lowlat.simulate import simulate
 
 LEVELS = 8
 
@@ -117,3 +118,41 @@ def test_options_that_cannot_be(
 def test_steps_are_refused_for_an_ann(quant: torch.nn.Module, data: TrafficDataset) -> None:
     with pytest.raises(InputError, match="spiking"):
         evaluate(quant, data, time_steps=8)
+
+
+def test_counts_score_as_the_settled_network(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    exact = copy.deepcopy(quant).double()
+    counts = evaluate(convert(exact), data, mode="counts", ann=exact, monitored=0, batch_size=24)
+    assert counts.ann is not None and counts.final.map50 > 0.05
+    assert counts.final.map50 == pytest.approx(counts.ann.map50, abs=1e-9)
+    assert counts.settings["mode"] == "counts"
+
+
+@pytest.mark.parametrize("batch_size", [1, 24])
+def test_a_run_that_stops_early_scores_each_image_where_it_stopped(
+    quant: torch.nn.Module, data: TrafficDataset, batch_size: int
+) -> None:
+    snn = convert(quant)
+    options = {"flush": 24, "batch_size": batch_size, "monitored": 0}
+    stopped = evaluate(snn, data, stop="stable", **options)
+    ends, found = [], []
+    for images, boxes, _ in batches(data, batch_size, 64):
+        run = simulate(snn, images, LEVELS, flush=24, stop="stable")
+        assert run.stopped is not None
+        ends += run.stopped
+        records = detections_from_maps(run.final, snn.head_specs)  # type: ignore[arg-type]
+        found += [
+            replace(record, boxes=box.to_image(record.boxes))
+            for record, box in zip(records, boxes, strict=True)
+        ]
+    assert len(set(ends)) > 1 and stopped.mean_steps == sum(ends) / len(ends) < LEVELS + 24
+    (point,) = stopped.points
+    assert point.steps == LEVELS + 24
+    assert point.ap.map50 == pytest.approx(coco_ap(data, found).map50, abs=1e-6)
+    assert f"steps per image: {stopped.mean_steps:.2f}" in str(stopped)
+
+
+def test_modes_are_for_spiking_networks(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    for option in ({"stop": "stable"}, {"mode": "counts"}):
+        with pytest.raises(InputError, match="mode and stop are for spiking networks"):
+            evaluate(quant, data, **option)

@@ -1,0 +1,97 @@
+"""A convolution of spikes whose weights are 8-bit whole numbers."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from sj_lowlat.errors import InputError
+
+_LARGEST = 127  # spike and weight
+_ZERO = 128  # spikes travel as unsigned bytes
+
+
+class Int8Conv2d(nn.Conv2d):
+    r"""Convolution of spikes with int8 weights, one scale per output channel.
+
+    :math:`w \approx s_c \, n, \; n = \mathrm{round}(w / s_c) \in [-127, 127], \; s_c = \max |w_c| / 127`.
+    Spikes are whole numbers, so their sums are exact whole numbers (int32); they are scaled once, to float32.
+    On CPUs with instructions for it (AVX512-VNNI, AVX-VNNI, AMX) oneDNN's int8 convolution runs, elsewhere a
+    float32 convolution with the rounded weights.
+
+    :param conv: the convolution, with zero padding; its rounded weights become ``weight``
+    :raises InputError: for another padding
+    """
+
+    scale: torch.Tensor  # [C out]
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        if conv.padding_mode != "zeros" or isinstance(conv.padding, str):
+            raise InputError(
+                f"an int8 convolution needs zero padding given in numbers, not padding={conv.padding!r} with "
+                f"padding_mode={conv.padding_mode!r}"
+            )
+        kernel, stride, padding, dilation = (
+            cast(tuple[int, int], pair)
+            for pair in (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+        )
+        bias = conv.bias is not None
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            kernel,
+            stride,
+            padding,
+            dilation,
+            conv.groups,
+            bias,
+            device="meta",
+        )
+        weight = conv.weight.detach().float()
+        scale = weight.abs().amax((1, 2, 3)).div_(_LARGEST).clamp_(min=torch.finfo(torch.float32).tiny)
+        numbers = (weight / scale.view(-1, 1, 1, 1)).round_().clamp_(-_LARGEST, _LARGEST)
+        self.weight = nn.Parameter(numbers * scale.view(-1, 1, 1, 1), requires_grad=False)
+        if conv.bias is not None:
+            self.bias = nn.Parameter(conv.bias.detach().float(), requires_grad=False)
+        self.register_buffer("scale", scale)
+        self._packed: Any = None
+        self.register_load_state_dict_post_hook(_forget_packed)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_packed": None}  # copies pack for themselves
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Spikes ``[N, C, H, W]``, whole numbers from -127 to 127, to float32 currents.
+
+        :raises InputError: for larger spikes
+        """
+        if x.device.type != "cpu" or not _fast():
+            return super().forward(x.float())
+        if x.numel() and float(x.detach().abs().amax()) > _LARGEST:
+            raise InputError(
+                f"spikes of up to {float(x.abs().amax()):g} came to an int8 convolution, which takes at most "
+                f"{_LARGEST}: simulate with shorter bursts, or use precision 'bf16'"
+            )
+        geometry = list(self.stride), list(self.padding), list(self.dilation), self.groups
+        if self._packed is None:
+            numbers = (self.weight / self.scale.view(-1, 1, 1, 1)).round().to(torch.int8)
+            self._packed = torch.ops.onednn.qconv_prepack(numbers, self.scale, 1.0, _ZERO, *geometry, None)
+        return torch.ops.onednn.qconv2d_pointwise(
+            (x + _ZERO).to(torch.uint8), 1.0, _ZERO, self._packed, self.scale, _no_zero_points(self),
+            self.bias, *geometry, 1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+
+
+def _forget_packed(conv: Any, _incompatible_keys: Any) -> None:
+    conv._packed = None
+
+
+def _no_zero_points(conv: nn.Conv2d) -> torch.Tensor:
+    return torch.zeros(conv.out_channels, dtype=torch.int32)
+
+
+def _fast() -> bool:
+    """Whether int8 sums are exact: older instructions cut them off at 16 bits."""
+    return hasattr(torch.ops.onednn, "qconv2d_pointwise") and torch.cpu._is_vnni_supported()
