@@ -75,32 +75,73 @@ static void step(index_t size, const current_t* __restrict__ currents, real* __r
     }
 }
 
+// Add the sums of a block's neurons to those of their channels.
+static void add_up(index_t first, index_t size, const int* __restrict__ each, index_t channels, index_t inner,
+                   index_t* __restrict__ sums) {
+    index_t channel = first / inner % channels, left = inner - first % inner;
+    for (index_t i = 0; i < size;) {
+        index_t run;
+        if (inner == 1) {  // neighbours are of different channels
+            run = channels - channel < size - i ? channels - channel : size - i;
+            for (index_t j = 0; j < run; ++j) sums[channel + j] += each[i + j];
+            channel = 0;
+        } else {
+            run = left < size - i ? left : size - i;
+            index_t sum = 0;
+            for (index_t j = 0; j < run; ++j) sum += each[i + j];
+            sums[channel] += sum;
+            channel = channel + 1 < channels ? channel + 1 : 0;
+            left = inner;
+        }
+        i += run;
+    }
+}
+
 extern "C" void neurons(
     index_t steps, index_t size, const current_t* currents, index_t time_stride, real* v, real* count,
     const real* thresholds, const real* lows, index_t channels, index_t inner, double max_count, double burst,
-    spike_t* spikes, real*, int* active, int* net, int* absolute, index_t threads)
+    spike_t* spikes, real*, int* active, index_t* net, index_t* absolute, index_t sum_channels,
+    index_t sum_inner, index_t threads)
 {
     const index_t blocks = (size + BLOCK - 1) / BLOCK;
     const bool unit = channels == 1 && thresholds[0] == 1;
-#pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
-    for (index_t block = 0; block < blocks; ++block) {
-        const index_t first = block * BLOCK, here = size - first < BLOCK ? size - first : BLOCK;
-        real each_threshold[BLOCK], each_low[BLOCK], none[BLOCK];
-        for (index_t i = 0; i < here; ++i) none[i] = 0;
-        if (channels > 1)
-            for (index_t i = 0; i < here; ++i) {
+    const auto one = channels > 1 ? (active ? step<false, true, true> : step<false, true, false>)
+        : unit ? (active ? step<true, false, true> : step<true, false, false>)
+        : (active ? step<false, false, true> : step<false, false, false>);
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        // short rows of channels are slow to add up: several rows side by side count as one
+        const index_t wide = sum_inner == 1 ? sum_channels * (1 + 255 / sum_channels) : sum_channels;
+        index_t* sums = active ? new index_t[2 * wide]() : 0;
+        real each_threshold[BLOCK], each_low[BLOCK], none[BLOCK] = {};
+        int each_net[BLOCK], each_absolute[BLOCK];
+#pragma omp for schedule(static)
+        for (index_t block = 0; block < blocks; ++block) {
+            const index_t first = block * BLOCK, here = size - first < BLOCK ? size - first : BLOCK;
+            for (index_t i = 0; i < here && channels > 1; ++i) {
                 const index_t channel = (first + i) / inner % channels;
                 each_threshold[i] = thresholds[channel];
                 each_low[i] = lows ? lows[channel] : 0;
             }
-        auto one = channels > 1 ? (active ? step<false, true, true> : step<false, true, false>)
-            : unit ? (active ? step<true, false, true> : step<true, false, false>)
-            : (active ? step<false, false, true> : step<false, false, false>);
-        for (index_t t = 0; t < steps; ++t)
-            one(here, currents + t * time_stride + first, v + first, count ? count + first : none,
-                channels > 1 ? each_threshold : thresholds, channels > 1 ? each_low : lows ? lows : none,
-                (real)max_count, (real)burst, spikes + t * size + first,
-                active ? active + first : 0, active ? net + first : 0, active ? absolute + first : 0);
+            for (index_t i = 0; i < here && active; ++i) each_net[i] = each_absolute[i] = 0;
+            for (index_t t = 0; t < steps; ++t)
+                one(here, currents + t * time_stride + first, v + first, count ? count + first : none,
+                    channels > 1 ? each_threshold : thresholds, channels > 1 ? each_low : lows ? lows : none,
+                    (real)max_count, (real)burst, spikes + t * size + first,
+                    active ? active + first : 0, each_net, each_absolute);
+            if (active) {
+                add_up(first, here, each_net, wide, sum_inner, sums);
+                add_up(first, here, each_absolute, wide, sum_inner, sums + wide);
+            }
+        }
+        if (active) {
+#pragma omp critical
+            for (index_t c = 0; c < wide; ++c) {
+                net[c % sum_channels] += sums[c];
+                absolute[c % sum_channels] += sums[wide + c];
+            }
+            delete[] sums;
+        }
     }
 }
 """

@@ -73,7 +73,8 @@ extern "C" __global__ void neurons(
     double max_count, double burst,
     spike_t* __restrict__ spikes,                               // [T, size]
     real* __restrict__ potentials,                              // [T, size] V before firing; in training
-    int* __restrict__ active, int* __restrict__ net, int* __restrict__ absolute)  // [size] sums, or null
+    int* __restrict__ active, unsigned long long* net, unsigned long long* absolute,  // or null; [size],
+    index_t sum_channels, index_t sum_inner)                                          // and [sum_channels]
 {
     const index_t threads = (index_t)gridDim.x * blockDim.x;
     for (index_t i = (index_t)blockIdx.x * blockDim.x + threadIdx.x; i < size; i += threads) {
@@ -100,8 +101,9 @@ extern "C" __global__ void neurons(
         if (count) count[i] = n;
         if (active) {
             active[i] += times_active;
-            net[i] += sum;
-            absolute[i] += sum_absolute;
+            const index_t sum_channel = i / sum_inner % sum_channels;
+            if (sum) atomicAdd(net + sum_channel, (unsigned long long)(index_t)sum);
+            if (sum_absolute) atomicAdd(absolute + sum_channel, (unsigned long long)sum_absolute);
         }
     }
 }

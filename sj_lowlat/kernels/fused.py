@@ -38,9 +38,10 @@ def multi_step_fused(
     if variant is None:
         return multi_step_reference(currents, v, v_threshold, rule, count, spike_dtype, sums)
     memory = StepMemory.of(currents, v)
-    written = [v, count, *((None,) * 3 if sums is None else (sums.active, sums.net, sums.absolute))]
+    written = [v, count, None if sums is None else sums.active]
     laid_out = [None if tensor is None else memory.laid_out(tensor) for tensor in written]
-    spikes = run_neurons(launch, variant, memory, currents, v_threshold, rule, laid_out)
+    per_channel = (None, None) if sums is None else (sums.net, sums.absolute)
+    spikes = run_neurons(launch, variant, memory, currents, v_threshold, rule, [*laid_out, *per_channel])
     for tensor, copy in zip(written, laid_out, strict=True):
         if tensor is not None and copy is not None and copy is not tensor:
             tensor.copy_(copy)
@@ -89,7 +90,7 @@ def run_neurons(
 ) -> Tensor:
     """Launch the forward kernel.
 
-    :param written: V, count and the three :class:`SpikeSums`, laid out in ``memory``; updated
+    :param written: V, count and the three :class:`SpikeSums`, maps laid out in ``memory``; updated
     :param potentials: in training V before firing is written there, ``[T, N, *]``
     :return: spikes
     """
@@ -102,7 +103,7 @@ def run_neurons(
     arguments = (
         *(len(rows), memory.size, rows, rows.stride(0), v, count),
         *(thresholds, lows, channels, inner, highest_count(rule), float(rule.burst)),
-        *(spikes, potentials, *sums),
+        *(spikes, potentials, *sums, *memory.channels()),
     )
     launch("neurons", variant, memory.size, arguments, currents.device)
     return spikes

@@ -11,11 +11,11 @@ from torch import Tensor
 
 @dataclass
 class SpikeSums:
-    """What a monitor needs to know of the spikes, summed while they are made; int32 ``[N, *]``.
+    """What a monitor needs to know of the spikes of ``[N, C, *]`` neurons, summed while they are made.
 
-    :param active: steps in which each neuron fired
-    :param net: sum of its spikes
-    :param absolute: sum of their sizes
+    :param active: steps in which each neuron fired, int32 ``[N, C, *]``
+    :param net: sum of the spikes of each channel, int64 ``[C]``
+    :param absolute: sum of their sizes, int64 ``[C]``
     """
 
     active: Tensor
@@ -25,14 +25,16 @@ class SpikeSums:
     @classmethod
     def of(cls, v: Tensor) -> SpikeSums:
         """Sums of 0 for the neurons of ``v``."""
-        return cls(*(torch.zeros_like(v, dtype=torch.int32) for _ in range(3)))
+        per_channel = torch.zeros(2, v.shape[1], dtype=torch.int64, device=v.device)
+        return cls(torch.zeros_like(v, dtype=torch.int32), *per_channel)
 
     def add_(self, spikes: Tensor) -> None:
-        """Add spikes ``[T, N, *]``."""
-        for spike in spikes:
+        """Add spikes ``[T, N, C, *]``."""
+        for spike in spikes:  # step by step: a copy of all steps would grow with T
             self.active += spike != 0
-            self.net += spike.int()
-            self.absolute += spike.abs().int()
+            whole = spike.to(torch.int64).movedim(1, 0).flatten(1)
+            self.net += whole.sum(1)
+            self.absolute += whole.abs().sum(1)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,10 @@ class StepMemory:
         if len(tensor) and not tensor.stride(0):
             return self.laid_out(tensor[0]).expand_as(tensor)
         return self.empty(tensor, steps=len(tensor)).copy_(tensor)
+
+    def channels(self) -> tuple[int, int]:
+        """``(channels, inner)``: neuron i is of channel ``i // inner % channels``."""
+        return (self.shape[1], max(1, self.strides[1])) if len(self.shape) > 1 else (1, 1)
 
     def per_channel(self, values: Tensor) -> tuple[Tensor, int, int]:
         """Thresholds as ``(flat, channels, inner)``: neuron i has ``flat[i // inner % channels]``."""

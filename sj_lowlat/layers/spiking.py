@@ -12,6 +12,7 @@ from spikingjelly.activation_based.neuron import IFNode
 from sj_lowlat import kernels
 from sj_lowlat.errors import InputError
 from sj_lowlat.kernels import FireRule, SpikeSums
+from sj_lowlat.kernels.cupy_training import multi_step_training, trainable
 from sj_lowlat.layers.merged import MergedTime
 
 
@@ -169,6 +170,9 @@ class LowLatencyIFNode(MergedTime, IFNode):
         x = inputs[0]
         tensors = [x, *(state for state in states if isinstance(state, torch.Tensor))]
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+            fused = None if self.store_v_seq else self._run_training_kernel(x, states)
+            if fused is not None:
+                return fused
             spikes = []
             for current in x:
                 (spike,), states = self.single_step_functional_forward((current,), states)
@@ -176,6 +180,21 @@ class LowLatencyIFNode(MergedTime, IFNode):
             return (torch.stack(spikes),), states
         # the contract of the functional form: the states given are not changed
         return self._run_kernel(x, tuple(s.clone() if isinstance(s, torch.Tensor) else s for s in states))
+
+    def _run_training_kernel(
+        self, x: torch.Tensor, states: tuple[object, ...]
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[object, ...]] | None:
+        """All steps in one kernel with gradients; None where there is none for this neuron."""
+        if (kernels.choose(x.device) if self.kernel == "auto" else self.kernel) != "cupy":
+            return None
+        v, count = states[0], states[1] if len(states) > 1 else None
+        assert isinstance(v, torch.Tensor) and (count is None or isinstance(count, torch.Tensor))
+        threshold = self._per_channel(self.v_threshold, v).to(v.dtype)
+        neuron = x, v, threshold, self.rule, count, self.surrogate_function
+        if self.spike_dtype not in (None, x.dtype) or not trainable(*neuron):
+            return None
+        spikes, *states_after = multi_step_training(*neuron, self.detach_reset)
+        return (spikes,), tuple(state for state in states_after if state is not None)
 
     @torch.no_grad()
     def _run_kernel(

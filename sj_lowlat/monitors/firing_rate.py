@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sj_lowlat.kernels import SpikeSums
 from sj_lowlat.layers import LowLatencyIFNode
 from sj_lowlat.monitors.drawing import align, draw_bars
-from sj_lowlat.monitors.presentation import Presentation, PresentationMonitor, per_channel
+from sj_lowlat.monitors.presentation import Presentation, PresentationMonitor
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
         print(rates.table())
 
     Memory: sums of O(channels) per layer, and, for the silent and saturated fractions of the presentation
-    under way only, three int32 sums per neuron ``[N, *]``. Neither grows with T. Everything is detached. In
+    under way only, one int32 count per neuron ``[N, *]``. Neither grows with T. Everything is detached. In
     dense layers ``[N, F]`` each feature is a channel.
 
     :param net: a spiking network
@@ -122,8 +122,8 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
             neuron_steps=neurons * presentation.steps,
             silent=int((state.active == 0).sum()),
             saturated=int((state.active == presentation.steps).sum()),
-            net=per_channel(state.net).cpu(),
-            absolute=per_channel(state.absolute).cpu(),
+            net=state.net.cpu(),
+            absolute=state.absolute.cpu(),
         )
 
     def _record_of(self, name: str, sums: _RateSums) -> LayerRate:

@@ -39,6 +39,7 @@ template <class To, class From> To bits_as(From from) {
     __builtin_memcpy(&to, &from, sizeof to);
     return to;
 }
+static inline void atomicAdd(unsigned long long* sum, unsigned long long more) { *sum += more; }
 static inline float __uint_as_float(unsigned bits) { return bits_as<float>(bits); }
 static inline unsigned __float_as_uint(float a) { return bits_as<unsigned>(a); }
 static inline float float_of_half(unsigned short bits) { return bits_as<_Float16>(bits); }

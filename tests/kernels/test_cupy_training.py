@@ -193,3 +193,28 @@ def test_waits_for_what_is_on_the_stream(device: str) -> None:
         torch.cuda.synchronize()
         assert bool(want.any()) and torch.equal(results[0][0], want)
         assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("kind", [LowLatencyIFNode, SignedIFNode])
+def test_neurons_train_with_it_where_it_runs(device: str, kind: type[LowLatencyIFNode]) -> None:
+    currents = torch.randn(5, 2, 3, 4, 4, device=device, generator=torch.Generator(device).manual_seed(0))
+    results = []
+    for kernel in ("reference", "cupy"):
+        node = kind(step_mode="m").to(device)
+        node.kernel = kernel
+        x = currents.clone().requires_grad_()
+        first = node(x)
+        (first.sum() + node(x).square().sum()).backward()  # the state goes on
+        results.append((first, node.v, x.grad))
+        in_one = type(first.grad_fn).__name__ == "_MultiStepBackward"
+        assert in_one == (kernel == "cupy")
+    for want, have in zip(*results, strict=True):
+        torch.testing.assert_close(have, want, rtol=1e-5, atol=1e-5)
+
+
+def test_neurons_that_it_does_not_know_train_step_by_step(device: str) -> None:
+    node = LowLatencyIFNode(step_mode="m", burst=2).to(device)
+    node.kernel = "cupy"
+    x = torch.rand(4, 2, 3, device=device, requires_grad=True)
+    node(x).sum().backward()
+    assert x.grad is not None and bool(x.grad.any())
