@@ -96,20 +96,26 @@ class SynOpMonitor(BaseMonitor):
         size = tuple(x.shape[1 - dims :]) if isinstance(layer, _ConvNd) else tuple(x.shape[-dims:-1])
         ops.ann_macs = dense_macs(layer, size)
         if torch.equal(x, x.round()):
-            ops.spikes += round(float(x.abs().sum(dtype=torch.float64)))
-            ops.synops += self._synops(name, layer, x, size)
+            spikes, synops = self._spikes_and_synops(name, layer, x, size)
+            ops.spikes += spikes
+            ops.synops += synops
             return
         x = _without_repeats(x, dims, self._nodes[0])
         if self._is_new(name, x):
             ops.macs += ops.ann_macs * prod(x.shape[:-dims])
 
-    def _synops(self, name: str, layer: WeightedLayer, x: Tensor, size: tuple[int, ...]) -> int:
+    def _spikes_and_synops(
+        self, name: str, layer: WeightedLayer, x: Tensor, size: tuple[int, ...]
+    ) -> tuple[int, int]:
         if not isinstance(layer, _ConvNd):
-            return round(float(x.abs().sum(dtype=torch.float64))) * layer.out_features
+            spikes = round(float(x.abs().sum(dtype=torch.float64)))
+            return spikes, spikes * layer.out_features
         if (name, size) not in self._maps:
             self._maps[name, size] = fan_out(layer, size).double().to(x.device)
-        per_position = x.abs().reshape(-1, *size).sum(0, dtype=torch.float64)  # [H, W]
-        return round(float((per_position * self._maps[name, size]).sum()))
+        # over the channels first, in float32, which is exact for them and fast
+        per_position = x.abs().sum(-len(size) - 1, dtype=torch.float32)
+        per_position = per_position.reshape(-1, *size).sum(0, dtype=torch.float64)
+        return round(float(per_position.sum())), round(float((per_position * self._maps[name, size]).sum()))
 
     def _is_new(self, name: str, x: Tensor) -> bool:
         """Tell whether an analog input differs from the layer's last one of this presentation."""
