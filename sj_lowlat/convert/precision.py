@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
+from spikingjelly.activation_based import functional
 from torch import nn
 
 from sj_lowlat.convert.surgery import note, replace_module
@@ -19,8 +21,9 @@ def set_precision(snn: nn.Module, precision: str) -> nn.Module:
 
     Layers that read spikes get weights of 16 bits (``"bf16"``) or 8 bits
     (``"int8"``, :class:`~sj_lowlat.layers.Int8Conv2d`; layers other than two-dimensional convolutions bf16).
-    Spikes are small whole numbers, which both represent exactly, and potentials stay float32. Layers that
-    read the input and heads, which read rates, stay as they are.
+    Spikes are small whole numbers, which both represent exactly (they travel in 8 bits where all that they
+    pass through allows it, else in bf16), and potentials stay float32. Layers that read the input and heads,
+    which read rates, stay as they are.
 
     :param snn: what :func:`~sj_lowlat.convert.convert` returned; left untouched
     :param precision: ``"fp32"`` (a mere copy), ``"bf16"`` or ``"int8"``
@@ -48,7 +51,26 @@ def set_precision(snn: nn.Module, precision: str) -> nn.Module:
         else:
             layer.to(torch.bfloat16)
             layer.register_forward_pre_hook(_as_bfloat16)
+    if precision == "int8":
+        for node in (module for module in snn.modules() if isinstance(module, LowLatencyIFNode)):
+            node.spike_dtype = torch.int8
+            node.spike_dtype = torch.int8 if _runs(snn) else torch.bfloat16
     return snn
+
+
+@torch.no_grad()
+def _runs(snn: nn.Module) -> bool:
+    """Whether the functions between the layers (upsampling, say) know the dtypes of the spikes."""
+    layer: Any = snn.get_submodule(snn.input_layers[0])  # type: ignore[index, arg-type]
+    parameter = next(layer.parameters())
+    functional.reset_net(snn)
+    try:
+        snn(parameter.new_zeros(1, *snn.input_shape))  # type: ignore[misc]
+    except RuntimeError:
+        return False
+    finally:
+        functional.reset_net(snn)
+    return True
 
 
 def _inner_layers(snn: nn.Module) -> list[tuple[str, nn.Module]]:

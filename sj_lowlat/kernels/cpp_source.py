@@ -147,7 +147,7 @@ extern "C" void neurons(
 """
 
 _POOL = r"""
-#define CHANNELS 64
+#define CHANNELS 64  // of which 16 at a time fill a vector, whatever the dtype of the spikes
 
 // out(t) = M(t) - M(t - 1), M(t) = max over the window of the counts; channels lie innermost, each window is
 // read once. rows: those of the output, of all images one below the other.
@@ -172,6 +172,7 @@ extern "C" void pool(
                             real* __restrict__ counts = count + corner + j * row + k * channels;
                             const spike_t* __restrict__ fired =
                                 spikes + t * size + corner + j * row + k * channels;
+#pragma omp simd simdlen(16)
                             for (index_t i = 0; i < here; ++i) {
                                 const real n = plus(counts[i], widen(fired[i]));
                                 counts[i] = n;
@@ -180,6 +181,7 @@ extern "C" void pool(
                         }
                     real* __restrict__ before = sent + to;
                     spike_t* __restrict__ result = out + t * pooled + to;
+#pragma omp simd simdlen(16)
                     for (index_t i = 0; i < here; ++i) {
                         result[i] = narrow<spike_t>(minus(most[i], before[i]));
                         before[i] = most[i];

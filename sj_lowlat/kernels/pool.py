@@ -15,7 +15,7 @@ from sj_lowlat.kernels.cpp_source import pool_source
 from sj_lowlat.kernels.select import choose
 from sj_lowlat.kernels.source import Variant
 
-_CPP_DTYPES = (torch.float32, torch.bfloat16)
+_CPP_DTYPES = (torch.float32, torch.bfloat16, torch.int8)
 
 
 def pool_counts(spikes: Tensor, count: Tensor, sent: Tensor, pool: nn.Module) -> Tensor:

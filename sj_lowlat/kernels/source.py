@@ -8,13 +8,14 @@ import torch
 
 from sj_lowlat.kernels.rule import KINDS, FireRule
 
-#: dtype of currents or spikes -> their type in C++; 16-bit floats are bits, which needs no CUDA header
-_TYPES = {
+#: dtype of currents -> their type in C++; 16-bit floats are bits, which needs no CUDA header
+_CURRENTS = {
     torch.float32: "float",
     torch.float64: "double",
     torch.float16: "Float16",
     torch.bfloat16: "BFloat16",
 }
+_SPIKES = {**_CURRENTS, torch.int8: "signed char"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Variant:
     ) -> Variant | None:
         """The variant for a rule; ``None`` if there is no kernel for these dtypes."""
         spikes = spikes or currents
-        if currents not in _TYPES or spikes not in _TYPES:
+        if currents not in _CURRENTS or spikes not in _SPIKES:
             return None
         kind = "leaky" if rule.kind == "signed" and rule.slope else rule.kind
         bursts = rule.burst > 1 and kind != "leaky"
@@ -63,8 +64,8 @@ class Variant:
         macros = {
             "REAL": "double" if double else "float",
             "REAL_IS_FLOAT": int(not double),
-            "CURRENT": _TYPES[self.currents],
-            "SPIKE": _TYPES[spikes],
+            "CURRENT": _CURRENTS[self.currents],
+            "SPIKE": _SPIKES[spikes],
             "USES_FLOAT16": int(torch.float16 in (self.currents, spikes)),
             **{f"RULE_{kind.upper()}": int(kind == self.kind) for kind in (*KINDS, "leaky")},
             "BURSTS": int(self.bursts),
@@ -90,6 +91,7 @@ INLINE real cut_at(real a, real most) { return a > most ? most : a; }
 
 INLINE real widen(float a) { return a; }
 INLINE real widen(double a) { return (real)a; }
+INLINE real widen(signed char a) { return a; }
 INLINE real widen(BFloat16 a) { return __uint_as_float((unsigned int)a.bits << 16); }
 template <class To> INLINE To narrow(real a) { return (To)a; }
 template <> INLINE BFloat16 narrow<BFloat16>(real a) {

@@ -10,7 +10,7 @@ from torch import nn
 from sj_lowlat.errors import InputError
 
 _LARGEST = 127  # spike and weight
-_ZERO = 128  # spikes travel as unsigned bytes
+_ZERO = 128  # oneDNN reads unsigned bytes: flipping the top bit adds 128
 
 
 class Int8Conv2d(nn.Conv2d):
@@ -59,6 +59,16 @@ class Int8Conv2d(nn.Conv2d):
         self._packed: Any = None
         self.register_load_state_dict_post_hook(_forget_packed)
 
+    @staticmethod
+    def _as_int8(x: torch.Tensor) -> torch.Tensor:
+        largest = float(x.detach().abs().amax()) if x.numel() else 0.0
+        if largest > _LARGEST:
+            raise InputError(
+                f"spikes of up to {largest:g} came to an int8 convolution, which takes at most {_LARGEST}: "
+                "simulate with shorter bursts, or use precision 'bf16'"
+            )
+        return x.to(torch.int8)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_packed": None}  # copies pack for themselves
 
@@ -69,17 +79,14 @@ class Int8Conv2d(nn.Conv2d):
         """
         if x.device.type != "cpu" or not _fast():
             return super().forward(x.float())
-        if x.numel() and float(x.detach().abs().amax()) > _LARGEST:
-            raise InputError(
-                f"spikes of up to {float(x.abs().amax()):g} came to an int8 convolution, which takes at most "
-                f"{_LARGEST}: simulate with shorter bursts, or use precision 'bf16'"
-            )
+        x = x.contiguous(memory_format=torch.channels_last)
+        spikes = x if x.dtype == torch.int8 else self._as_int8(x)
         geometry = list(self.stride), list(self.padding), list(self.dilation), self.groups
         if self._packed is None:
             numbers = (self.weight / self.scale.view(-1, 1, 1, 1)).round().to(torch.int8)
             self._packed = torch.ops.onednn.qconv_prepack(numbers, self.scale, 1.0, _ZERO, *geometry, None)
         return torch.ops.onednn.qconv2d_pointwise(
-            (x + _ZERO).to(torch.uint8), 1.0, _ZERO, self._packed, self.scale, _no_zero_points(self),
+            spikes.view(torch.uint8) ^ _ZERO, 1.0, _ZERO, self._packed, self.scale, _no_zero_points(self),
             self.bias, *geometry, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
 

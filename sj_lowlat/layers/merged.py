@@ -15,11 +15,13 @@ from sj_lowlat.kernels.memory import usual_strides
 class MergedTime:
     """Mixin of modules that know how many time steps a merged batch holds.
 
-    ``merged_steps`` is T while a simulation runs and ``None`` otherwise; ``merged_batch`` is N.
+    ``merged_steps`` is T while a simulation runs and ``None`` otherwise; ``merged_batch`` is N;
+    ``bytes_per_step`` is what a step of the last input took, 0 if it was the same at every step.
     """
 
     merged_steps: int | None = None
     merged_batch: int = 0
+    bytes_per_step: int = 0
 
     def split_time(self, x: torch.Tensor) -> torch.Tensor:
         """View a merged batch as ``[T, N, *]``.
@@ -31,8 +33,10 @@ class MergedTime:
         steps, batch = self.merged_steps, self.merged_batch
         assert steps is not None
         if x.shape[0] == steps * batch:
+            self.bytes_per_step = x.nbytes // steps
             return x.view(steps, batch, *x.shape[1:])
         if x.shape[0] == batch:
+            self.bytes_per_step = 0
             return x.unsqueeze(0).expand(steps, *x.shape)
         raise InputError(
             f"{type(self).__name__} got a batch of {x.shape[0]}, it expects {steps} steps x {batch} images "

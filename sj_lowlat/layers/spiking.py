@@ -144,7 +144,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         v = v + x
         spike, counted = self._fire(v, threshold, states)
         drop = spike.detach() if self.detach_reset else spike
-        return (spike.to(x.dtype),), (self._drop(v, drop, threshold, states), *counted)
+        return (spike.to(self.spike_dtype or x.dtype),), (self._drop(v, drop, threshold, states), *counted)
 
     def _fire(
         self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]

@@ -9,8 +9,12 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from sj_lowlat.errors import InputError
 from sj_lowlat.layers import LowLatencyIFNode, MergedTime, RateReadout, SignedIFNode
 from sj_lowlat.simulate.plan import RunPlan
+
+# whole numbers that spikes of small dtypes can be
+_EXACT_UP_TO = {torch.int8: 127, torch.bfloat16: 256, torch.float16: 2048}
 
 
 @contextmanager
@@ -25,6 +29,7 @@ def settings(layers: Sequence[MergedTime], batch: int, plan: RunPlan) -> Iterato
                 layer.max_count = plan.levels * layer.burst  # a quantised ReLU of L levels counts to L
             if isinstance(layer, LowLatencyIFNode):
                 layer.burst *= plan.burst
+                _check_burst(layer)
             if isinstance(layer, RateReadout):
                 layer.input_steps, layer.gain = plan.time_steps, plan.gain
         yield
@@ -37,6 +42,16 @@ def settings(layers: Sequence[MergedTime], batch: int, plan: RunPlan) -> Iterato
                 layer.input_steps, layer.gain = None, 1.0
         for layer, limit in limits.items():
             layer.max_count = limit
+
+
+def _check_burst(node: LowLatencyIFNode) -> None:
+    most = _EXACT_UP_TO.get(node.spike_dtype or torch.float32)
+    if most is not None and node.burst > most:
+        raise InputError(
+            f"bursts of up to {node.burst} spikes came to neurons whose spikes travel as {node.spike_dtype}, "
+            f"which takes at most {most}: give a smaller burst (in mode='counts': fewer levels), or a "
+            "network in fp32"
+        )
 
 
 def _input_layers(snn: nn.Module) -> list[nn.Module]:

@@ -151,7 +151,7 @@ def _run(
                     layer.readout_steps = tuple(step - done for step in wanted)
             with torch.no_grad():
                 outputs = snn(x)
-            if not done:
+            if not done and size > 1:
                 remember_size(snn, images, layers)
             done += size
             for i, step in enumerate(wanted):

@@ -75,7 +75,7 @@ def test_spikes_and_membranes_are_exact(snn: nn.Module, precision: str, burst: i
     for name, node in nodes.items():
         count, charge = torch.zeros(()), torch.full((), 0.5, dtype=torch.float64)
         for current, spike in zip(currents[name], spikes[name], strict=True):
-            assert spike.dtype == torch.bfloat16 and torch.equal(spike, spike.round())
+            assert spike.dtype in (torch.bfloat16, torch.int8) and torch.equal(spike, spike.round())
             count, charge = count + spike.double(), charge + current.double()
         assert node.v.dtype == torch.float32
         slope = getattr(node, "slope", 0.0)
@@ -124,3 +124,19 @@ def test_what_cannot_be(snn: nn.Module) -> None:
         set_precision(nn.Conv2d(1, 1, 1), "bf16")
     with pytest.raises(InputError, match="bf16 already"):
         set_precision(set_precision(snn, "bf16"), "int8")
+
+
+def test_spikes_travel_in_8_bits_where_they_can(snn: nn.Module) -> None:
+    nodes = [node for node in set_precision(snn, "int8").modules() if isinstance(node, LowLatencyIFNode)]
+    dtypes = [node.spike_dtype for node in nodes]
+    upsampled = any(isinstance(module, nn.Upsample) for module in snn.modules())
+    assert dtypes.count(torch.bfloat16) == upsampled and torch.int8 in dtypes
+
+
+@pytest.mark.parametrize(("precision", "most"), [("int8", 127), ("bf16", 256)])
+def test_bursts_that_do_not_fit(snn: nn.Module, precision: str, most: int) -> None:
+    low = set_precision(snn, precision)
+    simulate(low, IMAGES, 2, levels=most, mode="counts")
+    with pytest.raises(InputError, match=f"up to {most + 1} spikes.*takes at most {most}.*smaller burst"):
+        simulate(low, IMAGES, 2, levels=most + 1, mode="counts")
+    assert all(node.burst == 1 for node in low.modules() if isinstance(node, LowLatencyIFNode))

@@ -31,6 +31,7 @@ shapes = st.one_of(
 )
 layouts = st.sampled_from(["contiguous", "channels_last", "constant", "time_inside", "gaps", "time_strided"])
 dtypes = st.sampled_from([torch.float32, torch.float64, torch.float16, torch.bfloat16])
+spike_dtypes = st.one_of(st.none(), dtypes, st.just(torch.int8))
 
 
 def lay_out(currents: Tensor, layout: str) -> Tensor:
@@ -66,7 +67,7 @@ def threshold_for(v: Tensor, thresholds: str) -> Tensor:
     ties=st.booleans(),
     mean=st.sampled_from([-0.8, 0.2, 1.5]),
     same_order=st.booleans(),
-    spike_dtype=st.one_of(st.none(), dtypes),
+    spike_dtype=spike_dtypes,
     grid=st.tuples(st.integers(1, 4), st.integers(1, 4)),
     seed=st.integers(0, 2**31),
 )
