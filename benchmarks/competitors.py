@@ -28,6 +28,7 @@ LEVELS = 16
 MOST_STEPS = 16  # of SpikingJelly: each costs the same, and merged ones are all held in memory
 PRECISIONS = ("fp32", "bf16", "int8")
 STEP_BY_STEP, MERGED = "SpikingJelly, step by step", "SpikingJelly, multi-step"
+NCHW = "SpikingJelly, step by step, weights in torch's own memory format"
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,9 @@ def strided_cases(size: int, width: float, steps: int, device: str, brief: bool 
     cases = [Case(STEP_BY_STEP, spikingjelly_network(snn), "step by step", few)]
     if not brief:
         cases += [
+            Case(
+                NCHW, spikingjelly_network(snn).to(memory_format=torch.contiguous_format), "step by step", few
+            ),
             Case(MERGED, spikingjelly_network(snn, few), "merged", few),
             Case("this package, fp32, reference kernel", snn, "simulate", steps, "reference"),
         ]

@@ -109,19 +109,55 @@ def _check_sets(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> None:
         )
 
 
+def candidates(
+    head_maps: Sequence[Tensor], specs: Sequence[HeadSpec], score_threshold: float
+) -> list[tuple[Tensor, Tensor]]:
+    """:func:`decode`, only of the boxes whose objectness is above a score: no class can score more.
+
+    :param head_maps: as for :func:`decode`
+    :param specs: as for :func:`decode`
+    :param score_threshold: least score of interest
+    :return: for each image boxes ``[M, 4]`` and scores ``[M, K]``, in the order of :func:`decode`
+    :raises InputError: as :func:`decode`
+    """
+    _check_sets(head_maps, specs)
+    found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(len(head_maps[0]))]
+    for head_map, spec in zip(head_maps, specs, strict=True):
+        raw, cells, anchors = _rows(head_map, spec)
+        promising = raw[..., 4].sigmoid() > score_threshold  # [N, M]
+        for image, parts in enumerate(found):
+            rows = promising[image].nonzero().flatten()
+            parts.append(_boxes_and_scores(raw[image, rows], cells[rows], anchors[rows], spec))
+    return [
+        (torch.cat([boxes for boxes, _ in parts]), torch.cat([scores for _, scores in parts]))
+        for parts in found
+    ]
+
+
 def _decode_one(head_map: Tensor, spec: HeadSpec) -> tuple[Tensor, Tensor]:
+    return _boxes_and_scores(*_rows(head_map, spec), spec)
+
+
+def _rows(head_map: Tensor, spec: HeadSpec) -> tuple[Tensor, Tensor, Tensor]:
+    """Raw values ``[N, A * H * W, 5 + K]``; cell and anchor ``[A * H * W, 2]`` of each row."""
     n, _, rows, columns = head_map.shape
     raw = head_map.float().reshape(n, len(spec.anchors), 5 + spec.num_classes, rows, columns)
-    raw = raw.permute(0, 1, 3, 4, 2)  # [N, A, H, W, 5 + K]
     device = raw.device
     y, x = torch.meshgrid(
         torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
     )
-    cells = torch.stack((x, y), -1).float()  # [H, W, 2]
+    cells = torch.stack((x, y), -1).float().flatten(0, 1).repeat(len(spec.anchors), 1)
+    anchors = torch.tensor(spec.anchors, dtype=torch.float32, device=device)
+    return (
+        raw.permute(0, 1, 3, 4, 2).flatten(1, 3),
+        cells,
+        anchors.repeat_interleave(rows * columns, 0),
+    )
+
+
+def _boxes_and_scores(raw: Tensor, cells: Tensor, anchors: Tensor, spec: HeadSpec) -> tuple[Tensor, Tensor]:
     centres = (raw[..., :2].sigmoid() + cells) * spec.stride
-    anchors = torch.tensor(spec.anchors, dtype=torch.float32, device=device)[:, None, None]  # [A, 1, 1, 2]
     sizes = raw[..., 2:4].clamp(max=MAX_LOG_SIZE).exp() * anchors
     boxes = torch.cat((centres - sizes / 2, centres + sizes / 2), -1)
     classes = raw[..., 5:].softmax(-1) if spec.kind == "region" else raw[..., 5:].sigmoid()
-    scores = raw[..., 4:5].sigmoid() * classes
-    return boxes.flatten(1, 3), scores.flatten(1, 3)  # [N, A * H * W, *]
+    return boxes, raw[..., 4:5].sigmoid() * classes

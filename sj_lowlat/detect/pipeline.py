@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from sj_lowlat.detect.decode import HeadSpec, decode
+from sj_lowlat.detect.decode import HeadSpec, candidates
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.detect.nms import nms
 
@@ -26,10 +26,7 @@ def detections_from_maps(
     :param iou_threshold: see :func:`nms`
     :param max_detections: see :func:`nms`
     :return: one :class:`Detections` per image, boxes in pixels of the network input
-    :raises InputError: as :func:`decode` and :func:`nms`
+    :raises InputError: as :func:`~sj_lowlat.detect.decode` and :func:`nms`
     """
-    boxes, scores = decode([head_map.detach() for head_map in head_maps], specs)
-    return [
-        nms(*image, score_threshold, iou_threshold, max_detections)
-        for image in zip(boxes, scores, strict=True)
-    ]
+    found = candidates([head_map.detach() for head_map in head_maps], specs, score_threshold)
+    return [nms(*image, score_threshold, iou_threshold, max_detections) for image in found]
