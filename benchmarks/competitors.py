@@ -28,7 +28,7 @@ LEVELS = 16
 MOST_STEPS = 16  # of SpikingJelly: each costs the same, and merged ones are all held in memory
 PRECISIONS = ("fp32", "bf16", "int8")
 STEP_BY_STEP, MERGED = "SpikingJelly, step by step", "SpikingJelly, multi-step"
-NCHW = "SpikingJelly, step by step, weights in torch's own memory format"
+NCHW = "SpikingJelly, step by step, NCHW"
 
 
 @dataclass(frozen=True)

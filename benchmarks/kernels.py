@@ -19,7 +19,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -227,7 +226,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"\nKernel cpp, one variant built into an empty cache: {record['cpp_build_s']:.1f} s")
     print(f"\nOther work on the machine: {others[0]:.2f} cores on average")
     save_results(args.results or HERE / "results" / f"{stem}.json", record)
-    save_figure(draw_kernels(rows), args.figure or Path("runs") / f"{stem}.png")
+    save_figure(draw_kernels(rows), args.figure or HERE.parent / "docs" / "images" / f"{stem}.png")
 
 
 if __name__ == "__main__":

@@ -208,7 +208,7 @@ def parse(argv: Sequence[str] | None) -> Any:
             setattr(args, name, values)
     stem = "speed" + ("_grid" if args.grid else "") + ("_cuda" if args.device == "cuda" else "")
     args.results = args.results or HERE / "results" / f"{stem}.json"
-    args.figure = args.figure or Path("runs") / f"{stem}.png"
+    args.figure = args.figure or HERE.parent / "docs" / "images" / f"{stem}.png"
     if min(*args.sizes, *args.batch, *args.steps, args.repeats, args.long_steps) < 1:
         parser.error("sizes, batches, steps and repeats must be 1 or more")
     if any(size % 32 for size in args.sizes):

@@ -63,7 +63,7 @@ def _bars(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         )
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows], fontsize=8)
     axes.invert_yaxis()
-    axes.margins(x=0.3)
+    axes.margins(x=0.4)
     axes.set_xlim(left=0)
     axes.tick_params(axis="y", length=0)
     quiet(axes, grid="x")

@@ -80,6 +80,11 @@ def decode(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> tuple[Tens
     return torch.cat([boxes for boxes, _ in decoded], 1), torch.cat([scores for _, scores in decoded], 1)
 
 
+def all_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite; a sum tells it fastest, unless it overflows."""
+    return bool(torch.isfinite(values.sum())) or bool(torch.isfinite(values).all())
+
+
 def _check_sets(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> None:
     if not specs or len(head_maps) != len(specs):
         raise InputError(
@@ -97,7 +102,7 @@ def _check_sets(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> None:
                 f"({len(spec.anchors)} anchors, {spec.num_classes} classes) needs floating point "
                 f"[N, {spec.channels}, H, W]"
             )
-        if not torch.isfinite(head_map).all():
+        if not all_finite(head_map):
             found = "NaN" if torch.isnan(head_map).any() else "infinity"
             raise InputError(
                 f"head map {index} (stride {spec.stride}) holds {found}: "

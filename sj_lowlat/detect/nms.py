@@ -6,6 +6,7 @@ import torch
 import torchvision
 from torch import Tensor
 
+from sj_lowlat.detect.decode import all_finite
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.errors import InputError
 
@@ -41,7 +42,7 @@ def nms(
             "nms needs score_threshold and iou_threshold in [0, 1] and max_detections of 1 or more; "
             f"got {score_threshold}, {iou_threshold} and {max_detections}"
         )
-    if not torch.isfinite(boxes).all() or not torch.isfinite(scores).all():
+    if not all_finite(boxes) or not all_finite(scores):
         raise InputError(
             "nms got boxes or scores that are NaN or infinite: check the head maps they come from"
         )

@@ -28,7 +28,13 @@ KINDS = (
     ("leaky", False),
 )
 TRAINING = [Variant(dtype, kind, training=True) for dtype in DTYPES for kind in ("if", "signed")]
-VARIANTS = [*(Variant(dtype, *kind) for dtype in DTYPES for kind in KINDS), *TRAINING]
+OTHER_SPIKES = [
+    Variant(torch.float32, "leaky", spikes=torch.int8),
+    Variant(torch.bfloat16, "signed", spikes=torch.int8),
+    Variant(torch.float32, "signed", True, spikes=torch.bfloat16),
+    Variant(torch.float32, "if", spikes=torch.float16),
+]
+VARIANTS = [*(Variant(dtype, *kind) for dtype in DTYPES for kind in KINDS), *TRAINING, *OTHER_SPIKES]
 
 
 def _nvrtc_libraries() -> Iterator[str]:
