@@ -65,8 +65,9 @@ def build(source: str) -> ctypes.CDLL | None:
 def _build(program: str, source: str, options: tuple[str, ...]) -> ctypes.CDLL | None:
     what = "\n".join((source, program, *options, _openmp(), _machine()))
     name = hashlib.sha256(what.encode()).hexdigest()[:24] + ".so"
-    for place in (folder(), Path(_own_folder())):
+    for find_place in (folder, _own_folder):
         try:
+            place = find_place()
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not (place / name).exists():
                 with atomic_write(place / name) as path:
@@ -103,6 +104,11 @@ def _openmp() -> str:
     return next((path for path in paths if Path(path).name.startswith(known)), "-lgomp")
 
 
+def _own_folder() -> Path:
+    """A folder of this process, where nobody else can leave a library; gone when it ends."""
+    return Path(_temporary().name)
+
+
 @cache
-def _own_folder() -> str:
-    return tempfile.mkdtemp(prefix="sj_lowlat-")
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="sj_lowlat-")

@@ -87,6 +87,8 @@ class StepMemory:
 
     def per_channel(self, values: Tensor) -> tuple[Tensor, int, int]:
         """Thresholds as ``(flat, channels, inner)``: neuron i has ``flat[i // inner % channels]``."""
+        if not values.dim():
+            return values, 1, 1
         values = values.expand(self.shape)
         sizes = zip(self.shape, values.stride(), strict=True)
         axes = [axis for axis, (n, stride) in enumerate(sizes) if n > 1 and stride]
@@ -104,7 +106,8 @@ def usual_strides(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ..
     """The same memory with the strides that channels_last has: strides of axes of length 1 mean nothing, but
     torch goes by them."""
     if len(shape) == 4 and strides[1] == 1:
-        last = torch.empty(shape, device="meta").contiguous(memory_format=torch.channels_last).stride()
+        _, channels, height, width = shape
+        last = (height * width * channels, 1, width * channels, channels)
         if all(n == 1 or a == b for n, a, b in zip(shape, strides, last, strict=True)):
             return last
     return tuple(strides)

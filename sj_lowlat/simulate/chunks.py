@@ -11,8 +11,8 @@ from torch import nn
 from sj_lowlat.layers import LowLatencyIFNode, MergedTime
 
 # Bytes of the largest tensor. On a CPU several steps feed the convolutions better than one; but beyond 32 MiB
-# the C library asks the system for fresh memory at every call, which costs more than neurons.
-_BUDGET = {"cpu": (32 << 20) - (1 << 16)}
+# the C library asks the system for fresh memory at every call, which costs more than neurons. 28 keep clear.
+_BUDGET = {"cpu": 28 << 20}
 _ON_A_GPU = 256 << 20
 _MOST = 32
 
