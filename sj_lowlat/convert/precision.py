@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,11 +20,11 @@ PRECISIONS = ("fp32", "bf16", "int8")
 def set_precision(snn: nn.Module, precision: str) -> nn.Module:
     """A spiking network whose inner weights are rounded, to run faster.
 
-    Layers that read spikes get weights of 16 bits (``"bf16"``) or 8 bits
-    (``"int8"``, :class:`~sj_lowlat.layers.Int8Conv2d`; layers other than two-dimensional convolutions bf16).
-    Spikes are small whole numbers, which both represent exactly (they travel in 8 bits where all that they
-    pass through allows it, else in bf16), and potentials stay float32. Layers that read the input and heads,
-    which read rates, stay as they are.
+    Layers that read spikes get weights of 16 bits (``"bf16"``) or 8 bits (``"int8"``,
+    :class:`~sj_lowlat.layers.Int8Conv2d`; layers other than two-dimensional convolutions, and those that read
+    averages of spikes, bf16). Spikes are small whole numbers, which both represent exactly (they travel in 8
+    bits where all that they pass through allows it, else in bf16), and potentials stay float32. Layers that
+    read the input and heads, which read rates, stay as they are.
 
     :param snn: what :func:`~sj_lowlat.convert.convert` returned; left untouched
     :param precision: ``"fp32"`` (a mere copy), ``"bf16"`` or ``"int8"``
@@ -42,11 +43,13 @@ def set_precision(snn: nn.Module, precision: str) -> nn.Module:
     if precision == "fp32":
         return snn
     note(snn, "set_precision", precision=precision)
+    inner = _inner_layers(snn)
+    whole = _reading_whole_numbers(snn, inner) if precision == "int8" else set()
     for module in snn.modules():
         if isinstance(module, LowLatencyIFNode):
             module.spike_dtype = torch.bfloat16
-    for name, layer in _inner_layers(snn):
-        if precision == "int8" and _takes_int8(layer):
+    for name, layer in inner:
+        if name in whole and _takes_int8(layer):
             replace_module(snn, name, Int8Conv2d(layer))  # type: ignore[arg-type]
         else:
             layer.to(torch.bfloat16)
@@ -58,19 +61,47 @@ def set_precision(snn: nn.Module, precision: str) -> nn.Module:
     return snn
 
 
-@torch.no_grad()
 def _runs(snn: nn.Module) -> bool:
     """Whether the functions between the layers (upsampling, say) know the dtypes of the spikes."""
-    layer: Any = snn.get_submodule(snn.input_layers[0])  # type: ignore[index, arg-type]
-    parameter = next(layer.parameters())
-    functional.reset_net(snn)
     try:
-        snn(parameter.new_zeros(1, *snn.input_shape))  # type: ignore[misc]
+        _run_once(snn)
     except RuntimeError:
         return False
+    return True
+
+
+@torch.no_grad()
+def _run_once(snn: nn.Module) -> None:
+    """On a black image of the size that the network was made for."""
+    layer: Any = snn.get_submodule(snn.input_layers[0])  # type: ignore[index, arg-type]
+    functional.reset_net(snn)
+    try:
+        snn(next(layer.parameters()).new_zeros(1, *snn.input_shape))  # type: ignore[misc]
     finally:
         functional.reset_net(snn)
-    return True
+
+
+def _reading_whole_numbers(snn: nn.Module, layers: list[tuple[str, nn.Module]]) -> set[str]:
+    """Names of the layers that read spikes as they are, found by a run in which half of the neurons fire."""
+    generator = torch.Generator().manual_seed(0)
+    whole = {name for name, _ in layers}
+
+    def fire(_node: nn.Module, _args: Any, out: torch.Tensor) -> torch.Tensor:
+        return torch.randint(2, out.shape, generator=generator).to(out)
+
+    def check(name: str, _layer: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        if not torch.equal(args[0], args[0].round()):
+            whole.discard(name)
+
+    nodes = [module for module in snn.modules() if isinstance(module, LowLatencyIFNode)]
+    handles = [node.register_forward_hook(fire) for node in nodes]
+    handles += [layer.register_forward_pre_hook(partial(check, name)) for name, layer in layers]
+    try:
+        _run_once(snn)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return whole
 
 
 def _inner_layers(snn: nn.Module) -> list[tuple[str, nn.Module]]:

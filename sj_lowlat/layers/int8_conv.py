@@ -59,23 +59,13 @@ class Int8Conv2d(nn.Conv2d):
         self._packed: Any = None
         self.register_load_state_dict_post_hook(_forget_packed)
 
-    @staticmethod
-    def _as_int8(x: torch.Tensor) -> torch.Tensor:
-        largest = float(x.detach().abs().amax()) if x.numel() else 0.0
-        if largest > _LARGEST:
-            raise InputError(
-                f"spikes of up to {largest:g} came to an int8 convolution, which takes at most {_LARGEST}: "
-                "simulate with shorter bursts, or use precision 'bf16'"
-            )
-        return x.to(torch.int8)
-
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_packed": None}  # copies pack for themselves
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Spikes ``[N, C, H, W]``, whole numbers from -127 to 127, to float32 currents.
 
-        :raises InputError: for larger spikes
+        :raises InputError: for other values
         """
         if x.device.type != "cpu" or not _fast():
             return super().forward(x.float())
@@ -89,6 +79,16 @@ class Int8Conv2d(nn.Conv2d):
             spikes.view(torch.uint8) ^ _ZERO, 1.0, _ZERO, self._packed, self.scale, _no_zero_points(self),
             self.bias, *geometry, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
+
+    @staticmethod
+    def _as_int8(x: torch.Tensor) -> torch.Tensor:
+        spikes = x.to(torch.int8)
+        if not torch.equal(spikes.to(x.dtype), x) or bool((spikes == -_ZERO).any()):
+            raise InputError(
+                f"values from {x.min():g} to {x.max():g} came to an int8 convolution, which takes whole "
+                f"numbers of at most {_LARGEST}: simulate with shorter bursts, or use precision 'bf16'"
+            )
+        return spikes
 
 
 def _forget_packed(conv: Any, _incompatible_keys: Any) -> None:

@@ -140,3 +140,21 @@ def test_bursts_that_do_not_fit(snn: nn.Module, precision: str, most: int) -> No
     with pytest.raises(InputError, match=f"up to {most + 1} spikes.*takes at most {most}.*smaller burst"):
         simulate(low, IMAGES, 2, levels=most + 1, mode="counts")
     assert all(node.burst == 1 for node in low.modules() if isinstance(node, LowLatencyIFNode))
+
+
+def test_layers_that_read_averages_keep_16_bits() -> None:
+    torch.manual_seed(0)
+    parts = [
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.ReLU(),
+        nn.AvgPool2d(2),
+        nn.Conv2d(8, 8, 3, padding=1),
+        nn.ReLU(),
+    ]
+    net = nn.Sequential(*parts, nn.Conv2d(8, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    snn = convert(prepare(net.eval(), LEVELS, IMAGES[:, :, :16, :16], scale="max"))
+    low = set_precision(snn, "int8")
+    assert low[3].weight.dtype == torch.bfloat16 and isinstance(low[5], Int8Conv2d)
+    images = IMAGES[:, :, :16, :16]
+    have, want = (simulate(each, images, LEVELS, mode="counts").final for each in (low, snn))
+    assert float((have - want).norm() / want.norm()) < 0.2

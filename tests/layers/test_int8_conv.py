@@ -79,11 +79,12 @@ def test_a_channel_of_zeros() -> None:
     assert not Int8Conv2d(conv)(torch.ones(1, 2, 3, 3)).any()
 
 
-def test_spikes_that_do_not_fit() -> None:
+@pytest.mark.parametrize("value", [128.0, -128.0, 300.0, 0.25])
+def test_spikes_that_do_not_fit(value: float) -> None:
     if not int8_conv._fast():
         pytest.skip("needs a CPU with int8 instructions")
-    with pytest.raises(InputError, match=r"up to 128.*at most 127.*shorter bursts"):
-        Int8Conv2d(nn.Conv2d(1, 1, 1))(torch.full((1, 1, 2, 2), 128.0))
+    with pytest.raises(InputError, match=rf"values from {value:g} to {value:g}.*at most 127.*shorter bursts"):
+        Int8Conv2d(nn.Conv2d(1, 1, 1))(torch.full((1, 1, 2, 2), value))
 
 
 @pytest.mark.parametrize("options", [{"padding": "same"}, {"padding": 1, "padding_mode": "circular"}])
