@@ -50,7 +50,7 @@ class SpikeMaxPool(MergedTime, MemoryModule):
         elif self.merged_steps is None:
             # the pool works in place, and a monitor or a graph may hold the old states
             self.count, self.sent = self.count.clone(), self.sent.clone()
-        if torch.is_grad_enabled() and x_seq.requires_grad:
+        if torch.is_grad_enabled() and (x_seq.requires_grad or self.count.requires_grad):
             return self._with_gradients(x_seq)
         return pool_counts(x_seq, self.count, self.sent, self.pool)
 

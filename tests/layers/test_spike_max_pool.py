@@ -110,3 +110,14 @@ def test_every_kernel_pools_the_same(
             results.append((pool(x_seq), pool(x_seq), pool.count, pool.sent))  # the state goes on
     for have, want in zip(*results, strict=True):
         assert have.dtype == want.dtype and torch.equal(have, want)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_gradients_flow_through_the_state(layout: torch.memory_format) -> None:
+    """A later step without gradients of its own still depends on the counts of an earlier one."""
+    pool = SpikeMaxPool(nn.MaxPool2d(2))
+    first = torch.tensor([[[[3.0, 0.0], [0.0, 0.0]]]]).contiguous(memory_format=layout).requires_grad_()
+    pool(first)
+    pool(torch.tensor([[[[0.0, 5.0], [0.0, 0.0]]]]).contiguous(memory_format=layout))
+    pool.sent.sum().backward()  # M(2) is another input's count than M(1)
+    assert first.grad is not None and first.grad.flatten().tolist() == [0, 1, 0, 0]
