@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 from sj_lowlat import checkpoint
-from sj_lowlat.convert import prepare, replace_layers
+from sj_lowlat.conversion import prepare, replace_layers
 from sj_lowlat.data import ImageFolderDataset, Sample, VocDataset, letterbox
-from sj_lowlat.finetune import FinetuneConfig, finetune
 from sj_lowlat.models import tiny_yolov3
+from sj_lowlat.training import FinetuneConfig, finetune
 
 
 class Pictures:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from inputs import STATISTIC, Photos, fingerprint, is_leaky, levels_of, open_network, spiking
 
-from sj_lowlat.convert import set_precision
-from sj_lowlat.evaluate import evaluate
+from sj_lowlat.conversion import set_precision
+from sj_lowlat.evaluation import evaluate
 from sj_lowlat.files import atomic_write, write_json
 from sj_lowlat.kernels import KERNELS
 

@@ -15,13 +15,13 @@ from spikingjelly.activation_based.neuron import IFNode
 from torch import Tensor, nn
 
 from sj_lowlat import pretrained
-from sj_lowlat.convert import convert, prepare, set_precision
-from sj_lowlat.convert.surgery import replace_module
+from sj_lowlat.conversion import convert, prepare, set_precision
+from sj_lowlat.conversion.surgery import replace_module
 from sj_lowlat.data import TrafficDataset, letterbox
 from sj_lowlat.kernels.select import VARIABLE
 from sj_lowlat.layers import LowLatencyIFNode, RateReadout
 from sj_lowlat.models import snn_tiny_yolov3
-from sj_lowlat.simulate import simulate
+from sj_lowlat.simulation import simulate
 
 SHIPPED = "snn-tiny-yolov3-coco"
 LEVELS = 16

@@ -20,7 +20,7 @@ from torchvision.ops import box_iou
 
 from sj_lowlat.data import letterbox
 from sj_lowlat.detect import Detections, detections_from_maps, draw
-from sj_lowlat.simulate import simulate
+from sj_lowlat.simulation import simulate
 
 MIN_SCORE = 0.25
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from sj_lowlat.data import batches
 from sj_lowlat.layers import SpikeMaxPool
 from sj_lowlat.monitors import FiringRateMonitor, LayerRate
-from sj_lowlat.simulate import simulate
+from sj_lowlat.simulation import simulate
 
 
 @dataclass

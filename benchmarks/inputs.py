@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sj_lowlat import checkpoint, pretrained
-from sj_lowlat.convert import convert
-from sj_lowlat.convert.spike import negative_slope
+from sj_lowlat.conversion import convert
+from sj_lowlat.conversion.spike import negative_slope
 from sj_lowlat.data import CocoDataset, DetectionDataset, ImageFolderDataset, Sample, VocDataset, letterbox
 from sj_lowlat.data.sample import Target, ground_truth
 from sj_lowlat.layers import LowLatencyIFNode

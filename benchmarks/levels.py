@@ -16,8 +16,8 @@ from common import Runs, arguments, curve, markdown
 from inputs import calibration_images, coco_photos, fingerprint, levels_of, named, open_network
 from torch import nn
 
-from sj_lowlat.convert import prepare
-from sj_lowlat.evaluate import evaluate
+from sj_lowlat.conversion import prepare
+from sj_lowlat.evaluation import evaluate
 
 FACTOR = 4  # by which the first layers are finer
 

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 from spike_clips import HOLD, TRAFFIC_SIZE
 
 from sj_lowlat import checkpoint
-from sj_lowlat.convert import prepare
+from sj_lowlat.conversion import prepare
 from sj_lowlat.data import Sample, Target, letterbox, moving_sequence
-from sj_lowlat.finetune import FinetuneConfig, finetune
 from sj_lowlat.spike_camera import SPIKE_CLASSES, to_grey, to_image
 from sj_lowlat.spike_camera.dataset import as_traffic
+from sj_lowlat.training import FinetuneConfig, finetune
 
 Light = NDArray[np.floating]
 

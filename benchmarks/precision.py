@@ -13,7 +13,7 @@ from typing import Any
 from common import Runs, Schedule, arguments, curve, markdown
 from inputs import coco_photos, levels_of
 
-from sj_lowlat.convert import PRECISIONS
+from sj_lowlat.conversion import PRECISIONS
 
 NETWORK = "snn-tiny-yolov3-coco"
 READS = (1, 2, 3)

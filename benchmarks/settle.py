@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from sj_lowlat import checkpoint
-from sj_lowlat.convert import convert
+from sj_lowlat.conversion import convert
 from sj_lowlat.data import CocoDataset, batches
-from sj_lowlat.simulate import simulate_steps
+from sj_lowlat.simulation import simulate_steps
 
 
 def compare(label: str, outputs: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor]) -> None:

@@ -40,7 +40,7 @@ from timing import KINDS, REST, machine, others_cores, quartiles, ratio, rounds,
 from sj_lowlat.detect import detections_from_maps
 from sj_lowlat.kernels.select import choose
 from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
-from sj_lowlat.simulate import simulate, simulate_steps
+from sj_lowlat.simulation import simulate, simulate_steps
 
 PARTS = ("strided", "shipped", "extras", "memory")
 ONE = {"sizes": [416], "steps": [16], "batch": [1]}

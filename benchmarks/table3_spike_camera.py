@@ -33,8 +33,8 @@ from torchvision.ops import batched_nms
 
 from sj_lowlat.detect import Detections, detections_from_maps
 from sj_lowlat.encoders import SpikePlanes
-from sj_lowlat.evaluate import coco_ap
-from sj_lowlat.simulate import simulate
+from sj_lowlat.evaluation import coco_ap
+from sj_lowlat.simulation import simulate
 from sj_lowlat.spike_camera import SpikeDataset, SpikeSample, adaptive, tfi, to_image, traffic_class
 
 FLUSH = 4  # of signed neurons

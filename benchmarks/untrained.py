@@ -11,7 +11,7 @@ from pathlib import Path
 from inputs import calibration_images, open_network
 
 from sj_lowlat import checkpoint
-from sj_lowlat.convert import prepare
+from sj_lowlat.conversion import prepare
 
 FINER = {"layers.0.act": 2, "layers.2.act": 2, "layers.4.act": 2}
 

@@ -7,109 +7,80 @@ The public verbs are ``replace_layers``, ``prepare``, ``finetune``, ``convert``,
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
+import warnings
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from sj_lowlat.version import __version__
 
 if TYPE_CHECKING:
-    from sj_lowlat import data, detect, functional, kernels, layers, models, monitors, plots, pretrained
+    from sj_lowlat import (
+        conversion,
+        data,
+        detect,
+        evaluation,
+        functional,
+        graph,
+        kernels,
+        layers,
+        models,
+        monitors,
+        network,
+        plots,
+        pretrained,
+        simulation,
+        training,
+        zoo,
+    )  # fmt: skip
     from sj_lowlat.checkpoint import load, save
-    from sj_lowlat.convert import (
-        ConversionReport,
-        LowLatencyRecipe,
-        convert,
-        prepare,
-        replace_layers,
-        set_precision,
-    )
+    from sj_lowlat.conversion import LowLatencyRecipe, convert, prepare, replace_layers, set_precision
     from sj_lowlat.errors import ConversionError, InputError
-    from sj_lowlat.evaluate import evaluate
-    from sj_lowlat.finetune import FinetuneConfig, finetune
+    from sj_lowlat.evaluation import evaluate
     from sj_lowlat.layers import ImbalancedIFNode, QuantReLU, ResidualFixIFNode, SignedIFNode
-    from sj_lowlat.monitors import FiringRateMonitor, ResidualMonitor
-    from sj_lowlat.simulate import simulate, simulate_steps
+    from sj_lowlat.monitors import FiringRateMonitor, RemainderMonitor, ResidualMonitor
+    from sj_lowlat.network import ConversionReport, NetworkInfo, info_of
+    from sj_lowlat.pretrained import load as load_pretrained
+    from sj_lowlat.schedule import Schedule
+    from sj_lowlat.simulation import simulate, simulate_steps
+    from sj_lowlat.training import FinetuneConfig, finetune
 
+# name -> module, and its name there where that differs
 _HOME = {
-    "ConversionError": "errors",
-    "ConversionReport": "convert",
-    "FinetuneConfig": "finetune",
-    "FiringRateMonitor": "monitors",
-    "ImbalancedIFNode": "layers",
-    "InputError": "errors",
-    "LowLatencyRecipe": "convert",
-    "QuantReLU": "layers",
-    "ResidualFixIFNode": "layers",
-    "ResidualMonitor": "monitors",
-    "SignedIFNode": "layers",
-    "convert": "convert",
-    "evaluate": "evaluate",
-    "finetune": "finetune",
-    "load": "checkpoint",
-    "prepare": "convert",
-    "replace_layers": "convert",
-    "save": "checkpoint",
-    "set_precision": "convert",
-    "simulate": "simulate",
-    "simulate_steps": "simulate",
-}
-_MODULES = ("data", "detect", "functional", "kernels", "layers", "models", "monitors", "plots", "pretrained")
+    "ConversionError": "errors", "ConversionReport": "network", "FinetuneConfig": "training",
+    "FiringRateMonitor": "monitors", "ImbalancedIFNode": "layers", "InputError": "errors",
+    "LowLatencyRecipe": "conversion", "NetworkInfo": "network", "QuantReLU": "layers",
+    "RemainderMonitor": "monitors", "ResidualFixIFNode": "layers", "ResidualMonitor": "monitors",
+    "Schedule": "schedule", "SignedIFNode": "layers", "convert": "conversion", "evaluate": "evaluation",
+    "finetune": "training", "info_of": "network", "load": "checkpoint", "load_pretrained": "pretrained.load",
+    "prepare": "conversion", "replace_layers": "conversion", "save": "checkpoint",
+    "set_precision": "conversion", "simulate": "simulation", "simulate_steps": "simulation",
+}  # fmt: skip
+_MODULES = (
+    "conversion", "data", "detect", "evaluation", "functional", "graph", "kernels", "layers", "models",
+    "monitors", "network", "plots", "pretrained", "simulation", "training", "zoo",
+)  # fmt: skip
 
-__all__ = [
-    "ConversionError",
-    "ConversionReport",
-    "FinetuneConfig",
-    "FiringRateMonitor",
-    "ImbalancedIFNode",
-    "InputError",
-    "LowLatencyRecipe",
-    "QuantReLU",
-    "ResidualFixIFNode",
-    "ResidualMonitor",
-    "SignedIFNode",
-    "convert",
-    "data",
-    "detect",
-    "evaluate",
-    "finetune",
-    "functional",
-    "kernels",
-    "layers",
-    "load",
-    "models",
-    "monitors",
-    "plots",
-    "prepare",
-    "pretrained",
-    "replace_layers",
-    "save",
-    "set_precision",
-    "simulate",
-    "simulate_steps",
-]
+__all__ = ["__version__", *_HOME, *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        home, _, inner = _HOME[name].partition(".")
+        value = getattr(importlib.import_module(f"{__name__}.{home}"), inner or name)
         globals()[name] = value
         return value
     if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+        module = importlib.import_module(f"{__name__}.{name}")
+        if name == "models" and "load" not in vars(module):
+            module.load = _models_load  # type: ignore[attr-defined]
+        return module
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _models_load(name: str, *, spiking: bool = True) -> Any:
+    """The name that :func:`load_pretrained` had in version 0.1."""
+    warnings.warn("sj_lowlat.models.load is sj_lowlat.load_pretrained now", DeprecationWarning, stacklevel=2)
+    return __getattr__("load_pretrained")(name, spiking=spiking)
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """Some verbs have the name of the folder they live in; importing the folder must not hide the verb."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sj_lowlat import models
-from sj_lowlat.convert import ConversionReport, convert, prepare, replace_layers, set_precision
+from sj_lowlat.conversion import ConversionReport, convert, prepare, replace_layers, set_precision
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write
+from sj_lowlat.record import versions
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _FORMAT = 1
@@ -71,7 +71,7 @@ def describe(model: nn.Module) -> dict[str, Any]:
         "class_names": list(getattr(model, "class_names", ())) or None,
         "replaced": getattr(model, "replaced", {}),
         "conversion_report": report.to_json() if report is not None else None,
-        "versions": {name: version(name) for name in ("torch", "spikingjelly", "sj_lowlat")},
+        "versions": versions(),
     }
 
 

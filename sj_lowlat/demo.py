@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,17 @@ from torch import nn
 from torchvision.transforms.v2.functional import resize
 
 from sj_lowlat import checkpoint
-from sj_lowlat.convert import convert, prepare
+from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.data import TrafficDataset, batches
 from sj_lowlat.detect import detections_from_maps, draw
 from sj_lowlat.errors import InputError
-from sj_lowlat.evaluate import Evaluation, evaluate
+from sj_lowlat.evaluation import Evaluation, evaluate
 from sj_lowlat.files import atomic_write, write_json
-from sj_lowlat.finetune import FinetuneConfig, finetune
 from sj_lowlat.models import snn_tiny_yolov3
 from sj_lowlat.plots import plot_images, plot_map_curve, plot_rates
-from sj_lowlat.simulate import simulate
+from sj_lowlat.record import provenance
+from sj_lowlat.simulation import simulate
+from sj_lowlat.training import FinetuneConfig, finetune
 
 #: rows of the table: label, kind of neuron, flush steps
 ROWS = (
@@ -111,10 +110,7 @@ class DemoResult:
             "quant": self.quant.to_json(),
             "spiking": {label: run.to_json() for label, run in self.spiking.items()},
             "seconds": self.seconds,
-            "command": sys.argv,
-            "versions": {
-                name: version(name) for name in ("torch", "torchvision", "spikingjelly", "sj_lowlat")
-            },
+            **provenance(),
         }
 
 

@@ -18,7 +18,7 @@ __all__ = [
     "level_mismatch_mse",
     "quant_relu",
     "rate_error",
-    "residual",
+    "remainder",
     "signed_step",
     "soft_reset_step",
 ]
@@ -159,7 +159,7 @@ def constant_input_count(z: torch.Tensor, time_steps: int, v0: float = 0.5) -> t
     return torch.floor(z * time_steps + v0).clamp(0, time_steps)
 
 
-def residual(v: torch.Tensor, time_steps: int) -> torch.Tensor:
+def remainder(v: torch.Tensor, time_steps: int) -> torch.Tensor:
     """The paper's remainder ``Re = V(T) / T`` (section 4.2).
 
     :param v: membrane potential after ``T`` steps, any shape

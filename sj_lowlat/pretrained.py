@@ -21,15 +21,15 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from sj_lowlat import checkpoint
-from sj_lowlat.convert import convert
+from sj_lowlat.conversion import convert
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write
 from sj_lowlat.layers import LowLatencyIFNode
+from sj_lowlat.schedule import Schedule
 
 SUFFIX = ".safetensors"
 _HEADER = "sj_lowlat"  # one entry, so that the same network gives the same bytes
 _INT8, _SCALE = ".int8", ".scale"
-_LEAST = {"time_steps": 1, "flush": 0, "levels": 1, "burst": 1}  # what a schedule may hold
 
 
 def to_int8(weight: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,11 +57,10 @@ def pack(
     convolution, groups share theirs), small ones float16: they are sensitive, and hardly cost anything.
     Other floating-point values become float32, whole numbers stay.
 
-    :param model: a network of :mod:`sj_lowlat.models` that went through :func:`~sj_lowlat.convert.prepare`
+    :param model: a network of :mod:`sj_lowlat.models` that went through :func:`~sj_lowlat.conversion.prepare`
     :param path: the file, ``NAME.safetensors``
-    :param card: what JSON can hold and users should know; ``card["schedule"]``, the arguments that
-        :func:`~sj_lowlat.simulate.simulate` should get (``time_steps``, ``flush``, ``levels``, ``burst``),
-        becomes ``model.schedule``
+    :param card: what JSON can hold and users should know; ``card["schedule"]``, written as
+        in ``"4+2b4"``, is how the spiking network is meant to be run
     :param small: a weight with fewer values than this is a small one
     :return: the file
     :raises InputError: for a network that is not such a one, values that are not finite, another name, or a
@@ -136,26 +135,26 @@ def unpack(path: str | Path) -> nn.Module:
     if getattr(model, "levels", None) is None:
         raise InputError(foreign)
     model.card = header["card"]
-    model.schedule = _schedule(model.card) or {"time_steps": model.levels}
+    model.schedule = _schedule(model.card) or Schedule(model.levels)
     return model
 
 
-def _schedule(card: Mapping[str, Any]) -> dict[str, int]:
-    """The card's schedule.
+def _schedule(card: Mapping[str, Any]) -> Schedule | None:
+    """The card's schedule; in files of version 0.1 a dictionary.
 
     :raises InputError: if it is none
     """
-    schedule = card.get("schedule", {})
-    if not isinstance(schedule, dict) or not all(
-        name in _LEAST and type(value) is int and value >= _LEAST[name] for name, value in schedule.items()
-    ):
+    schedule = card.get("schedule")
+    if schedule is None or schedule == {}:
+        return None
+    if isinstance(schedule, str):
+        return Schedule.parse(schedule)
+    known = {"time_steps", "flush", "levels", "burst"}
+    if not isinstance(schedule, dict) or "time_steps" not in schedule or not known.issuperset(schedule):
         raise InputError(
-            f"the card's schedule is {schedule!r}; it must be a dictionary of whole numbers, as in "
-            "{'time_steps': 4, 'flush': 4, 'levels': 8, 'burst': 1}"
+            f"the card's schedule is {schedule!r}; write it as in '4+2b4' (time steps + flush b burst)"
         )
-    if schedule and "time_steps" not in schedule:
-        raise InputError(f"the card's schedule is {schedule!r}; it must name time_steps, or be left out")
-    return dict(schedule)
+    return Schedule(**{"charge" if name == "levels" else name: value for name, value in schedule.items()})
 
 
 def _shipped() -> dict[str, Traversable]:
@@ -172,12 +171,11 @@ def names() -> tuple[str, ...]:
 def load(name: str, *, spiking: bool = True) -> nn.Module:
     """A detector that ships with the package; nothing is downloaded.
 
-    ``simulate(snn, images, **snn.schedule)`` runs it as it is meant to be run.
+    ``simulate(snn, images)`` runs it as it is meant to be run.
 
     :param name: one of :func:`names`, such as ``"snn-tiny-yolov3-coco"``
     :param spiking: converted, with signed neurons; otherwise its Quant ANN
-    :return: the detector in eval mode, with ``class_names``, ``levels``, ``card`` and ``schedule`` (arguments
-        of :func:`~sj_lowlat.simulate.simulate`)
+    :return: the detector in eval mode, with ``class_names``, ``levels``, ``card`` and ``schedule``
     :raises InputError: if there is no such detector, or its file is damaged
     """
     shipped = _shipped()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +13,9 @@ from sj_lowlat.detect import Detections, detections_from_maps
 from sj_lowlat.encoders import SlidingPlanes
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import SignedIFNode
-from sj_lowlat.simulate import simulate_steps
+from sj_lowlat.network import info_of, schedule_for
+from sj_lowlat.schedule import Schedule
+from sj_lowlat.simulation import simulate_steps
 from sj_lowlat.spike_camera import SpikeStream
 
 __all__ = ["StreamDetections", "detect_stream", "white_rate"]
@@ -53,9 +54,9 @@ def detect_stream(
     window: int = 32,
     every: int = 16,
     rate_at_white: float | None = None,
-    levels: int | None = None,
-    burst: int = 1,
+    schedule: Schedule | str | int | None = None,
     score_threshold: float = 0.25,
+    **changes: int | None,
 ) -> Iterator[StreamDetections]:
     """Run a spiking network of signed neurons along a stream, without ever resetting it.
 
@@ -63,44 +64,41 @@ def detect_stream(
     (:class:`~sj_lowlat.encoders.SlidingPlanes`); signed neurons follow. So every answer is that of the last
     ``window`` frames, as far as the counts have settled, which takes about as many steps as there are layers.
 
-    :param snn: a detector from :func:`~sj_lowlat.convert.convert`, of one or three input channels
+    :param snn: a detector from :func:`~sj_lowlat.conversion.convert`, of one or three input channels
     :param stream: its sides are filled up to multiples of the network's stride
     :param window: frames that an answer is made from; more where there is little light, fewer where things
         are fast
     :param every: frames from one answer to the next; the first comes when a window is full
     :param rate_at_white: spikes a frame of a white pixel; guessed by :func:`white_rate` if not given
-    :param levels: of the network; its own by default
-    :param burst: most spikes of a neuron in one step
+    :param schedule: of which burst and charge count; the network's own by default
     :param score_threshold: detections score more than this
+    :param changes: fields of the schedule with other values, such as ``burst=4``
     :return: the answers, as soon as they are known
     :raises InputError: for a stream shorter than the window, or neurons that cannot take spikes back
     """
-    network: Any = snn
     neurons = [module for module in snn.modules() if isinstance(module, SignedIFNode)]
-    if not neurons or not hasattr(snn, "head_specs"):
+    info = info_of(snn)
+    if not neurons or not info.heads or info.input_shape is None:
         raise InputError("detect_stream needs a detector of signed neurons: convert(network) makes one")
     if not 1 <= window <= len(stream) or every < 1:
         raise InputError(
             f"window {window} and every {every} came for {len(stream)} frames: give a window of 1 to "
             "as many frames, and 1 or more frames between answers"
         )
-    channels, stride = network.input_shape[0], network.stride
+    channels, stride = info.input_shape[0], info.stride
     height, width = (-(-side // stride) * stride for side in stream.shape[1:])
     blank = torch.zeros(1, channels, height, width)
     rate = white_rate(stream) if rate_at_white is None else rate_at_white
     run = simulate_steps(
         snn,
         blank,
-        window,
-        flush=len(stream) - window,
-        levels=levels or getattr(snn, "levels", None),
-        burst=burst,
+        replace(schedule_for(snn, schedule, **changes), time_steps=window, flush=len(stream) - window),
         readout=range(window, len(stream) + 1, every),
         encoder=SlidingPlanes([stream], window, min(rate, 1.0)),
     )
     limits = torch.tensor([*stream.shape[:0:-1]] * 2)  # width, height, width, height
     with closing(run):
         for read in run:
-            found = detections_from_maps(read.outputs, network.head_specs, score_threshold)[0].to("cpu")
+            found = detections_from_maps(read.outputs, info.heads, score_threshold)[0].to("cpu")
             found = replace(found, boxes=found.boxes.clamp(min=0).minimum(limits))
             yield StreamDetections(read.step, 1000 * read.step / stream.frame_rate, found)

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sj_lowlat.checkpoint import CONFIG, WEIGHTS, load, save
-from sj_lowlat.convert import convert, prepare, replace_layers
+from sj_lowlat.conversion import convert, prepare, replace_layers
 from sj_lowlat.errors import InputError
 from sj_lowlat.models import DarknetNet, grey_input, snn_tiny_yolov3, tiny_yolov3
-from sj_lowlat.simulate import simulate
+from sj_lowlat.simulation import simulate
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 SMALL = torch.rand(2, 3, 13, 13, generator=torch.Generator().manual_seed(0))

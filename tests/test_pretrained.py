@@ -19,11 +19,11 @@ from torch import nn
 
 from sj_lowlat import checkpoint, models, pretrained
 from sj_lowlat.class_names import COCO_CLASSES
-from sj_lowlat.convert import convert, prepare, replace_layers
+from sj_lowlat.conversion import convert, prepare, replace_layers
 from sj_lowlat.errors import InputError
 from sj_lowlat.models import snn_tiny_yolov3, tiny_yolov3
 from sj_lowlat.pretrained import load, names, to_int8, unpack
-from sj_lowlat.simulate import simulate
+from sj_lowlat.simulation import simulate
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 SCHEDULE = {"time_steps": 2, "flush": 3, "levels": 4}

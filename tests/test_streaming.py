@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sj_lowlat.convert import convert, prepare
+from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.detect import detections_from_maps
 from sj_lowlat.errors import InputError
 from sj_lowlat.models import grey_input, tiny_yolov3

@@ -105,20 +105,20 @@ with torch.no_grad():
     target = quant(images)
 
 # %%
-# Each kind of neuron runs with a ``ResidualMonitor``, for several lengths of the flush (steps without input
+# Each kind of neuron runs with a ``RemainderMonitor``, for several lengths of the flush (steps without input
 # or bias that follow the T steps with input). Plain neurons do not know that a Quant-ReLU counts to T at
 # most, so the monitor is told.
 
 FLUSHES = (0, 1, 2, 3, 4, 6, 8, 12)
 kinds = {"plain IF": ("if", PLAIN), "residual fix": ("residual-fix", FIXED), "signed": ("signed", SIGNED)}
-monitors: dict[tuple[str, int], sj_lowlat.ResidualMonitor] = {}
+monitors: dict[tuple[str, int], sj_lowlat.RemainderMonitor] = {}
 errors: dict[tuple[str, int], float] = {}
 for label, (kind, _) in kinds.items():
     snn = sj_lowlat.convert(quant, neuron=kind, example=images[:1])
     for flush in FLUSHES:
-        with sj_lowlat.ResidualMonitor(snn, max_count=T) as residuals:
+        with sj_lowlat.RemainderMonitor(snn, max_count=T) as remainders:
             output = sj_lowlat.simulate(snn, images, T, flush=flush).final
-        monitors[label, flush] = residuals
+        monitors[label, flush] = remainders
         errors[label, flush] = ((output - target).norm() / target.norm()).item()
 
 # %%
@@ -132,7 +132,7 @@ print(monitors["residual fix", 0].table())
 # the places where errors arise, and not errors that came from before.
 
 
-def inexact(monitor: sj_lowlat.ResidualMonitor) -> int:
+def inexact(monitor: sj_lowlat.RemainderMonitor) -> int:
     """How many neurons, in all layers and images, fired too often or too seldom."""
     return sum(round((r.over_fired + r.under_fired) * r.neurons * r.images) for r in monitor.layers())
 
@@ -155,7 +155,7 @@ for axes in grid.flat[1:]:
 
 # %%
 # Plain IF is held against its own :math:`\lfloor S(T) \rfloor`, which rounds down where Quant-ReLU rounds
-# to the nearest: part of its error does not show in its residuals. The residual fix cures that part; but
+# to the nearest: part of its error does not show in its remainders. The residual fix cures that part; but
 # starting halfway up, a neuron reaches its threshold more easily, and over-fires more often. Signed neurons
 # take such spikes back; those that are still wrong have not had the time. Neurons, output and time in one
 # table:
@@ -168,7 +168,7 @@ for (label, flush), monitor in monitors.items():
 
 # %%
 # A flush does not settle neurons that cannot take spikes back. With signed neurons both curves fall
-# together. Where the residuals certify that every neuron is exact, so is the output: the first layer reads
+# together. Where the remainders certify that every neuron is exact, so is the output: the first layer reads
 # the image and counts what the Quant ANN's counts, hence so does the second, and so on up to the head.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")

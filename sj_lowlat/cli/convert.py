@@ -47,16 +47,19 @@ def run(
     """
     from sj_lowlat import checkpoint
     from sj_lowlat.cli.pictures import calibration_images as take
-    from sj_lowlat.cli.running import about, check_output, finer_factors
-    from sj_lowlat.cli.sources import open_data, open_model
-    from sj_lowlat.convert import convert, prepare
+    from sj_lowlat.cli.running import check_output, finer_factors
+    from sj_lowlat.cli.sources import open_data
+    from sj_lowlat.conversion import convert, prepare
     from sj_lowlat.errors import InputError
     from sj_lowlat.files import write_json
+    from sj_lowlat.network import info_of
+    from sj_lowlat.record import provenance
+    from sj_lowlat.zoo import open_network
 
     folder = Path(output)
     check_output(folder, model)
-    ann = open_model(model)
-    size = getattr(ann, "input_size", 416)
+    ann = open_network(model)
+    size = info_of(ann).size or 416
     images = take(open_data(calibration), calibration_images, size) if calibration is not None else None
     if levels is not None:
         ann = prepare(
@@ -74,5 +77,7 @@ def run(
     snn = convert(ann, neuron=neuron, scale=scale, per_channel=per_channel, ratio=ratio, calibration=images)
     report: Any = snn.conversion_report
     checkpoint.save(snn, folder)
-    write_json(folder / "conversion.json", {"model": model, "report": report.to_json(), "settings": about()})
+    write_json(
+        folder / "conversion.json", {"model": model, "report": report.to_json(), "settings": provenance()}
+    )
     print(f"{report}\n\nthe spiking network is in {output}")

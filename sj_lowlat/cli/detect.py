@@ -10,6 +10,7 @@ def run(
     images: list[str],
     model: str = "snn-tiny-yolov3-coco",
     output: str = "runs/detect",
+    schedule: str | None = None,
     time_steps: int | None = None,
     flush: int | None = None,
     levels: int | None = None,
@@ -43,12 +44,12 @@ def run(
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
         or a darknet file (NET.weights or NET.cfg,NET.weights)
     :param output: folder for the drawn pictures and detections.json
-    :param time_steps: steps with input of a spiking network; by default those it ships with, or the levels it
-        was trained for
-    :param flush: further steps without input; by default those it ships with, or none
-    :param levels: the charge of so many steps is brought by the steps with input; by default as it ships, or
-        one each
-    :param burst: most spikes of a neuron in one step; by default as it ships, or 1
+    :param schedule: how a spiking network is run: steps with input + flush b burst, such as 4+2b4; by default
+        as it ships, else as many steps as it has levels
+    :param time_steps: changes the steps with input of the schedule
+    :param flush: changes its steps without input
+    :param levels: changes its charge: the input steps carry the charge of so many steps
+    :param burst: changes the most spikes of a neuron in one step
     :param min_score: detections score more than this, in [0, 1]
     :param encoder: constant (the image is a current) or poisson (random spikes)
     :param seed: of the poisson encoder, and of a fresh network
@@ -63,16 +64,18 @@ def run(
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """
     import sys
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
     from sj_lowlat.cli.pictures import find_pictures
-    from sj_lowlat.cli.running import about, find_schedule, head_maps
-    from sj_lowlat.cli.sources import open_model
+    from sj_lowlat.cli.running import find_schedule, head_maps
     from sj_lowlat.cli.streams import SUFFIXES, StreamOptions, detect_in_stream
     from sj_lowlat.data import letterbox, read_image
     from sj_lowlat.detect import detections_from_maps, draw, save_image
     from sj_lowlat.errors import InputError
     from sj_lowlat.files import write_json
+    from sj_lowlat.network import heads_of, info_of
+    from sj_lowlat.record import provenance
+    from sj_lowlat.zoo import open_network
 
     if not 0 <= min_score <= 1:
         raise InputError(f"min_score is {min_score}; give a score in [0, 1]")
@@ -84,15 +87,15 @@ def run(
             raise InputError(
                 f"drawing {folder / name} would overwrite a picture that is read: give another output folder"
             )
-    network: Any = open_model(model, spiking=True, seed=seed, device=device)
-    schedule = find_schedule(network, time_steps, flush, levels, burst)
-    names: tuple[str, ...] = network.class_names
+    network: Any = open_network(model, spiking=True, seed=seed, device=device)
+    plan = find_schedule(network, schedule, time_steps=time_steps, flush=flush, levels=levels, burst=burst)
+    names: tuple[str, ...] = info_of(network).class_names
     streams = StreamOptions(height, width, columns, frame_rate, window, every, rate_at_white)
     found, failed, recorded = [], [], []
     for path, name in pictures:
         try:
             if path.suffix.lower() in SUFFIXES:
-                clip = detect_in_stream(path, name, folder, network, schedule, streams, min_score)
+                clip = detect_in_stream(path, name, folder, network, plan, streams, min_score)
                 recorded.append(clip)
                 for answer in clip["answers"]:
                     print(f"{path}, {answer['milliseconds']:.2f} ms: {_in_words(answer)}")
@@ -102,19 +105,19 @@ def run(
             print(error if str(path) in str(error) else f"{path}: {error}", file=sys.stderr)
             failed.append({"path": str(path), "error": str(error)})
             continue
-        x, box = letterbox(image, network.input_size)
-        maps = head_maps(network, x[None], schedule, encoder, seed)
-        record = detections_from_maps(maps, network.head_specs, score_threshold=min_score)[0].to("cpu")
+        x, box = letterbox(image, info_of(network).size or 416)
+        maps = head_maps(network, x[None], plan, encoder, seed)
+        record = detections_from_maps(maps, heads_of(network), score_threshold=min_score)[0].to("cpu")
         record = replace(record, boxes=box.to_image(record.boxes))
         save_image(folder / name, draw(image, record, names, min_score=min_score))
         answer = record.to_dict(names)
         found.append({"path": str(path), "drawn": str(name), "size": [box.width, box.height], **answer})
         print(f"{path}: {_in_words(answer)}")
-    times = asdict(schedule) if schedule else {"time_steps": None}
+    times = plan.to_json() if plan else {"time_steps": None}
     run = {"model": model, **times, "min_score": min_score, "encoder": encoder}
     write_json(
         folder / "detections.json",
-        {"images": found, "streams": recorded, "failed": failed, "settings": {**run, **about(seed)}},
+        {"images": found, "streams": recorded, "failed": failed, "settings": {**run, **provenance(seed)}},
     )
     print(f"{len(found) + len(recorded)} drawn pictures and detections.json are in {folder}")
     if failed:

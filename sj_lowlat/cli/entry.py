@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 
-from sj_lowlat import __version__
 from sj_lowlat.cli.parser import VerbParser, fill
 from sj_lowlat.errors import InputError
+from sj_lowlat.version import __version__
 
 PROG = "sj-lowlat"
 #: verb -> what it does; the function `run` in the module of that name is loaded when the verb is used
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, summary in VERBS.items():
                 verb_parser = VerbParser(description=summary)
                 if name == chosen:
-                    call = fill(verb_parser, import_module(f"sj_lowlat.cli.{name}").run)
+                    call = fill(verb_parser, _verb(name))
                 subcommands.add_subcommand(name, verb_parser, help=summary)
                 verb_parser.prog = f"{PROG} {name}"
             options = parser.parse_args(arguments)
@@ -74,3 +73,37 @@ def _as_command(arguments: list[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv = before
+
+
+def _verb(name: str) -> Callable[..., int | None]:
+    """The function behind a verb; only the module of that verb is loaded."""
+    run: Callable[..., int | None]
+    if name == "convert":
+        from sj_lowlat.cli import convert
+
+        run = convert.run
+    elif name == "demo":
+        from sj_lowlat.cli import demo
+
+        run = demo.run
+    elif name == "detect":
+        from sj_lowlat.cli import detect
+
+        run = detect.run
+    elif name == "encode":
+        from sj_lowlat.cli import encode
+
+        run = encode.run
+    elif name == "evaluate":
+        from sj_lowlat.cli import evaluate
+
+        run = evaluate.run
+    elif name == "finetune":
+        from sj_lowlat.cli import finetune
+
+        run = finetune.run
+    else:
+        from sj_lowlat.cli import monitor
+
+        run = monitor.run
+    return run

@@ -8,6 +8,7 @@ from typing import Literal
 def run(
     model: str,
     data: str,
+    schedule: str | None = None,
     time_steps: int | None = None,
     flush: int | None = None,
     levels: int | None = None,
@@ -42,12 +43,12 @@ def run(
         or a darknet file (NET.weights or NET.cfg,NET.weights)
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET] or
         traffic[:COUNT[:SEED]]; classes are matched to the model's by name
-    :param time_steps: steps with input of a spiking network; by default those it ships with, or the levels it
-        was trained for
-    :param flush: further steps without input; by default those it ships with, or none
-    :param levels: the charge of so many steps is brought by the steps with input; by default as it ships, or
-        one each
-    :param burst: most spikes of a neuron in one step; by default as it ships, or 1
+    :param schedule: how a spiking network is run: steps with input + flush b burst, such as 4+2b4; by default
+        as it ships, else as many steps as it has levels
+    :param time_steps: changes the steps with input of the schedule
+    :param flush: changes its steps without input
+    :param levels: changes its charge: the input steps carry the charge of so many steps
+    :param burst: changes the most spikes of a neuron in one step
     :param readout: steps at which to score, all from one simulation, such as 4,8,16; by default the last one
     :param precision: of the weights of a spiking network's inner layers; spikes are exact in all of them
     :param mode: counts scores what signed neurons settle to, from one pass; steps simulates them
@@ -64,31 +65,30 @@ def run(
     :param output: JSON file for all results
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """
-    from dataclasses import asdict
-
     from sj_lowlat.cli.pictures import first_images
     from sj_lowlat.cli.running import find_schedule, whole_numbers
-    from sj_lowlat.cli.sources import DATA_FORMS, open_data, open_model
-    from sj_lowlat.convert import set_precision
+    from sj_lowlat.cli.sources import DATA_FORMS, open_data
+    from sj_lowlat.conversion import set_precision
     from sj_lowlat.errors import InputError
-    from sj_lowlat.evaluate import APResult, evaluate
+    from sj_lowlat.evaluation import APResult, evaluate
     from sj_lowlat.files import write_json
-    from sj_lowlat.monitors.drawing import align
+    from sj_lowlat.record import table
+    from sj_lowlat.zoo import open_network
 
     steps = whole_numbers(readout, "readout") if readout is not None else None
     dataset = first_images(open_data(data), limit)
     if not dataset.class_names:
         raise InputError(f"{data} has no boxes to score against: {DATA_FORMS.split(', or')[0]}")
-    network = open_model(model, spiking=True, seed=seed, device=device)
+    network = open_network(model, spiking=True, seed=seed, device=device)
     if precision != "fp32":
         network = set_precision(network, precision)
-    schedule = find_schedule(network, time_steps, flush, levels, burst)
+    plan = find_schedule(network, schedule, time_steps=time_steps, flush=flush, levels=levels, burst=burst)
     result = evaluate(
         network,
         dataset,
-        **(asdict(schedule) if schedule else {}),
+        plan,
         readout=steps,
-        ann=open_model(ann, seed=seed, device=device) if ann is not None else None,
+        ann=open_network(ann, seed=seed, device=device) if ann is not None else None,
         size=size,
         batch_size=batch_size,
         protocol=protocol,
@@ -108,7 +108,7 @@ def run(
     rows = [["ANN" if p.steps is None else f"SNN, {p.steps} steps", *cells(p.ap)] for p in result.points]
     rows += [["ANN beside it", *cells(result.ann)]] if result.ann is not None else []
     print(f"{model} on {len(dataset)} images of {data} ({result.final.protocol}), in %")
-    print(align(["network", "mAP50", "mAP"], rows))
+    print(table(["network", "mAP50", "mAP"], rows))
     if result.mean_steps is not None:
         print(f"steps per image: {result.mean_steps:.2f}")
     if result.energy is not None:

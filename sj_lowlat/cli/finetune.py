@@ -8,12 +8,14 @@ from typing import Any
 
 from sj_lowlat import checkpoint
 from sj_lowlat.cli.pictures import calibration_images as take
-from sj_lowlat.cli.running import check_output, finer_factors, is_spiking
-from sj_lowlat.cli.sources import find_device, open_data, open_model
-from sj_lowlat.convert import prepare, replace_layers
+from sj_lowlat.cli.running import check_output, finer_factors
+from sj_lowlat.cli.sources import open_data
+from sj_lowlat.conversion import prepare, replace_layers
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import write_json
-from sj_lowlat.finetune import FinetuneConfig, finetune
+from sj_lowlat.layers import is_spiking
+from sj_lowlat.training import FinetuneConfig, finetune
+from sj_lowlat.zoo import find_device, open_network
 
 
 def run(
@@ -72,10 +74,10 @@ def run(
     folder = Path(output)
     check_output(folder, model, teacher)
     dataset = open_data(data)
-    student = open_model(model, class_names=dataset.class_names, seed=settings.seed, device=device)
+    student = open_network(model, class_names=dataset.class_names, seed=settings.seed, device=device)
     if is_spiking(student):
         raise InputError(f"{model} is a spiking network: finetune the network that it was converted from")
-    guide = open_model(teacher, device=device) if teacher is not None else None
+    guide = open_network(teacher, device=device) if teacher is not None else None
     setup = {
         "model": model,
         "data": data,

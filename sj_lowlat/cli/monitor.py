@@ -9,6 +9,7 @@ from typing import Any, Literal
 def run(
     model: str,
     data: str,
+    schedule: str | None = None,
     time_steps: int | None = None,
     flush: int | None = None,
     levels: int | None = None,
@@ -31,57 +32,64 @@ def run(
         convert or demo wrote
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
         traffic[:COUNT[:SEED]], or a picture or a folder of pictures
-    :param time_steps: steps with input; by default those the network ships with, or the levels it was trained
-        for
-    :param flush: further steps without input; by default those it ships with, or none
-    :param levels: the charge of so many steps is brought by the steps with input; by default as it ships, or
-        one each
-    :param burst: most spikes of a neuron in one step; by default as it ships, or 1
+    :param schedule: how a spiking network is run: steps with input + flush b burst, such as 4+2b4; by default
+        as it ships, else as many steps as it has levels
+    :param time_steps: changes the steps with input of the schedule
+    :param flush: changes its steps without input
+    :param levels: changes its charge: the input steps carry the charge of so many steps
+    :param burst: changes the most spikes of a neuron in one step
     :param limit: the first so many images are watched
     :param batch_size: images per pass
     :param encoder: constant (the image is a current) or poisson (random spikes)
     :param seed: of the poisson encoder
-    :param output: folder for monitor.json, firing_rates.png and residuals.png
+    :param output: folder for monitor.json, firing_rates.png and remainders.png
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """
-    from dataclasses import asdict
-
     from tqdm import tqdm
 
     from sj_lowlat.cli.pictures import first_images
-    from sj_lowlat.cli.running import about, find_schedule, head_maps, is_spiking
-    from sj_lowlat.cli.sources import open_data, open_model
+    from sj_lowlat.cli.running import find_schedule, head_maps
+    from sj_lowlat.cli.sources import open_data
     from sj_lowlat.data import batches
     from sj_lowlat.errors import InputError
     from sj_lowlat.files import atomic_write, write_json
-    from sj_lowlat.monitors import FiringRateMonitor, ResidualMonitor
+    from sj_lowlat.monitors import FiringRateMonitor, RemainderMonitor
+    from sj_lowlat.network import info_of
+    from sj_lowlat.record import provenance
+    from sj_lowlat.zoo import open_network
 
     dataset = first_images(open_data(data), limit)
-    snn: Any = open_model(model, spiking=True, seed=seed, device=device)
-    schedule = find_schedule(snn, time_steps, flush, levels, burst) if is_spiking(snn) else None
-    if schedule is None:
+    snn: Any = open_network(model, spiking=True, seed=seed, device=device)
+    plan = find_schedule(snn, schedule, time_steps=time_steps, flush=flush, levels=levels, burst=burst)
+    if plan is None:
         raise InputError(
             f"{model} has no spiking neurons to watch: give a network that sj-lowlat convert wrote"
         )
     folder = Path(output)
-    with FiringRateMonitor(snn) as rates, ResidualMonitor(snn, max_count=schedule.levels) as residuals:
-        for images, _, _ in tqdm(batches(dataset, batch_size, snn.input_size), desc="monitor", disable=None):
-            head_maps(snn, images, schedule, encoder, seed)
+    with FiringRateMonitor(snn) as rates, RemainderMonitor(snn, max_count=plan.charge) as remainders:
+        for images, _, _ in tqdm(
+            batches(dataset, batch_size, info_of(snn).size or 416), desc="monitor", disable=None
+        ):
+            head_maps(snn, images, plan, encoder, seed)
     run = {
         "model": model,
         "data": data,
         "images": len(dataset),
-        **asdict(schedule),
+        **plan.to_json(),
         "encoder": encoder,
     }
     write_json(
         folder / "monitor.json",
-        {"rates": rates.to_json(), "residuals": residuals.to_json(), "settings": {**run, **about(seed)}},
+        {
+            "rates": rates.to_json(),
+            "remainders": remainders.to_json(),
+            "settings": {**run, **provenance(seed)},
+        },
     )
-    for name, watched in (("firing_rates.png", rates), ("residuals.png", residuals)):
+    for name, watched in (("firing_rates.png", rates), ("remainders.png", remainders)):
         with atomic_write(folder / name) as temporary:
             watched.plot().savefig(temporary, dpi=120)
-    times = f"{schedule.time_steps} steps and {schedule.flush} of flush"
+    times = f"{plan.time_steps} steps and {plan.flush} of flush"
     print(f"{model} on {len(dataset)} images of {data}, {times}\n")
-    print(f"firing rates\n{rates.table()}\n\nwhat is left in the membranes\n{residuals.table()}\n")
-    print(f"monitor.json, firing_rates.png and residuals.png are in {folder}")
+    print(f"firing rates\n{rates.table()}\n\nwhat is left in the membranes\n{remainders.table()}\n")
+    print(f"monitor.json, firing_rates.png and remainders.png are in {folder}")

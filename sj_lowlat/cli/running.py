@@ -2,64 +2,38 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import LowLatencyIFNode
-from sj_lowlat.simulate import check_steps, simulate
+from sj_lowlat.layers import is_spiking
+from sj_lowlat.network import info_of, schedule_for
+from sj_lowlat.schedule import Schedule
+from sj_lowlat.simulation import simulate
 
 
-def is_spiking(model: nn.Module) -> bool:
-    """Whether ``convert`` made it."""
-    return any(isinstance(module, LowLatencyIFNode) for module in model.modules())
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How a spiking network is run: arguments of :func:`~sj_lowlat.simulate.simulate`."""
-
-    time_steps: int
-    flush: int
-    levels: int
-    burst: int
-
-
-def find_schedule(
-    model: nn.Module, time_steps: int | None, flush: int | None, levels: int | None, burst: int | None
-) -> Schedule | None:
+def find_schedule(model: nn.Module, schedule: str | None, **changes: int | None) -> Schedule | None:
     """How to run a network; what is None comes from the network.
-
-    A shipped network has a schedule; another one gets as many steps as levels, no flush and single spikes.
 
     :return: the schedule of a spiking network, None for another one
     :raises InputError: if there can be no such run
     """
-    given = {"time_steps": time_steps, "flush": flush, "levels": levels, "burst": burst}
-    given = {name: value for name, value in given.items() if value is not None}
-    if not is_spiking(model):
-        if given:
-            raise InputError(
-                "time_steps, flush, levels and burst are for spiking networks: "
-                "leave them out, or run convert first"
-            )
-        return None
-    own = {"time_steps": getattr(model, "levels", None), "flush": 0, "burst": 1}
-    options = {**own, **getattr(model, "schedule", {}), **given}
-    if options["time_steps"] is None:
-        raise InputError("the network does not know its levels: give time_steps, such as --time-steps 16")
-    schedule = Schedule(**{"levels": options["time_steps"], **options})
-    check_steps(schedule.time_steps, schedule.flush, None)
-    for name in ("levels", "burst"):
-        if options.get(name, 1) < 1:
-            raise InputError(f"{name} is {options[name]}, it must be at least 1")
-    return schedule
+    if is_spiking(model):
+        own = Schedule.parse(schedule) if schedule is not None else info_of(model).schedule
+        time_steps = None if own is not None else info_of(model).levels
+        return schedule_for(model, own, **{"time_steps": time_steps, **_given(changes)})
+    if schedule is not None or _given(changes):
+        raise InputError(
+            "schedule, time_steps, flush, levels and burst are for spiking networks: "
+            "leave them out, or run convert first"
+        )
+    return None
+
+
+def _given(changes: dict[str, int | None]) -> dict[str, int | None]:
+    return {name: value for name, value in changes.items() if value is not None}
 
 
 @torch.no_grad()
@@ -68,9 +42,11 @@ def head_maps(
 ) -> tuple[Tensor, ...]:
     """Run a network, spiking if there is a schedule, on ``[N, 3, S, S]``."""
     images = images.to(next(model.parameters()).device)
-    if schedule is None:
-        return model(images)
-    return simulate(model, images, **asdict(schedule), encoder=encoder, seed=seed).final
+    return (
+        model(images)
+        if schedule is None
+        else simulate(model, images, schedule, encoder=encoder, seed=seed).final
+    )
 
 
 def whole_numbers(text: str, name: str) -> tuple[int, ...]:
@@ -93,12 +69,6 @@ def check_output(output: Path, *sources: str | None) -> None:
     """
     if any(source and Path(source).resolve() == output.resolve() for source in sources):
         raise InputError(f"output is {output}, which the command reads from: give another folder")
-
-
-def about(seed: int | None = None) -> dict[str, Any]:
-    """Command, versions and seed, for records of results."""
-    versions = {name: version(name) for name in ("torch", "torchvision", "spikingjelly", "sj_lowlat")}
-    return {"command": sys.argv, "versions": versions, **({} if seed is None else {"seed": seed})}
 
 
 def finer_factors(text: str | None) -> dict[str, int]:

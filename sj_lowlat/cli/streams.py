@@ -12,10 +12,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
-from sj_lowlat.cli.running import Schedule
 from sj_lowlat.detect import draw, save_image
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write
+from sj_lowlat.network import info_of
+from sj_lowlat.schedule import Schedule
 from sj_lowlat.spike_camera import SpikeStream, adaptive, open_stream, to_image
 from sj_lowlat.streaming import StreamDetections, detect_stream, white_rate
 
@@ -54,7 +55,7 @@ def detect_in_stream(
 
     :param path: of the stream
     :param name: of the results, relative to ``folder``; gets the endings .png and .gif
-    :param schedule: of the network; only its levels and burst count
+    :param schedule: of the network; only its charge and burst count
     :return: what JSON can hold
     :raises InputError: for a stream that cannot be read, or a network that is not spiking
     """
@@ -62,7 +63,7 @@ def detect_in_stream(
         raise InputError(f"{path} is a spike stream: give a spiking network (sj-lowlat convert makes one)")
     stream = open_stream(path, options.height, options.width, options.columns, options.frame_rate)
     rate = options.rate_at_white or white_rate(stream)
-    names: tuple[str, ...] = network.class_names  # type: ignore[assignment]
+    names = info_of(network).class_names
     answers: list[dict[str, Any]] = []
     pictures: list[Tensor] = []
     window = min(options.window, len(stream))
@@ -74,8 +75,7 @@ def detect_in_stream(
         window=window,
         every=options.every,
         rate_at_white=rate,
-        levels=schedule.levels,
-        burst=schedule.burst,
+        schedule=schedule,
         score_threshold=min_score,
     ):
         if len(answers) % every == 0:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
 from typing import Protocol
 
 import torch
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.kernels import cpp_kernel, cupy_kernel
-from sj_lowlat.kernels.compiled import multi_step_compiled
 from sj_lowlat.kernels.memory import SpikeSums
 from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
@@ -37,7 +35,6 @@ class Kernel(Protocol):
 #: name -> kernel; add one of your own here, and name it in a neuron's ``kernel``
 KERNELS: dict[str, Kernel] = {
     "reference": multi_step_reference,
-    "compiled": multi_step_compiled,
     "cpp": cpp_kernel.multi_step_cpp,
     "cupy": cupy_kernel.multi_step_cupy,
 }
@@ -47,8 +44,7 @@ def choose(device: torch.device) -> str:
     """Name of the kernel that ``"auto"`` stands for on a device.
 
     The environment variable ``SJ_LOWLAT_KERNEL`` decides, if it is set to a name. Otherwise, on a GPU:
-    ``"cupy"`` if CuPy works there, else ``"compiled"`` if Triton is installed; on a CPU: ``"cpp"`` if there
-    is a C++ compiler; and else ``"reference"``.
+    ``"cupy"`` if CuPy works there; on a CPU: ``"cpp"`` if there is a C++ compiler; and else ``"reference"``.
 
     :param device: where the currents are
     :return: a key of ``KERNELS``
@@ -59,11 +55,7 @@ def choose(device: torch.device) -> str:
         return _known(name, f"{VARIABLE} is {name!r}, a kernel that does not exist")
     if device.type == "cpu":
         return "cpp" if cpp_kernel.available() else "reference"
-    if device.type != "cuda":
-        return "reference"
-    if cupy_kernel.available():
-        return "cupy"
-    return "compiled" if find_spec("triton") else "reference"
+    return "cupy" if device.type == "cuda" and cupy_kernel.available() else "reference"
 
 
 def _known(name: str, problem: str) -> str:

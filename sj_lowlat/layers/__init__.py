@@ -6,7 +6,7 @@ from sj_lowlat.layers.quant_relu import QuantReLU
 from sj_lowlat.layers.readout import RateReadout
 from sj_lowlat.layers.signed import SignedIFNode
 from sj_lowlat.layers.spike_max_pool import SpikeMaxPool
-from sj_lowlat.layers.spiking import ImbalancedIFNode, LowLatencyIFNode, ResidualFixIFNode
+from sj_lowlat.layers.spiking import ImbalancedIFNode, LowLatencyIFNode, ResidualFixIFNode, is_spiking
 
 __all__ = [
     "ImbalancedIFNode",
@@ -18,4 +18,5 @@ __all__ = [
     "ResidualFixIFNode",
     "SignedIFNode",
     "SpikeMaxPool",
+    "is_spiking",
 ]

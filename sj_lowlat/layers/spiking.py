@@ -238,6 +238,11 @@ class LowLatencyIFNode(MergedTime, IFNode):
         return f"v_threshold={short(self.v_threshold)}, ratio={short(self.ratio)}, step_mode={self.step_mode}"
 
 
+def is_spiking(model: torch.nn.Module) -> bool:
+    """Whether a network has spiking neurons of this package: ``convert`` made it."""
+    return any(isinstance(module, LowLatencyIFNode) for module in model.modules())
+
+
 class ResidualFixIFNode(LowLatencyIFNode):
     r"""IF neuron with the paper's residual fix: it starts at half its threshold (section 4.3).
 

@@ -7,7 +7,6 @@ from sj_lowlat.models.darknet_weights import DarknetHeader, load_darknet_weights
 from sj_lowlat.models.detector import Detector
 from sj_lowlat.models.grey import grey_input
 from sj_lowlat.models.registry import build, create, register
-from sj_lowlat.models.shipped import load
 from sj_lowlat.models.snn_tiny_yolov3 import SNNTinyYOLOv3, snn_tiny_yolov3
 from sj_lowlat.models.tiny_yolov3 import tiny_yolov3
 
@@ -26,7 +25,6 @@ __all__ = [
     "create",
     "darknet",
     "grey_input",
-    "load",
     "load_darknet_weights",
     "parse_cfg",
     "register",

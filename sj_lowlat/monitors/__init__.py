@@ -2,14 +2,15 @@
 
 from sj_lowlat.monitors.fan_out import dense_macs, fan_out
 from sj_lowlat.monitors.firing_rate import FiringRateMonitor, LayerRate
-from sj_lowlat.monitors.residual import LayerResidual, ResidualMonitor
+from sj_lowlat.monitors.remainder import LayerRemainder, RemainderMonitor, ResidualMonitor
 from sj_lowlat.monitors.synops import LayerOps, SynOpMonitor
 
 __all__ = [
     "FiringRateMonitor",
     "LayerOps",
     "LayerRate",
-    "LayerResidual",
+    "LayerRemainder",
+    "RemainderMonitor",
     "ResidualMonitor",
     "SynOpMonitor",
     "dense_macs",

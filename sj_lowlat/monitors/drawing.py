@@ -9,22 +9,6 @@ from typing import Any
 _COLOURS = ("#0072B2", "#D55E00", "#E69F00")
 
 
-def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Set a text table: the first column to the left, numbers to the right.
-
-    :param header: column titles
-    :param rows: lines of as many cells
-    """
-    widths = [max(len(line[column]) for line in [header, *rows]) for column in range(len(header))]
-    lines = [header, ["-" * width for width in widths], *rows]
-    return "\n".join(
-        "  ".join(
-            [line[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True)]
-        )
-        for line in lines
-    )
-
-
 def draw_bars(
     names: Sequence[str], series: Mapping[str, Sequence[float]], ylabel: str, ax: Any = None
 ) -> Any:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from sj_lowlat.kernels import SpikeSums
 from sj_lowlat.layers import LowLatencyIFNode
-from sj_lowlat.monitors.drawing import align, draw_bars
+from sj_lowlat.monitors.drawing import draw_bars
 from sj_lowlat.monitors.presentation import Presentation, PresentationMonitor
+from sj_lowlat.record import table
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
             ]
             for layer in self.layers()
         ]
-        return align(header, rows)
+        return table(header, rows)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw the rate of each layer as a bar.

@@ -13,9 +13,9 @@ from torch.nn.modules.conv import _ConvNd
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import LowLatencyIFNode
-from sj_lowlat.monitors.drawing import align
 from sj_lowlat.monitors.fan_out import WeightedLayer, dense_macs, fan_out, weighted_layers
 from sj_lowlat.monitors.presentation import as_steps
+from sj_lowlat.record import table
 
 
 @dataclass
@@ -189,7 +189,7 @@ class SynOpMonitor(BaseMonitor):
             ]
             for layer in self.layers()
         ]
-        return align(["layer", "spikes/image", "ACs/image", "MACs/image", "MACs of the ANN"], rows)
+        return table(["layer", "spikes/image", "ACs/image", "MACs/image", "MACs of the ANN"], rows)
 
 
 def _sample_dims(layer: WeightedLayer, x: Tensor, node: LowLatencyIFNode) -> int:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from sj_lowlat import checkpoint
-from sj_lowlat.convert import prepare
+from sj_lowlat.conversion import prepare
 from sj_lowlat.data import TrafficDataset, letterbox
 from sj_lowlat.detect import Detections
 from sj_lowlat.functional import rate_error

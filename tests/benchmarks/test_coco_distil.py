@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sj_lowlat import checkpoint, pretrained
-from sj_lowlat.convert import convert
+from sj_lowlat.conversion import convert
 from sj_lowlat.data import CocoDataset
-from sj_lowlat.evaluate import evaluate
+from sj_lowlat.evaluation import evaluate
 from sj_lowlat.layers import SpikeMaxPool
 from sj_lowlat.models import tiny_yolov3
 

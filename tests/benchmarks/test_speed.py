@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from sj_lowlat.convert import convert
+from sj_lowlat.conversion import convert
 from sj_lowlat.kernels.select import VARIABLE
 from sj_lowlat.models import snn_tiny_yolov3
 
@@ -155,10 +155,10 @@ def test_the_kernel_is_put_back(script: Opener, monkeypatch: pytest.MonkeyPatch)
     with kernel("reference"):
         assert os.environ[VARIABLE] == "reference"
     assert VARIABLE not in os.environ
-    monkeypatch.setenv(VARIABLE, "compiled")
+    monkeypatch.setenv(VARIABLE, "cupy")
     with kernel("cpp"):
         pass
-    assert os.environ[VARIABLE] == "compiled"
+    assert os.environ[VARIABLE] == "cupy"
 
 
 def test_rounds_time_every_job_as_often_and_warm_up_before(script: Opener) -> None:
@@ -184,7 +184,7 @@ def test_kernels_fire_the_same_and_are_timed(
     script: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kernels, results, figure = script("kernels"), tmp_path / "r.json", tmp_path / "f.png"
-    named = [name for name in kernels.available("cpu") if name != "compiled"]  # which takes a minute
+    named = kernels.available("cpu")
     options = ["--kernels", *named, "--shrink", "26", "--repeats", "1"]
     kernels.main([*options, "--results", str(results), "--figure", str(figure)])
     record = json.loads(results.read_text())

@@ -12,7 +12,7 @@ from torch import nn
 
 from sj_lowlat import checkpoint
 from sj_lowlat.cli import main
-from sj_lowlat.convert import convert, prepare
+from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.data import TrafficDataset
 from sj_lowlat.models import snn_tiny_yolov3
 

@@ -12,7 +12,7 @@ import torch
 from sj_lowlat import checkpoint, models
 from sj_lowlat.class_names import COCO_CLASSES
 from sj_lowlat.cli.pictures import Part, Pictures, calibration_images, find_pictures, first_images
-from sj_lowlat.cli.sources import open_data, open_model
+from sj_lowlat.cli.sources import open_data
 from sj_lowlat.data import (
     CocoDataset,
     ImageFolderDataset,
@@ -22,10 +22,11 @@ from sj_lowlat.data import (
     letterbox,
 )
 from sj_lowlat.errors import InputError
+from sj_lowlat.zoo import open_network
 
 
 def test_a_folder_is_a_saved_network(places: Any) -> None:
-    opened, loaded = open_model(str(places.quant)), checkpoint.load(places.quant)
+    opened, loaded = open_network(str(places.quant)), checkpoint.load(places.quant)
     x = torch.rand(1, 3, 64, 64)
     assert not opened.training
     for ours, theirs in zip(opened(x), loaded(x), strict=True):
@@ -37,8 +38,8 @@ def test_darknet_weights_alone_and_with_their_cfg(data_dir: Path) -> None:
         data_dir / "darknet" / "yolov3-tiny.weights",
         data_dir / "darknet" / "yolov3-tiny-mask123.cfg",
     )
-    alone: Any = open_model(str(weights))
-    pair: Any = open_model(f"{cfg},{weights}")
+    alone: Any = open_network(str(weights))
+    pair: Any = open_network(f"{cfg},{weights}")
     assert alone.class_names == tuple(COCO_CLASSES)
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
@@ -48,37 +49,37 @@ def test_darknet_weights_alone_and_with_their_cfg(data_dir: Path) -> None:
 
 def test_a_fresh_network_follows_its_options_classes_and_seed() -> None:
     word = "snn-tiny-yolov3:width=0.125,input_size=96"
-    first: Any = open_model(word, class_names=("red", "blue"), seed=5)
+    first: Any = open_network(word, class_names=("red", "blue"), seed=5)
     again, other = (
-        open_model(word, class_names=("red", "blue"), seed=5),
-        open_model(word, class_names=("red", "blue")),
+        open_network(word, class_names=("red", "blue"), seed=5),
+        open_network(word, class_names=("red", "blue")),
     )
     assert first.class_names == ("red", "blue") and first.input_size == 96
     assert first.build_config["kwargs"]["width"] == 0.125
     weights = [next(net.parameters()) for net in (first, again, other)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
-    counted: Any = open_model(f"{word},num_classes=3", class_names=("red", "blue"))
+    counted: Any = open_network(f"{word},num_classes=3", class_names=("red", "blue"))
     assert len(counted.class_names) == 3
 
 
 def test_a_fresh_network_leaves_the_random_generator_alone() -> None:
     before = torch.get_rng_state()
-    open_model("tiny-yolov3:width=0.125,input_size=64")
+    open_network("tiny-yolov3:width=0.125,input_size=64")
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_models_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere.*give a folder.*snn-tiny-yolov3"):
-        open_model(str(tmp_path / "nowhere"))
+        open_network(str(tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="model.safetensors"):
-        open_model(str(tmp_path))
+        open_network(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="no darknet weights"):
-        open_model(str(tmp_path / "no.weights"))
+        open_network(str(tmp_path / "no.weights"))
     net = models.tiny_yolov3(2, width=0.125, input_size=64)
     models.save_darknet_weights(net, tmp_path / "whole.weights")
     (tmp_path / "cut.weights").write_bytes((tmp_path / "whole.weights").read_bytes()[:1000])
     with pytest.raises(InputError, match="missing"):
-        open_model(str(tmp_path / "cut.weights"))
+        open_network(str(tmp_path / "cut.weights"))
     for word in (
         "tiny-yolov3:width",
         "tiny-yolov3:width=wide",
@@ -86,9 +87,9 @@ def test_models_that_cannot_be_opened(tmp_path: Path) -> None:
         "tiny-yolov3:depth=3",
     ):
         with pytest.raises(InputError, match=r"width|depth"):
-            open_model(word)
+            open_network(word)
     with pytest.raises(InputError, match="device is 'abacus'"):
-        open_model("tiny-yolov3:width=0.125,input_size=64", device="abacus")
+        open_network("tiny-yolov3:width=0.125,input_size=64", device="abacus")
 
 
 def test_coco_with_and_without_colons_in_its_paths(places: Any, tmp_path: Path) -> None:

@@ -16,14 +16,14 @@ from torch import nn
 from sj_lowlat import checkpoint, pretrained
 from sj_lowlat.cli.pictures import first_images
 from sj_lowlat.cli.sources import open_data
-from sj_lowlat.convert import convert, prepare
+from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.data import letterbox, read_image
 from sj_lowlat.detect import decode, nms
-from sj_lowlat.evaluate import evaluate
-from sj_lowlat.finetune import FinetuneConfig
+from sj_lowlat.evaluation import evaluate
 from sj_lowlat.layers import QuantReLU, SignedIFNode
 from sj_lowlat.models import tiny_yolov3
-from sj_lowlat.simulate import simulate
+from sj_lowlat.simulation import simulate
+from sj_lowlat.training import FinetuneConfig
 
 Run = Callable[..., Any]
 TRAIN = ("--iterations", 2, "--batch-size", 2, "--size", 64, "--precision", "fp32")
@@ -96,10 +96,10 @@ def test_from_a_fresh_network_to_what_its_neurons_do(places: Any, run: Run, tmp_
     assert done.code == 0, done.err
     record = read(tmp_path / "watched" / "monitor.json")
     assert {row["images"] for row in record["rates"]["layers"]} == {3}
-    assert {row["steps"] for row in record["residuals"]["layers"]} == {6}
+    assert {row["steps"] for row in record["remainders"]["layers"]} == {6}
     assert record["settings"]["seed"] == 0 and record["settings"]["time_steps"] == 4
     assert "silent %" in done.out and "under-fired %" in done.out
-    for name in ("firing_rates.png", "residuals.png"):
+    for name in ("firing_rates.png", "remainders.png"):
         assert read_image(tmp_path / "watched" / name).float().std() > 0
 
 
@@ -249,7 +249,7 @@ def test_a_shipped_network_is_run_as_it_is_meant(
     assert run("monitor", "--model", name, *data, "--output", "m").code == 0
     watched = read(tmp_path / "m" / "monitor.json")
     assert {key: watched["settings"][key] for key in schedule} == schedule
-    assert {row["steps"] for row in watched["residuals"]["layers"]} == {5}
+    assert {row["steps"] for row in watched["remainders"]["layers"]} == {5}
 
     assert run("convert", "--model", name, "--neuron", "if", "--output", "snn").code == 0
     assert "ratio=0," in str(checkpoint.load("snn")) and "SignedIFNode" in str(packed)

@@ -31,9 +31,7 @@ def test_every_device_has_its_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cupy_kernel, "available", lambda: True)
     assert (select.choose(GPU), select.choose(CPU)) == ("cupy", "cpp")
     monkeypatch.setattr(cupy_kernel, "available", lambda: False)
-    for triton, kernel in ((object(), "compiled"), (None, "reference")):
-        monkeypatch.setattr(select, "find_spec", lambda name, found=triton: found)
-        assert select.choose(GPU) == kernel
+    assert select.choose(GPU) == "reference"
 
 
 def test_the_variable_decides_for_auto_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +52,7 @@ def test_a_variable_that_leaves_it_open(monkeypatch: pytest.MonkeyPatch, value: 
 
 def test_a_variable_that_names_no_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(select.VARIABLE, "fast")
-    with pytest.raises(InputError, match="SJ_LOWLAT_KERNEL is 'fast'.*auto, reference, compiled, cpp, cupy"):
+    with pytest.raises(InputError, match="SJ_LOWLAT_KERNEL is 'fast'.*auto, reference, cpp, cupy"):
         select.choose(CPU)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
-from sj_lowlat.monitors import FiringRateMonitor, ResidualMonitor
+from sj_lowlat.monitors import FiringRateMonitor, RemainderMonitor
 
 NODES = {
     "residual-fix": ResidualFixIFNode,
@@ -126,7 +126,7 @@ def test_reading_does_not_end_a_presentation(run: Run) -> None:
 
 def test_memory_does_not_grow_with_time_and_is_per_channel_after_closing(run: Run) -> None:
     sizes = {}
-    for kind in (FiringRateMonitor, ResidualMonitor):
+    for kind in (FiringRateMonitor, RemainderMonitor):
         for steps in (2, 32):
             net = nn.Sequential(ResidualFixIFNode())
             with kind(net) as monitor:
@@ -140,7 +140,7 @@ def test_memory_does_not_grow_with_time_and_is_per_channel_after_closing(run: Ru
 @pytest.mark.parametrize("train", [False, True])
 def test_nothing_watched_hangs_on_the_graph(train: bool, run: Run) -> None:
     net = nn.Sequential(nn.Linear(3, 4), SignedIFNode()).train(train)
-    with FiringRateMonitor(net) as rates, ResidualMonitor(net) as residuals:
+    with FiringRateMonitor(net) as rates, RemainderMonitor(net) as residuals:
         out = run(net, torch.randn(4, 2, 3), "s")
         assert out.requires_grad
         held = list(tensors([rates._running, residuals._running]))

@@ -10,8 +10,8 @@ from spikingjelly.activation_based import functional
 from torch import nn
 
 from sj_lowlat.layers import RateReadout, ResidualFixIFNode, SignedIFNode
-from sj_lowlat.monitors import FiringRateMonitor, ResidualMonitor, SynOpMonitor
-from sj_lowlat.simulate import simulate
+from sj_lowlat.monitors import FiringRateMonitor, RemainderMonitor, SynOpMonitor
+from sj_lowlat.simulation import simulate
 
 
 def network() -> nn.Sequential:
@@ -34,7 +34,7 @@ def test_simulating_in_chunks_is_counted_like_running_step_by_step(chunk: int) -
     net = network()
     plain = copy.deepcopy(net)
     images = torch.randint(0, 9, (3, 1, 7, 6), generator=torch.Generator().manual_seed(4)) / 8
-    monitors = (FiringRateMonitor, ResidualMonitor, SynOpMonitor)
+    monitors = (FiringRateMonitor, RemainderMonitor, SynOpMonitor)
     simulated = [kind(net) for kind in monitors]
     stepped = [kind(plain) for kind in monitors]
     for part in (images[:2], images[2:]):  # the second batch is smaller
@@ -68,7 +68,7 @@ def test_a_count_at_its_limit_is_judged_by_the_steps_with_input(
     conv = nn.Conv2d(1, 1, 1, bias=False)
     nn.init.constant_(conv.weight, 2.0)
     net = nn.Sequential(conv, node, RateReadout(nn.Conv2d(1, 1, 1)))
-    with ResidualMonitor(net, max_count=max_count) as monitor:
+    with RemainderMonitor(net, max_count=max_count) as monitor:
         simulate(net, torch.ones(1, 1, 2, 2), time_steps=4, flush=3)
     # 8 spikes are due and 4 allowed: the signed neuron stops there, the other goes on in the flush
     signed = isinstance(node, SignedIFNode)

@@ -1,0 +1,25 @@
+"""From a trained network to a spiking one: replace, prepare, convert."""
+
+from sj_lowlat.conversion.pipeline import convert
+from sj_lowlat.conversion.precision import PRECISIONS, set_precision
+from sj_lowlat.conversion.quantise import prepare
+from sj_lowlat.conversion.recipe import LowLatencyRecipe
+from sj_lowlat.conversion.replace import POOL_HANDLERS, TO_RELU, replace_layers
+from sj_lowlat.conversion.spike import ACTIVATIONS, NEURONS, register_activation
+from sj_lowlat.network.report import ConversionReport, LayerReport
+
+__all__ = [
+    "ACTIVATIONS",
+    "NEURONS",
+    "POOL_HANDLERS",
+    "PRECISIONS",
+    "TO_RELU",
+    "ConversionReport",
+    "LayerReport",
+    "LowLatencyRecipe",
+    "convert",
+    "prepare",
+    "register_activation",
+    "replace_layers",
+    "set_precision",
+]

@@ -1,0 +1,58 @@
+"""Channels of equal range, without a change of the function."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from sj_lowlat.conversion.fold import scale_channels
+from sj_lowlat.conversion.normalise import probe_input_scales
+from sj_lowlat.conversion.plan import LayerPlan
+from sj_lowlat.errors import ConversionError
+
+_LEAST = 0.1  # of the layer's mean: a channel that is hardly ever active is not blown up further
+
+
+@torch.no_grad()
+def equalise_channels(
+    model: nn.Module,
+    plans: Iterable[LayerPlan],
+    scales: Mapping[str, torch.Tensor],
+    example: torch.Tensor,
+) -> None:
+    r"""Give all channels of an activation one scale: with :math:`s_c` the scale of channel c over the mean of
+    its layer, the layer's output (its batch norm, where it has one) is divided by :math:`s_c` and the weights
+    that read the channel are multiplied by it. ReLU (leaky or not), max-pool, upsampling and concatenation
+    commute with it.
+
+    :param model: the network, changed in place
+    :param plans: its weighted layers
+    :param scales: activation name -> scale per channel ``[C]``
+    :param example: one input
+    """
+    plans = list(plans)
+    relative = {name: (scale / scale.mean()).clamp(min=_LEAST) for name, scale in scales.items()}
+    scales_in = probe_input_scales(model, plans, relative, example)
+    for plan in plans:
+        layer: Any = model.get_submodule(plan.name)
+        layer.weight = nn.Parameter(layer.weight.data.clone())  # another layer may share it
+        scale_channels(layer, scale_in=scales_in[plan.name])
+        if plan.activation is None:
+            continue
+        inverse = 1 / relative[plan.activation]
+        if plan.batch_norm is not None:
+            norm: Any = model.get_submodule(plan.batch_norm)
+            if norm.weight is None:
+                raise ConversionError(
+                    f"module '{plan.batch_norm}' has no weight that could take up its channels' scales: "
+                    "build it with affine=True, or leave out equalise"
+                )
+            norm.weight.mul_(inverse)
+            norm.bias.mul_(inverse)
+        else:
+            scale_channels(layer, scale_out=inverse)
+            if layer.bias is not None:
+                layer.bias.mul_(inverse)

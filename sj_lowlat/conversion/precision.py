@@ -1,0 +1,123 @@
+"""Rounded weights for a spiking network; its spikes stay exact."""
+
+from __future__ import annotations
+
+import copy
+from functools import partial
+from typing import Any
+
+import torch
+from spikingjelly.activation_based import functional
+from torch import nn
+
+from sj_lowlat.conversion.surgery import note, replace_module
+from sj_lowlat.errors import InputError
+from sj_lowlat.layers import Int8Conv2d, LowLatencyIFNode, RateReadout
+
+PRECISIONS = ("fp32", "bf16", "int8")
+
+
+def set_precision(snn: nn.Module, precision: str) -> nn.Module:
+    """A spiking network whose inner weights are rounded, to run faster.
+
+    Layers that read spikes get weights of 16 bits (``"bf16"``) or 8 bits (``"int8"``,
+    :class:`~sj_lowlat.layers.Int8Conv2d`; layers other than two-dimensional convolutions, and those that read
+    averages of spikes, bf16). Spikes are small whole numbers, which both represent exactly (they travel in 8
+    bits where all that they pass through allows it, else in bf16), and potentials stay float32. Layers that
+    read the input and heads, which read rates, stay as they are.
+
+    :param snn: what :func:`~sj_lowlat.conversion.convert` returned; left untouched
+    :param precision: ``"fp32"`` (a mere copy), ``"bf16"`` or ``"int8"``
+    :return: the network, with ``precision``
+    :raises InputError: for another precision, or a network that is not spiking or rounded already
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is {precision!r}, it must be one of {', '.join(PRECISIONS)}")
+    nodes = [module for module in snn.modules() if isinstance(module, LowLatencyIFNode)]
+    if not nodes:
+        raise InputError("precision is for spiking networks: call sj_lowlat.convert first")
+    if getattr(snn, "precision", "fp32") != "fp32":
+        raise InputError(f"this network's weights are {snn.precision} already: start from the one in fp32")
+    snn = copy.deepcopy(snn)
+    snn.precision = precision  # type: ignore[assignment]
+    if precision == "fp32":
+        return snn
+    note(snn, "set_precision", precision=precision)
+    inner = _inner_layers(snn)
+    whole = _reading_whole_numbers(snn, inner) if precision == "int8" else set()
+    for module in snn.modules():
+        if isinstance(module, LowLatencyIFNode):
+            module.spike_dtype = torch.bfloat16
+    for name, layer in inner:
+        if name in whole and _takes_int8(layer):
+            replace_module(snn, name, Int8Conv2d(layer))  # type: ignore[arg-type]
+        else:
+            layer.to(torch.bfloat16)
+            layer.register_forward_pre_hook(_as_bfloat16)
+    if precision == "int8":
+        for node in (module for module in snn.modules() if isinstance(module, LowLatencyIFNode)):
+            node.spike_dtype = torch.int8
+            node.spike_dtype = torch.int8 if _runs(snn) else torch.bfloat16
+    return snn
+
+
+def _runs(snn: nn.Module) -> bool:
+    """Whether the functions between the layers (upsampling, say) know the dtypes of the spikes."""
+    try:
+        _run_once(snn)
+    except RuntimeError:
+        return False
+    return True
+
+
+@torch.no_grad()
+def _run_once(snn: nn.Module) -> None:
+    """On a black image of the size that the network was made for."""
+    layer: Any = snn.get_submodule(snn.input_layers[0])  # type: ignore[index, arg-type]
+    functional.reset_net(snn)
+    try:
+        snn(next(layer.parameters()).new_zeros(1, *snn.input_shape))  # type: ignore[misc]
+    finally:
+        functional.reset_net(snn)
+
+
+def _reading_whole_numbers(snn: nn.Module, layers: list[tuple[str, nn.Module]]) -> set[str]:
+    """Names of the layers that read spikes as they are, found by a run in which half of the neurons fire."""
+    generator = torch.Generator().manual_seed(0)
+    whole = {name for name, _ in layers}
+
+    def fire(_node: nn.Module, _args: Any, out: torch.Tensor) -> torch.Tensor:
+        return torch.randint(2, out.shape, generator=generator).to(out)
+
+    def check(name: str, _layer: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        if not torch.equal(args[0], args[0].round()):
+            whole.discard(name)
+
+    nodes = [module for module in snn.modules() if isinstance(module, LowLatencyIFNode)]
+    handles = [node.register_forward_hook(fire) for node in nodes]
+    handles += [layer.register_forward_pre_hook(partial(check, name)) for name, layer in layers]
+    try:
+        _run_once(snn)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return whole
+
+
+def _inner_layers(snn: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Layers with weights that read spikes."""
+    readouts = {name for name, module in snn.named_modules() if isinstance(module, RateReadout)}
+    kept = (*getattr(snn, "input_layers", ()), *(f"{name}.layer" for name in readouts))
+    return [
+        (name, module)
+        for name, module in snn.named_modules()
+        if name not in kept and isinstance(getattr(module, "weight", None), nn.Parameter)
+    ]
+
+
+def _takes_int8(layer: nn.Module) -> bool:
+    return type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+
+
+def _as_bfloat16(_layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return (args[0].to(torch.bfloat16), *args[1:])

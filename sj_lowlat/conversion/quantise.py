@@ -1,0 +1,117 @@
+"""From ReLU to quantised ReLU, whose levels are the time steps that are wanted."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from sj_lowlat.conversion.equalise import equalise_channels
+from sj_lowlat.conversion.plan import make_plan
+from sj_lowlat.conversion.spike import activation_types, negative_slope
+from sj_lowlat.conversion.statistics import collect_scales
+from sj_lowlat.conversion.surgery import (
+    Images,
+    check_called,
+    find_example,
+    note,
+    refuse_spiking,
+    replace_module,
+)
+from sj_lowlat.conversion.trace import trace
+from sj_lowlat.errors import ConversionError, InputError
+from sj_lowlat.layers import QuantReLU
+
+
+def prepare(
+    model: nn.Module,
+    levels: int,
+    calibration: Images | None = None,
+    *,
+    scale: str = "99.9%",
+    per_channel: bool = False,
+    equalise: bool = False,
+    finer: Mapping[str, int] | None = None,
+    example: torch.Tensor | None = None,
+) -> nn.Module:
+    """Replace every ReLU by a :class:`~sj_lowlat.layers.QuantReLU` whose clip starts from calibration images.
+
+    A leaky ReLU keeps its slope; only signed neurons can stand for it later.
+
+    :param model: the network, left untouched; it must consist of what
+        :func:`~sj_lowlat.conversion.convert` can convert
+    :param levels: L, the time steps of the spiking network that is wanted
+    :param calibration: images ``[N, C, H, W]`` or an iterable of batches; not needed for a network that is
+        prepared already (its levels change and its clips stay)
+    :param scale: statistic of the ReLU's output that the clips start from: ``"max"``, a percentage, or
+        ``"mse"``, the least square error of the quantised ReLU
+    :param per_channel: one clip per channel instead of one per layer
+    :param equalise: move the differences between channels into the weights first, so that one clip per layer
+        fits all its channels; the function stays
+    :param finer: activation name -> factor: it gets so many times the levels, and its neurons fire up to so
+        many times a step. Worth it for the first layers, which lose most by coarse levels
+    :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
+    :return: the prepared network, with ``levels``
+    :raises ConversionError: if a part could not be converted later, or there is no activation
+    :raises InputError: for options that do not fit
+    """
+    refuse_spiking(model)
+    prepared = copy.deepcopy(model)
+    sample = find_example(prepared, calibration, example)
+    plans, refused, _ = make_plan(trace(prepared, sample), activation_types("signed"))
+    if refused:
+        raise ConversionError("cannot prepare this network", refused)
+    names = [plan.activation for plan in plans if plan.activation]
+    if not names:
+        raise ConversionError(
+            "nothing to prepare: no nn.ReLU or QuantReLU was found between the layers; "
+            "run replace_layers first, or write functional activations as modules (self.act = nn.ReLU())"
+        )
+    fresh = [name for name in names if not isinstance(prepared.get_submodule(name), QuantReLU)]
+    finer = {**dict.fromkeys(names, 1), **_present_factors(prepared, names), **(finer or {})}
+    _check_finer(finer, names)
+    if equalise and (per_channel or len(fresh) < len(names)):
+        raise InputError(
+            "equalise is for a network that is not prepared yet, and instead of per_channel: give one"
+        )
+    scales = {}
+    own_levels = {name: levels * finer[name] for name in names}
+    if fresh:
+        if calibration is None:
+            raise InputError(
+                "prepare needs calibration images to start the clips from: a tensor [N, C, H, W] or a loader"
+            )
+        if equalise:
+            by_channel = collect_scales(prepared, fresh, calibration, scale, True, own_levels)
+            equalise_channels(prepared, plans, by_channel, sample)
+        scales = collect_scales(prepared, fresh, calibration, scale, per_channel, own_levels)
+    for name in names:
+        old = prepared.get_submodule(name)
+        clip = old.clip.detach() if isinstance(old, QuantReLU) else scales[name]
+        channels = len(clip) if clip.dim() else None
+        new = QuantReLU(own_levels[name], clip, channels, negative_slope(old)).to(sample.device)
+        replace_module(prepared, name, new.train(old.training))
+    check_called(prepared, {name: prepared.get_submodule(name) for name in names}, sample)
+    prepared.levels = levels  # type: ignore[assignment]
+    finer = {name: factor for name, factor in finer.items() if factor > 1}
+    note(prepared, "prepare", levels=levels, per_channel=per_channel, finer=finer)
+    return prepared
+
+
+def _present_factors(model: nn.Module, names: list[str]) -> dict[str, int]:
+    """By how much the activations of a prepared network are finer than its levels."""
+    found = {name: getattr(model.get_submodule(name), "levels", None) for name in names}
+    base = getattr(model, "levels", None)
+    return {name: own // base for name, own in found.items() if own and base and own % base == 0}
+
+
+def _check_finer(finer: Mapping[str, int], names: list[str]) -> None:
+    for name, factor in finer.items():
+        if name not in names:
+            raise InputError(
+                f"finer names {name!r}, which is no activation here: there are {', '.join(names)}"
+            )
+        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
+            raise InputError(f"finer gives {name!r} the factor {factor!r}: give a whole number of at least 1")

@@ -1,0 +1,77 @@
+"""Which activation becomes which neuron."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from torch import nn
+
+from sj_lowlat.conversion.trace import LEAF_TYPES
+from sj_lowlat.errors import ConversionError, InputError
+from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, QuantReLU, ResidualFixIFNode, SignedIFNode
+
+NeuronFactory = Callable[[nn.Module, float], LowLatencyIFNode]
+
+
+def negative_slope(activation: nn.Module) -> float:
+    """Slope below zero: of a leaky ReLU, quantised or not; 0 of a ReLU."""
+    if isinstance(activation, nn.LeakyReLU):
+        return float(activation.negative_slope)
+    return float(getattr(activation, "slope", 0.0))
+
+
+def _imbalanced(activation: nn.Module, ratio: float) -> LowLatencyIFNode:
+    slope = negative_slope(activation)
+    return ImbalancedIFNode(ratio=ratio, slope=slope) if slope else ResidualFixIFNode(ratio=ratio)
+
+
+#: name of a kind of neuron -> factory of (activation module, V(0) / V_th)
+NEURONS: dict[str, NeuronFactory] = {
+    "signed": lambda activation, ratio: SignedIFNode(ratio=ratio, slope=negative_slope(activation)),
+    "residual-fix": lambda activation, ratio: ResidualFixIFNode(ratio=ratio),
+    "if": lambda activation, ratio: ResidualFixIFNode(ratio=0.0),
+    "imbalanced": _imbalanced,
+}
+
+#: kinds of neurons that have negative spikes, without which nothing stands for a leaky ReLU
+LEAKY = ("signed", "imbalanced")
+
+#: activation types that any kind of neuron can stand for, unless they have a negative slope
+ACTIVATIONS: set[type[nn.Module]] = {nn.ReLU, QuantReLU}
+
+
+def register_activation(kind: type[nn.Module]) -> None:
+    """Let ``convert`` turn modules of this type into neurons; on [0, clip] it must equal a ReLU or quantised
+    ReLU.
+
+    A trained clip is read from its attribute ``clip``, if it has one.
+
+    :param kind: the module type
+    """
+    ACTIVATIONS.add(kind)
+    LEAF_TYPES.add(kind)
+
+
+def activation_types(neuron: str) -> set[type[nn.Module]]:
+    """The module types that become neurons of a kind.
+
+    :param neuron: key of ``NEURONS``
+    :raises InputError: for an unknown kind
+    """
+    if neuron not in NEURONS:
+        raise InputError(f"neuron is {neuron!r}, it must be one of {', '.join(NEURONS)}")
+    return ACTIVATIONS | ({nn.LeakyReLU} if neuron in LEAKY else set())
+
+
+def refuse_leaky(model: nn.Module, names: Iterable[str], neuron: str) -> None:
+    """Refuse quantised leaky ReLUs for neurons without negative spikes.
+
+    :param names: of the activations
+    :raises ConversionError: naming the first of them
+    """
+    leaky = [name for name in names if negative_slope(model.get_submodule(name))]
+    if leaky and neuron not in LEAKY:
+        raise ConversionError(
+            f"activation '{leaky[0]}' ({len(leaky)} in all) is leaky, and neuron='{neuron}' has no negative"
+            f" spikes: take {' or '.join(map(repr, LEAKY))}, or call replace_layers before prepare"
+        )

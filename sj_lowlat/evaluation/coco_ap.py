@@ -1,0 +1,92 @@
+"""COCO's average precision, by pycocotools."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from sj_lowlat.data.sample import DetectionDataset
+from sj_lowlat.detect.detections import Detections
+from sj_lowlat.evaluation.ap import APResult, Scene, pair_up
+
+__all__ = ["coco_ap"]
+
+
+def coco_ap(
+    dataset: DetectionDataset, detections: Sequence[Detections], class_map: Mapping[int, int] | None = None
+) -> APResult:
+    """Score detections as COCO does: 101 recall points, IoU 0.50 to 0.95, 100 detections a class and image.
+
+    Crowd boxes (and VOC's difficult ones) are neither found nor missed.
+
+    :param dataset: the data set, whose boxes are the truth
+    :param detections: one record an image, in the data set's order, boxes in pixels of the original image
+    :param class_map: model label -> data set label; other detections are left out, and the mean runs over the
+        mapped classes alone. Default: the labels are the same.
+    :return: mAP50 and mAP; 0 if nothing was detected
+    :raises InputError: if the counts or labels do not fit, or the data set has no box to find
+    """
+    scenes, labels = pair_up(dataset, detections, class_map)
+    precision = _precision(scenes, labels)  # [IoU, recall, class]
+    found = np.asarray((precision > -1).all(axis=(0, 1)))  # -1 marks classes without truth
+    ap = precision[:, :, found].mean(axis=1)  # [IoU, class]
+    names = [dataset.class_names[label] for label, kept in zip(labels, found, strict=True) if kept]
+    return APResult(
+        map50=float(ap[0].mean()),
+        map=float(ap.mean()),
+        per_class=dict(zip(names, ap[0].tolist(), strict=True)),
+        protocol="COCO, 101-point, at most 100 detections a class and image",
+        images=len(scenes),
+    )
+
+
+def _precision(scenes: list[Scene], labels: list[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def index(rows: list[dict[str, Any]]) -> Any:
+        coco = COCO()
+        # pycocotools takes an id 0 for "no match"
+        coco.dataset = {
+            "images": [{"id": number} for number in range(1, len(scenes) + 1)],
+            "categories": [{"id": label} for label in labels],
+            "annotations": [{"id": number, **row} for number, row in enumerate(rows, start=1)],
+        }
+        coco.createIndex()
+        return coco
+
+    truth: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for number, scene in enumerate(scenes, start=1):
+        target, seen = scene.truth, scene.detections
+        for row, ignored in zip(
+            _rows(number, target.boxes, target.labels), scene.ignored.tolist(), strict=True
+        ):
+            truth.append({**row, "iscrowd": int(ignored)})
+        for row, score in zip(_rows(number, seen.boxes, seen.labels), seen.scores.tolist(), strict=True):
+            found.append({**row, "iscrowd": 0, "score": score})
+    with redirect_stdout(io.StringIO()):
+        # not COCO.loadRes, which fails when nothing was detected
+        run = COCOeval(index(truth), index(found), "bbox")
+        run.params.catIds = labels
+        run.evaluate()
+        run.accumulate()
+    # [IoU, recall, class, area, limit]: all areas, the largest limit (100)
+    return np.asarray(run.eval["precision"])[:, :, :, 0, -1]
+
+
+def _rows(number: int, boxes: Tensor, labels: Tensor) -> list[dict[str, Any]]:
+    return [
+        {
+            "image_id": number,
+            "category_id": label,
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": (x2 - x1) * (y2 - y1),
+        }
+        for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist(), strict=True)
+    ]

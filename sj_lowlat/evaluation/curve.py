@@ -1,0 +1,230 @@
+"""Average precision at every read-out, from one simulation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from tqdm import tqdm
+
+from sj_lowlat.class_names import match_classes
+from sj_lowlat.data import DetectionDataset, batches, ground_truth
+from sj_lowlat.detect import Detections
+from sj_lowlat.encoders import Encoder
+from sj_lowlat.errors import InputError
+from sj_lowlat.evaluation.ap import APResult
+from sj_lowlat.evaluation.coco_ap import coco_ap
+from sj_lowlat.evaluation.energy import EnergyReport
+from sj_lowlat.evaluation.monitored import FirstImages
+from sj_lowlat.evaluation.predict import each_at_its_end, predict
+from sj_lowlat.evaluation.voc_ap import voc_ap
+from sj_lowlat.layers import is_spiking
+from sj_lowlat.network import heads_of, info_of, schedule_for
+from sj_lowlat.record import provenance
+from sj_lowlat.schedule import Schedule
+from sj_lowlat.simulation import check_readout
+
+PROTOCOLS = ("coco", "voc07", "voc")
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Accuracy at one latency.
+
+    :param steps: every step until the read-out, flush included; ``None`` for a network that is not spiking
+    :param ap: average precision there
+    """
+
+    steps: int | None
+    ap: APResult
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy of a detector on a data set.
+
+    :param points: one per read-out, ascending
+    :param ann: accuracy of the network beside it, if one was given
+    :param energy: energy per image on the monitored images, for a spiking network
+    :param rates: firing rates per layer on the same images (``FiringRateMonitor.to_json``)
+    :param mean_steps: steps per image where ``stop`` ended them early; the only point is that of all images,
+        each at its own last step
+    :param settings: image size, thresholds, protocol, seed, versions, command, seconds
+    """
+
+    points: tuple[CurvePoint, ...]
+    ann: APResult | None
+    energy: EnergyReport | None
+    rates: dict[str, Any] | None
+    settings: dict[str, Any]
+    mean_steps: float | None = None
+
+    @property
+    def final(self) -> APResult:
+        """Average precision at the last read-out."""
+        return self.points[-1].ap
+
+    def curve(self) -> list[tuple[int, float]]:
+        """``(steps, mAP50)`` of every read-out."""
+        return [(point.steps or 0, point.ap.map50) for point in self.points]
+
+    def to_json(self) -> dict[str, Any]:
+        """A dict that ``json`` can write."""
+        return {
+            "points": [{"steps": point.steps, **point.ap.to_json()} for point in self.points],
+            "ann": self.ann.to_json() if self.ann else None,
+            "energy": self.energy.to_json() if self.energy else None,
+            "rates": self.rates,
+            "mean_steps": self.mean_steps,
+            "settings": self.settings,
+        }
+
+    def __str__(self) -> str:
+        lines = [
+            f"{'ANN' if point.steps is None else f'SNN, {point.steps} steps'}: {point.ap}"
+            for point in self.points
+        ]
+        lines += [f"steps per image: {self.mean_steps:.2f}"] if self.mean_steps is not None else []
+        lines += [f"ANN beside it: {self.ann}"] if self.ann else []
+        return "\n".join([*lines, *([str(self.energy)] if self.energy else [])])
+
+
+def score(
+    dataset: DetectionDataset,
+    detections: Sequence[Detections],
+    protocol: str = "coco",
+    class_map: Mapping[int, int] | None = None,
+) -> APResult:
+    """Average precision by name of the protocol.
+
+    :param dataset: the data set, whose boxes are the truth
+    :param detections: one record an image, in pixels of the original image
+    :param protocol: ``"coco"`` (pycocotools), ``"voc07"`` (11-point) or ``"voc"`` (all-point)
+    :param class_map: model label -> data set label
+    :raises InputError: for an unknown protocol
+    """
+    _check_protocol(protocol)
+    if protocol == "coco":
+        return coco_ap(dataset, detections, class_map)
+    return voc_ap(dataset, detections, "11-point" if protocol == "voc07" else "all-point", class_map)
+
+
+def _check_protocol(protocol: str) -> None:
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol is {protocol!r}, it must be one of {', '.join(PROTOCOLS)}")
+
+
+def evaluate(
+    model: nn.Module,
+    dataset: DetectionDataset,
+    schedule: Schedule | str | int | None = None,
+    *,
+    readout: Sequence[int] | None = None,
+    ann: nn.Module | None = None,
+    size: int | None = None,
+    batch_size: int = 1,
+    protocol: str = "coco",
+    score_threshold: float = 0.005,
+    iou_threshold: float = 0.45,
+    max_detections: int = 100,
+    encoder: str | Encoder = "constant",
+    seed: int = 0,
+    monitored: int = 16,
+    mode: str = "steps",
+    stop: str | None = None,
+    stop_reads: int = 2,
+    **changes: int | None,
+) -> Evaluation:
+    """Score a detector, spiking or not, on a data set.
+
+    A spiking network runs once; its accuracy is given at every read-out. Classes are matched by name, and
+    only the shared ones count.
+
+    :param model: a detector of :mod:`sj_lowlat.models`, or what ``convert`` made of one
+    :param dataset: images with boxes
+    :param schedule: of a spiking network, as for :func:`~sj_lowlat.simulation.simulate`; by default its own
+    :param readout: steps at which to score, by default the last one
+    :param ann: a network to score beside it
+    :param size: side of the network's input in pixels, by default the model's
+    :param batch_size: images per pass
+    :param protocol: ``"coco"``, ``"voc07"`` or ``"voc"``
+    :param score_threshold: detections score more than this
+    :param iou_threshold: of the non-maximum suppression
+    :param max_detections: per image
+    :param encoder: see :func:`~sj_lowlat.simulation.simulate`
+    :param seed: of the Poisson encoder
+    :param monitored: firing rates and energy are counted on the first so many images; 0 for none
+    :param mode: ``"counts"`` scores the settled network in one pass, see
+        :func:`~sj_lowlat.simulation.simulate`
+    :param stop: ``"stable"`` ends each image when its detections no longer change, see there
+    :param stop_reads: read-outs without a change that ``stop`` waits for
+    :param changes: fields of the schedule with other values, such as ``flush=4``
+    :raises InputError: for arguments that cannot be
+    """
+    spiking, info = is_spiking(model), info_of(model)
+    heads_of(model)
+    steps: tuple[int | None, ...] = (None,)
+    run: dict[str, Any] = {}
+    if spiking:
+        schedule = schedule_for(model, schedule, **changes)
+        steps = check_readout(schedule, readout)
+        run = {"schedule": schedule, "readout": readout, "encoder": encoder, "seed": seed, "mode": mode}
+        run |= {"stop": stop, "stop_reads": stop_reads}
+        if stop is not None:
+            steps = steps[-1:]
+    elif any(v is not None for v in (schedule, readout, stop, *changes.values())) or mode != "steps":
+        raise InputError("schedule, readout, mode and stop are for spiking networks: call convert first")
+    _check_protocol(protocol)
+    class_map = _class_map(model, dataset)
+    size = int(size if size is not None else info.size or 416)
+    ground_truth(dataset)  # a data set that cannot be read should say so before the long run
+    started = time.perf_counter()
+    found: dict[int | None, list[Detections]] = {step: [] for step in steps}
+    beside: list[Detections] = []
+    ends: list[int] = []
+    thresholds = (score_threshold, iou_threshold, max_detections)
+    with FirstImages(model, monitored if spiking else 0) as monitors:
+        for images, boxes, _ in tqdm(batches(dataset, batch_size, size), desc="evaluate", disable=None):
+            reads = predict(model, images, boxes, thresholds, **run)
+            if stop is None:
+                for read in reads:
+                    found[read.step] += read.detections
+            else:
+                records, ended = each_at_its_end(reads)
+                found[steps[-1]] += records
+                ends += ended
+            if ann is not None:
+                beside += next(predict(ann, images, boxes, thresholds)).detections
+            monitors.seen(len(images))
+    return Evaluation(
+        points=tuple(CurvePoint(step, score(dataset, found[step], protocol, class_map)) for step in steps),
+        ann=score(dataset, beside, protocol, _class_map(ann, dataset)) if ann is not None else None,
+        energy=monitors.energy,
+        rates=monitors.rates,
+        settings={
+            "images": len(dataset),
+            "size": size,
+            "schedule": str(schedule) if spiking else None,
+            **(schedule.to_json() if isinstance(schedule, Schedule) else {}),
+            "encoder": encoder if isinstance(encoder, str) else type(encoder).__name__,
+            "batch_size": batch_size,
+            "score_threshold": score_threshold,
+            "iou_threshold": iou_threshold,
+            "max_detections": max_detections,
+            "seconds": round(time.perf_counter() - started, 1),
+            "mode": mode,
+            "stop": None if stop is None else {"what": stop, "reads": stop_reads},
+            "precision": info.precision,
+            **provenance(seed),
+        },
+        mean_steps=sum(ends) / len(ends) if ends else None,
+    )
+
+
+def _class_map(model: nn.Module, dataset: DetectionDataset) -> dict[int, int] | None:
+    names = info_of(model).class_names
+    same = not names or names == tuple(dataset.class_names)
+    return None if same else match_classes(names, dataset.class_names)

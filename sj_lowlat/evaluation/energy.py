@@ -1,0 +1,133 @@
+"""What a spiking network costs beside its ANN, from operations counted in the run that is scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from sj_lowlat.errors import InputError
+from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
+from sj_lowlat.monitors.fan_out import WeightedLayer, dense_macs, weighted_layers
+from sj_lowlat.record import evaluating
+
+#: 32-bit floating point in 45 nm: Horowitz, "Computing's energy problem", ISSCC 2014
+MAC_PJ = 4.6
+AC_PJ = 0.9
+
+
+@dataclass(frozen=True)
+class EnergyReport:
+    """Energy of the arithmetic of one image, in picojoules (45 nm, 32 bit; memory traffic is left out).
+
+    :param images: images that were counted
+    :param steps: time steps per image, flush included
+    :param ann_macs: multiply-accumulates of the ANN per image, products with padding zeros included
+    :param snn_macs: multiply-accumulates of the SNN per image: layers with analog input, once
+    :param snn_acs: accumulates of the SNN per image: every spike times the outputs that it reaches
+    :param spikes_per_neuron_and_image: spikes, whatever their sign, per neuron and image
+    """
+
+    images: int
+    steps: float
+    ann_macs: int
+    snn_macs: float
+    snn_acs: float
+    spikes_per_neuron_and_image: float
+
+    @property
+    def ann_pj(self) -> float:
+        """Energy of the ANN, pJ per image."""
+        return self.ann_macs * MAC_PJ
+
+    @property
+    def snn_pj(self) -> float:
+        """Energy of the SNN, pJ per image."""
+        return self.snn_macs * MAC_PJ + self.snn_acs * AC_PJ
+
+    @property
+    def ratio(self) -> float:
+        """Energy of the SNN over that of the ANN; below 1 the SNN is cheaper."""
+        return self.snn_pj / self.ann_pj
+
+    @property
+    def break_even_spikes(self) -> float:
+        """Spikes per neuron and image at which the SNN costs about as much as the ANN: 4.6 / 0.9."""
+        return MAC_PJ / AC_PJ
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a dict that ``json`` can write, with the derived figures."""
+        derived = ("ann_pj", "snn_pj", "ratio", "break_even_spikes")
+        return asdict(self) | {name: getattr(self, name) for name in derived}
+
+    def __str__(self) -> str:
+        return (
+            f"ANN {self.ann_pj / 1e9:.3f} mJ ({self.ann_macs / 1e9:.3f} G MACs), "
+            f"SNN {self.snn_pj / 1e9:.3f} mJ ({self.snn_macs / 1e9:.3f} G MACs, "
+            f"{self.snn_acs / 1e9:.3f} G ACs) per image: ratio {self.ratio:.3f} in {self.steps:g} steps; "
+            f"{self.spikes_per_neuron_and_image:.3f} spikes per neuron and image (break-even near "
+            f"{self.break_even_spikes:.1f}); {self.images} images, 45 nm, 32 bit"
+        )
+
+
+def energy(synops: SynOpMonitor, rates: FiringRateMonitor, ann_macs: int | None = None) -> EnergyReport:
+    """Turn what two monitors counted in the same run into energy per image.
+
+    :param synops: watched the run
+    :param rates: watched the same run
+    :param ann_macs: MACs per image of the ANN to compare with (:func:`count_macs`); those of the ANN with the
+        same layers when not given
+    :raises InputError: if the monitors saw no image, or not the same number of images
+    """
+    layers = rates.layers()
+    seen = {layer.images for layer in layers}
+    if seen != {synops.images}:
+        raise InputError(
+            f"SynOpMonitor counted {synops.images} images, FiringRateMonitor {sorted(seen)}; "
+            "attach both before the first image, and read both after the same run."
+        )
+    return EnergyReport(
+        images=synops.images,
+        steps=max(layer.steps for layer in layers),
+        ann_macs=synops.ann_macs if ann_macs is None else ann_macs,
+        snn_macs=synops.macs / synops.images,
+        snn_acs=synops.synops / synops.images,
+        spikes_per_neuron_and_image=rates.spikes_per_neuron_and_image(),
+    )
+
+
+def count_macs(net: nn.Module, input_shape: Sequence[int]) -> int:
+    """Count the multiply-accumulates of an ANN for one image, by running it once on zeros.
+
+    Convolutions, transposed convolutions and linear layers count, products with padding zeros included;
+    biases, normalisation and activations do not.
+
+    :param net: the ANN
+    :param input_shape: shape of one image, ``(C, H, W)``
+    :raises InputError: if ``net`` has weights in a layer of another kind, or no weighted layer ran
+    """
+    total = 0
+
+    def hook(layer: WeightedLayer, inputs: tuple[Tensor, ...]) -> None:
+        nonlocal total
+        shape = inputs[0].shape  # [1, C, *], or [1, *, F]
+        total += dense_macs(layer, shape[2:] if isinstance(layer, _ConvNd) else shape[1:-1])
+
+    layers = [layer for _, _, layer in weighted_layers(net)]
+    handles = [layer.register_forward_pre_hook(hook) for layer in layers]
+    try:
+        like = next(net.parameters(), torch.empty(0))
+        with torch.no_grad(), evaluating(net):
+            net(torch.zeros(1, *input_shape, dtype=like.dtype, device=like.device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not total:
+        raise InputError(
+            f"{type(net).__name__} ran no convolution and no Linear; there are no MACs to count."
+        )
+    return total

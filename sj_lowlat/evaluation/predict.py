@@ -1,0 +1,79 @@
+"""From images to detections in pixels of the pictures that they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from sj_lowlat.data import Letterbox
+from sj_lowlat.detect import Detections, detections_from_maps
+from sj_lowlat.layers import is_spiking
+from sj_lowlat.network import heads_of
+from sj_lowlat.record import evaluating
+from sj_lowlat.simulation import simulate_steps
+
+
+class Prediction(NamedTuple):
+    """What was found at one read-out.
+
+    :param step: steps in all, flush included; ``None`` for a network that is not spiking
+    :param detections: one record an image
+    :param done: of a run that may stop early: which images' detections are stable
+    """
+
+    step: int | None
+    detections: list[Detections]
+    done: tuple[bool, ...] = ()
+
+
+@torch.no_grad()
+def predict(
+    model: nn.Module,
+    images: torch.Tensor,
+    boxes: Sequence[Letterbox],
+    thresholds: tuple[float, float, int] = (0.005, 0.45, 100),
+    **run: Any,
+) -> Iterator[Prediction]:
+    """Run a detector, spiking or not, on a batch, and decode what it says.
+
+    :param model: a detector
+    :param images: ``[N, C, S, S]`` in [0, 1]
+    :param boxes: how each image lies in the network's input
+    :param thresholds: least score, overlap of the non-maximum suppression, most detections an image
+    :param run: arguments of :func:`~sj_lowlat.simulation.simulate_steps`, for a spiking network
+    :return: one prediction a read-out, as soon as it is known; boxes in pixels of the original pictures
+    """
+    specs, parameter = heads_of(model), next(model.parameters())
+    images = images.to(device=parameter.device, dtype=parameter.dtype)
+
+    def decoded(maps: Any) -> list[Detections]:
+        found = detections_from_maps(maps, specs, *thresholds)
+        return [
+            Detections(box.to_image(each.boxes.cpu()), each.scores.cpu(), each.labels.cpu())
+            for each, box in zip(found, boxes, strict=True)
+        ]
+
+    if not is_spiking(model):
+        with evaluating(model):
+            maps = model(images)
+        yield Prediction(None, decoded(maps))
+        return
+    for read in simulate_steps(model, images, **run):
+        yield Prediction(read.step, decoded(read.outputs), read.done)
+
+
+def each_at_its_end(reads: Iterator[Prediction]) -> tuple[list[Detections], list[int]]:
+    """Detections of every image at the read-out where it is done, or at the last one; and these steps."""
+    records: dict[int, Detections] = {}
+    ends: dict[int, int] = {}
+    step = 0
+    for read in reads:
+        assert read.step is not None
+        step = read.step
+        going_on = [image for image in range(len(read.detections)) if image not in ends]
+        records.update({image: read.detections[image] for image in going_on})
+        ends.update({image: step for image in going_on if read.done[image]})
+    return [records[image] for image in sorted(records)], [ends.get(image, step) for image in sorted(records)]

@@ -1,0 +1,239 @@
+"""What is left in the membranes: where a conversion loses accuracy."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sj_lowlat import functional
+from sj_lowlat.errors import InputError
+from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, SignedIFNode
+from sj_lowlat.monitors.drawing import draw_bars
+from sj_lowlat.monitors.presentation import Presentation, PresentationMonitor, per_channel
+from sj_lowlat.record import table
+
+
+@dataclass(frozen=True)
+class LayerRemainder:
+    """Remainders of one layer at the end of its presentations.
+
+    :param name: the layer's name in the network
+    :param neurons: neurons per image
+    :param steps: steps per image, flush included (the mean, where presentations differ)
+    :param images: images presented
+    :param over_fired: fraction of neurons that fired more often than their Quant-ReLU wants
+    :param under_fired: fraction that fired less often
+    :param exact: fraction that fired just as often
+    :param clipped: fraction whose count stands at a limit of the Quant-ReLU while the potential points
+        past it
+    :param mean_re: mean Re = V(T) / T in thresholds, over neurons that are not clipped
+    :param mean_abs_re: mean \\|Re\\|, over the same
+    :param mean_re_per_channel: ``mean_re`` of each channel (dim 1), ``[C]``; 0 where all neurons are clipped
+    """
+
+    name: str
+    neurons: int
+    steps: float
+    images: int
+    over_fired: float
+    under_fired: float
+    exact: float
+    clipped: float
+    mean_re: float
+    mean_abs_re: float
+    mean_re_per_channel: list[float]
+
+
+@dataclass
+class _Membranes:
+    """References to the node's own state, and counts where the node keeps none."""
+
+    node: LowLatencyIFNode
+    v: Tensor | None = None  # [N, *]
+    max_count: int | None = None  # the node's own; a simulation may set it for its duration only
+    burst: int = 1  # likewise
+    count: Tensor | None = None  # [N, *] positive less negative spikes
+    negative: Tensor | None = None  # [N, *] negative spikes, of imbalanced neurons
+
+
+@dataclass
+class _RemainderSums:
+    images: int
+    neurons: int  # summed over images
+    neuron_steps: int
+    over: int
+    under: int
+    free: Tensor  # [C] neurons that are not clipped
+    re: Tensor  # [C] their Re
+    abs_re: Tensor  # [C]
+
+    def __add__(self, other: _RemainderSums) -> _RemainderSums:
+        return _RemainderSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRemainder]):
+    r"""The paper's remainder :math:`Re = V(T)/T` (section 4.2), and what it says about each neuron.
+
+    After T steps a neuron with N spikes has :math:`N - N_{wanted} = -\lfloor V(T)/V_{th} \rfloor` as long
+    as no count is clipped: V(T) < 0 means over-fired, V(T) >= V_th under-fired, anything between exact. A
+    neuron with N = 0 and V < 0, or with N at the highest count and V >= V_th, does what a Quant-ReLU does
+    when it clips: it counts as exact, and as ``clipped``, and its potential stays out of the means of Re.
+    The highest count is the node's ``max_count``, else the one given here or the number of steps, times the
+    node's ``burst``.
+    Neurons with a slope are held against the leaky ReLU that they stand for, in the same way.
+
+    N is the node's own ``count`` where it has one; for the others the monitor counts. It reads each
+    presentation at its end (or when the monitor is read) from a reference to the potential; sums are
+    O(channels) per layer.
+
+    :param net: a spiking network
+    :param instance: the class (or classes) of neurons to watch, :class:`LowLatencyIFNode` or below
+    :param max_count: highest count of neurons that hold none themselves, for runs that go on after the input
+        has ended (flush): the steps with input
+    :raises InputError: if ``net`` has no such neuron; or while it runs, if a neuron without ``count`` is met
+        in the middle of a presentation; or for max_count < 1
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        instance: type | tuple[type, ...] = LowLatencyIFNode,
+        max_count: int | None = None,
+    ) -> None:
+        super().__init__(net, instance)
+        if max_count is not None and max_count < 1:
+            raise InputError(
+                f"max_count is {max_count}; give the number of steps with input, at least 1, or None."
+            )
+        self.max_count = max_count
+
+    def _begin(self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int) -> _Membranes:
+        state = _Membranes(node)
+        if not hasattr(node, "count"):
+            if first_step:
+                raise InputError(
+                    f"RemainderMonitor met layer {name!r} after {first_step} steps that it has not seen; "
+                    "reset the network (functional.reset_net) or attach the monitor before the first step."
+                )
+            state.count = torch.zeros_like(like, dtype=torch.int32)
+            if isinstance(node, ImbalancedIFNode):
+                state.negative = torch.zeros_like(state.count)
+        return state
+
+    def _watch(self, name: str, state: _Membranes, node: LowLatencyIFNode, spikes: Tensor) -> None:
+        state.v, state.max_count, state.burst = node.v.detach(), node.rule.max_count, node.burst
+        if hasattr(node, "count"):
+            state.count = node.count.detach()
+            return
+        assert state.count is not None
+        for step in spikes:
+            state.count += step.to(torch.int32)
+            if state.negative is not None:
+                state.negative += step < 0
+
+    def _fold(self, presentation: Presentation[_Membranes]) -> _RemainderSums:
+        state = presentation.state
+        assert state.v is not None and state.count is not None
+        node, steps = state.node, presentation.last_step
+        threshold = (
+            node.v_threshold.view(-1, *[1] * (state.v.dim() - 2))
+            if node.v_threshold.dim()
+            else node.v_threshold
+        )
+        v = state.v.double() / threshold.double()  # [N, C, *], in thresholds
+        limit = state.max_count or (self.max_count or steps) * state.burst
+        lowest = 0
+        count = state.count.double()
+        wanted = count + v.floor()  # oracle: N - wanted = -floor(V / V_th)
+        if isinstance(node, ImbalancedIFNode):
+            assert state.negative is not None
+            # a negative spike gave back 1/slope thresholds: rebuild the sum of the inputs, then quantise it
+            total = v + count + state.negative * (1 - 1 / node.slope)
+            wanted = torch.where(total < 0, -(-total * node.slope).floor(), total.floor())
+            lowest = -limit
+        elif isinstance(node, SignedIFNode) and node.slope:
+            total = v + functional.leaky_charge(count, 1.0, node.slope)
+            wanted = torch.where(total < 0, (total * node.slope + 0.5).floor(), total.floor())
+            lowest = -limit
+        clipped = ((count == lowest) & (wanted < lowest)) | ((count == limit) & (wanted > limit))
+        wanted = wanted.clamp(lowest, limit)
+        re = functional.remainder(v, steps).masked_fill(clipped, 0.0)
+        return _RemainderSums(
+            images=presentation.shape[0],
+            neurons=v.numel(),
+            neuron_steps=v.numel() * steps,
+            over=int((count > wanted).sum()),
+            under=int((count < wanted).sum()),
+            free=per_channel(~clipped).cpu(),
+            re=per_channel(re).cpu(),
+            abs_re=per_channel(re.abs()).cpu(),
+        )
+
+    def _record_of(self, name: str, sums: _RemainderSums) -> LayerRemainder:
+        over, under = sums.over / sums.neurons, sums.under / sums.neurons
+        free = int(sums.free.sum())
+        return LayerRemainder(
+            name=name,
+            neurons=round(sums.neurons / sums.images),
+            steps=sums.neuron_steps / sums.neurons,
+            images=sums.images,
+            over_fired=over,
+            under_fired=under,
+            exact=(sums.neurons - sums.over - sums.under) / sums.neurons,
+            clipped=1 - free / sums.neurons,
+            mean_re=float(sums.re.sum()) / max(free, 1),
+            mean_abs_re=float(sums.abs_re.sum()) / max(free, 1),
+            mean_re_per_channel=(sums.re / sums.free.clamp(min=1)).tolist(),
+        )
+
+    def table(self) -> str:
+        """Return one aligned line per layer."""
+        header = [
+            "layer",
+            "neurons",
+            "over-fired %",
+            "under-fired %",
+            "exact %",
+            "clipped %",
+            "mean Re",
+            "mean |Re|",
+        ]
+        rows = [
+            [
+                layer.name,
+                f"{layer.neurons:,}",
+                f"{100 * layer.over_fired:.2f}",
+                f"{100 * layer.under_fired:.2f}",
+                f"{100 * layer.exact:.2f}",
+                f"{100 * layer.clipped:.2f}",
+                f"{layer.mean_re:+.4f}",
+                f"{layer.mean_abs_re:.4f}",
+            ]
+            for layer in self.layers()
+        ]
+        return table(header, rows)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw the share of over-fired and under-fired neurons of each layer.
+
+        :param ax: matplotlib axes to draw into; a new figure when not given
+        :return: the matplotlib figure
+        """
+        layers = self.layers()
+        series = {
+            "under-fired": [100 * layer.under_fired for layer in layers],
+            "over-fired": [100 * layer.over_fired for layer in layers],
+        }
+        return draw_bars([layer.name for layer in layers], series, "neurons (%)", ax)
+
+
+class ResidualMonitor(RemainderMonitor):
+    """The name that :class:`RemainderMonitor` had in version 0.1."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        warnings.warn("ResidualMonitor is RemainderMonitor now", DeprecationWarning, stacklevel=2)
+        super().__init__(*args, **options)

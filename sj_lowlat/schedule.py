@@ -1,0 +1,102 @@
+"""How a spiking network is run, as one record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sj_lowlat.errors import InputError
+
+_WRITTEN = re.compile(r"([1-9]\d*)(?:\+(\d+))?(?:b([1-9]\d*))?(?:c([1-9]\d*))?")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Time steps of a run, and what happens in them.
+
+    Written ``4+2b4``: 4 steps with input, 2 of flush, bursts of up to 4 spikes; ``16`` is ``16+0b1``;
+    ``8+4c16`` brings the charge of 16 steps.
+
+    :param time_steps: T, steps with input
+    :param flush: K, further steps without input, in which signed neurons settle
+    :param burst: most spikes of a neuron in one step; a neuron of finer levels fires so many times more
+    :param charge: the T input steps carry the charge of so many steps: input and biases are multiplied by
+        charge / T. ``None``: the levels of the network, so that whatever T is the counts can settle to those
+        of the quantised network; T for a network without levels
+    :raises InputError: naming the value that cannot be
+    """
+
+    time_steps: int
+    flush: int = 0
+    burst: int = 1
+    charge: int | None = None
+
+    def __post_init__(self) -> None:
+        whole("time_steps", self.time_steps, 1, "for instance 16")
+        whole("flush", self.flush, 0, "0 for none")
+        whole("burst", self.burst, 1, "1 for single spikes")
+        if self.charge is not None:
+            whole("charge", self.charge, 1, "or None for the levels of the network")
+
+    @classmethod
+    def parse(cls, text: str) -> Schedule:
+        """Read the written form.
+
+        :param text: such as ``"4+2b4"``
+        :raises InputError: for anything else
+        """
+        match = _WRITTEN.fullmatch(text.strip())
+        if match is None:
+            raise InputError(
+                f"schedule {text!r}: write time steps, + flush, b burst, c charge, "
+                "as in 16, 8+4, 2+4b2 or 8+4c16"
+            )
+        steps, flush, burst, charge = match.groups()
+        return cls(int(steps), int(flush or 0), int(burst or 1), int(charge) if charge else None)
+
+    def __str__(self) -> str:
+        burst = f"b{self.burst}" if self.burst > 1 else ""
+        return f"{self.time_steps}+{self.flush}{burst}" + (f"c{self.charge}" if self.charge else "")
+
+    @property
+    def total(self) -> int:
+        """Latency: steps with input and flush together."""
+        return self.time_steps + self.flush
+
+    @property
+    def unit_steps(self) -> int:
+        """Latency on hardware of single spikes, where a burst takes its length: total x burst."""
+        return self.total * self.burst
+
+    @property
+    def gain(self) -> float:
+        """How many steps' charge each step with input brings.
+
+        :raises InputError: if the charge is not known
+        """
+        if self.charge is None:
+            raise InputError("the charge of this schedule is not known: see sj_lowlat.network.schedule_for")
+        return self.charge / self.time_steps
+
+    def to_json(self) -> dict[str, int | None]:
+        """The fields as a dictionary."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    # ``simulate(snn, images, **snn.schedule)`` was the way of version 0.1; here for one version more
+    def keys(self) -> Iterator[str]:
+        """Names of the arguments of version 0.1."""
+        return iter(("time_steps", "flush", "burst", "levels"))
+
+    def __getitem__(self, name: str) -> Any:
+        return self.charge if name == "levels" else getattr(self, name)
+
+
+def whole(name: str, value: Any, least: int, hint: str) -> None:
+    """Check a whole number.
+
+    :raises InputError: with ``hint`` if it is none, or below ``least``
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}, it must be a whole number of at least {least}; {hint}")

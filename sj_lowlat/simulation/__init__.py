@@ -1,0 +1,6 @@
+"""Time steps and read-outs."""
+
+from sj_lowlat.simulation.plan import check_readout
+from sj_lowlat.simulation.run import Readout, SimulationResult, simulate, simulate_steps
+
+__all__ = ["Readout", "SimulationResult", "check_readout", "simulate", "simulate_steps"]

@@ -1,0 +1,94 @@
+"""The times of a simulation, and what can be simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from sj_lowlat.errors import InputError
+from sj_lowlat.layers import SignedIFNode
+from sj_lowlat.schedule import Schedule
+
+MODES = ("steps", "counts")
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The times of a run.
+
+    :param shown: the step that the only read-out is said to be of, if not its own
+    """
+
+    time_steps: int
+    flush: int
+    levels: int
+    burst: int
+    readout: tuple[int, ...]
+    chunk: int | None
+    shown: int | None = None
+
+    @classmethod
+    def settled(cls, levels: int, shown: int) -> RunPlan:
+        """All the charge in one step, in which every neuron may fire all its spikes."""
+        return cls(1, 0, levels, levels, (1,), None, shown)
+
+    @property
+    def gain(self) -> float:
+        """How many steps' charge one step brings."""
+        return self.levels / self.time_steps
+
+
+def check_readout(schedule: Schedule, readout: Sequence[int] | None) -> tuple[int, ...]:
+    """Check the steps at which the output is wanted.
+
+    :return: the read-out steps, ascending, each once; the last step if none are given
+    :raises InputError: if one of them cannot be
+    """
+    total = schedule.total
+    if readout is None:
+        return (total,)
+    steps = tuple(readout) if isinstance(readout, Iterable) else ()
+    if not steps or any(isinstance(s, bool) or not isinstance(s, int) or not 1 <= s <= total for s in steps):
+        raise InputError(
+            f"readout is {readout!r}, it must be a sequence of steps from 1 to {total} (time_steps + flush), "
+            f"for instance ({total},)"
+        )
+    return tuple(sorted(set(steps)))
+
+
+def check_mode(mode: str, readout: Sequence[int] | None, constant: bool, neurons: Iterable[object]) -> None:
+    """:raises InputError: if there is no such mode, or it cannot give what is asked for"""
+    if mode not in MODES:
+        raise InputError(f"mode is {mode!r}, it must be one of {', '.join(MODES)}")
+    if mode == "steps":
+        return
+    if readout is not None:
+        raise InputError(
+            "mode='counts' knows the settled network only: leave readout out, or use mode='steps'"
+        )
+    if not constant:
+        raise InputError("mode='counts' needs the constant encoder: other input does not settle")
+    other = sorted({type(neuron).__name__ for neuron in neurons if not isinstance(neuron, SignedIFNode)})
+    if other:
+        raise InputError(
+            f"mode='counts' is for signed neurons, which settle; this network has {', '.join(other)}: "
+            "convert with neuron='signed', or use mode='steps'"
+        )
+
+
+def check_images(images: Any) -> None:
+    """:raises InputError: if they are no finite images"""
+    if not isinstance(images, torch.Tensor):
+        raise InputError(
+            f"images are {type(images).__name__}; they must be a floating-point tensor [N, C, H, W]"
+        )
+    if images.dim() < 2 or not images.numel() or not images.is_floating_point():
+        raise InputError(
+            f"images are {tuple(images.shape)} of {images.dtype}; they must be a floating-point tensor "
+            "[N, C, H, W] in [0, 1] with N at least 1"
+        )
+    if not bool(torch.isfinite(images).all()):
+        raise InputError("images hold NaN or infinite values; give finite images in [0, 1]")

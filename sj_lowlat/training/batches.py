@@ -1,0 +1,146 @@
+"""Batches as a pure function of the seed and the step, so that a resumed run sees the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from sj_lowlat.class_names import match_classes
+from sj_lowlat.data.augment import AugmentedDataset
+from sj_lowlat.data.sample import DetectionDataset
+from sj_lowlat.errors import InputError
+from sj_lowlat.training.config import FinetuneConfig
+
+
+class Batch(NamedTuple):
+    """One step's pictures and objects.
+
+    :param images: ``[N, 3, S, S]`` in [0, 1]
+    :param boxes: ``[G, 4]`` xyxy, pixels of the images
+    :param labels: ``[G]`` class indices of the network
+    :param image: ``[G]`` which of the N pictures each object is in
+    """
+
+    images: Tensor
+    boxes: Tensor
+    labels: Tensor
+    image: Tensor
+
+
+class BatchMaker(Dataset[Batch]):
+    """``[step]`` is the whole batch of that step.
+
+    Every epoch has its own order and views of the pictures; a batch may reach into the next epoch.
+
+    :param data: a detection dataset, or an ``AugmentedDataset``, whose size then must be the config's
+    :param config: gives batch size, sizes and seed
+    :param labels: class index of the data -> of the network; objects of other classes are left out
+    :raises InputError: if there are no pictures, or sizes differ
+    """
+
+    def __init__(
+        self, data: DetectionDataset | AugmentedDataset, config: FinetuneConfig, labels: Mapping[int, int]
+    ) -> None:
+        if len(data) == 0:
+            raise InputError("the dataset has no images; finetune needs at least one")
+        self.length, self.config, self.labels = len(data), config, dict(labels)
+        if isinstance(data, AugmentedDataset):
+            if config.sizes != (data.size,):
+                raise InputError(
+                    f"the AugmentedDataset makes {data.size} px images and config.size is {config.size}: give"
+                    " both the same, or pass the plain dataset, which is then augmented at each size"
+                )
+            self.views = {data.size: data}
+        else:
+            self.views = {size: AugmentedDataset(data, size, config.seed) for size in config.sizes}
+
+    def __getitem__(self, step: int) -> Batch:
+        sizes = self.config.sizes
+        view = self.views[sizes[_generator(self.config.seed, "size", step).integers(len(sizes))]]
+        images, boxes, labels, image = [], [], [], []
+        for i, (epoch, index) in enumerate(
+            picks(self.length, self.config.batch_size, self.config.seed, step)
+        ):
+            view.set_epoch(epoch)
+            picture, found, classes = view[index]
+            known = [self.labels.get(int(c), -1) for c in classes]
+            kept = torch.tensor([c >= 0 for c in known], dtype=torch.bool)
+            images.append(picture)
+            boxes.append(found[kept])
+            labels.append(torch.tensor([c for c in known if c >= 0], dtype=torch.int64))
+            image.append(torch.full((len(labels[-1]),), i))
+        batch = Batch(torch.stack(images), torch.cat(boxes), torch.cat(labels), torch.cat(image))
+        return mixed(batch, self.config.mix, _generator(self.config.seed, "mix", step))
+
+
+def mixed(batch: Batch, probability: float, draw: np.random.Generator) -> Batch:
+    """Blend pictures with the ones before them, each with the weight 1/2 to 1 of its own; objects of both
+    count.
+
+    :param probability: that a picture is blended
+    :param draw: where chance comes from
+    """
+    count = len(batch.images)
+    chosen = torch.from_numpy(draw.random(count) < probability)
+    if count < 2 or not chosen.any():
+        return batch
+    own = torch.where(chosen, torch.from_numpy(draw.uniform(0.5, 1, count)).float(), 1.0).view(-1, 1, 1, 1)
+    images = batch.images * own + batch.images.roll(1, 0) * (1 - own)
+    after = (batch.image + 1) % count  # the picture that an object is blended into
+    added = chosen[after]
+    return Batch(
+        images,
+        torch.cat([batch.boxes, batch.boxes[added]]),
+        torch.cat([batch.labels, batch.labels[added]]),
+        torch.cat([batch.image, after[added]]),
+    )
+
+
+def picks(length: int, batch_size: int, seed: int, step: int) -> list[tuple[int, int]]:
+    """The (epoch, index) of each picture of a step: every epoch is one permutation of all pictures."""
+    places = range(step * batch_size, (step + 1) * batch_size)
+    orders = {e: _generator(seed, "order", e).permutation(length) for e in {p // length for p in places}}
+    return [(p // length, int(orders[p // length][p % length])) for p in places]
+
+
+def load_batches(maker: BatchMaker, first: int, device: torch.device) -> DataLoader[Batch]:
+    """The batches of the steps from ``first`` on, made ahead by ``config.workers`` processes.
+
+    The loader has its own random generator: without it, it would advance torch's.
+    """
+    config = maker.config
+    return DataLoader(
+        maker,
+        batch_size=None,
+        sampler=range(first, config.iterations),
+        num_workers=config.workers,
+        prefetch_factor=2 if config.workers else None,
+        pin_memory=device.type == "cuda",
+        generator=torch.Generator(),
+    )
+
+
+def label_map(data: DetectionDataset | AugmentedDataset, model: nn.Module) -> dict[int, int]:
+    """Class index of the data -> of the network: by name where the network has names, else index = index.
+
+    :raises InputError: if no class of the data is one of the network's, or the network has too few
+    """
+    names = tuple(getattr(model, "class_names", ()))
+    if names:
+        return match_classes(data.class_names, names)
+    room = min(spec.num_classes for spec in model.head_specs)  # type: ignore[union-attr]
+    if len(data.class_names) > room:
+        raise InputError(
+            f"the data has {len(data.class_names)} classes and the network's heads {room}: give the network"
+            " class_names, so that the classes they share can be found"
+        )
+    return {i: i for i in range(len(data.class_names))}
+
+
+def _generator(seed: int, purpose: str, number: int) -> np.random.Generator:
+    return np.random.default_rng([seed, *purpose.encode(), number])

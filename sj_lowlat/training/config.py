@@ -1,0 +1,104 @@
+"""What a fine-tuning run is told."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sj_lowlat.errors import InputError
+
+RUN_FIELDS = ("workers", "checkpoint_every", "log_every")
+"""Fields that change how a run goes, never what it computes: a resumed run may change them."""
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """Settings of :func:`~sj_lowlat.training.finetune`.
+
+    :param iterations: optimiser steps
+    :param batch_size: images per step
+    :param size: side of the square network input in pixels, a multiple of 32; of several, each step draws one
+    :param lr: highest learning rate of the one-cycle schedule (AdamW)
+    :param weight_decay: decoupled weight decay of weights; biases, norms and clips have none
+    :param warmup: fraction of the steps in which the rate rises, in [0, 1)
+    :param ema: decay of the moving average of the weights, in [0, 1); 0 returns the last weights
+    :param detection_weight: factor of the detection loss; needs boxes
+    :param distillation_weight: factor of the distillation loss; used where there is a teacher
+    :param feature_weight: factor of the distance from the teacher's inner maps, where there is a teacher of
+        the same layers (:func:`~sj_lowlat.training.features.feature_loss`); 0 leaves it out
+    :param mix: probability in [0, 1] that a picture is blended with another one of its batch, with a weight
+        of its own from 0.5 to 1; the objects of both count
+    :param precision: ``"bf16"`` (autocast) or ``"fp32"``
+    :param grad_clip: largest norm of the gradient
+    :param seed: of the order, the augmentation, the sizes and any dropout
+    :param workers: processes that prepare batches ahead; 0: prepare them between steps
+    :param checkpoint_every: steps between checkpoints
+    :param log_every: steps between lines of the log
+    :raises InputError: naming the first bad value
+    """
+
+    iterations: int = 2000
+    batch_size: int = 16
+    size: int | tuple[int, ...] = 256
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    warmup: float = 0.1
+    ema: float = 0.999
+    detection_weight: float = 1.0
+    distillation_weight: float = 1.0
+    feature_weight: float = 0.0
+    mix: float = 0.0
+    precision: Literal["bf16", "fp32"] = "bf16"
+    grad_clip: float = 10.0
+    seed: int = 0
+    workers: int = 0
+    checkpoint_every: int = 250
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name, lowest in _WHOLE.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+                raise InputError(f"{name} is {value!r}; give a whole number of at least {lowest}")
+        for name, (allowed, words) in _REAL.items():
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not math.isfinite(value) or not allowed(value):
+                raise InputError(f"{name} is {value!r}; give a number {words}")
+        if self.precision not in ("bf16", "fp32"):
+            raise InputError(f"precision is {self.precision!r}; give 'bf16' or 'fp32'")
+        if self.detection_weight == self.distillation_weight == 0:
+            raise InputError("detection_weight and distillation_weight are both 0: set at least one above 0")
+        if not isinstance(self.size, int):
+            object.__setattr__(self, "size", tuple(self.size))
+        for size in self.sizes:
+            if not isinstance(size, int) or size < 32 or size % 32:
+                raise InputError(f"size has {size!r}; give multiples of 32 of at least 32")
+        if not self.sizes:
+            raise InputError("size is an empty tuple; give at least one multiple of 32")
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes to draw from."""
+        return (self.size,) if isinstance(self.size, int) else self.size
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain types; ``size`` becomes a list where there are several."""
+        record = asdict(self)
+        if not isinstance(self.size, int):
+            record["size"] = list(self.size)
+        return record
+
+
+_WHOLE = {"iterations": 1, "batch_size": 1, "seed": 0, "workers": 0, "checkpoint_every": 1, "log_every": 1}
+_REAL = {
+    "lr": (lambda v: v > 0, "above 0"),
+    "weight_decay": (lambda v: v >= 0, "of at least 0"),
+    "warmup": (lambda v: 0 <= v < 1, "from 0 to below 1"),
+    "ema": (lambda v: 0 <= v < 1, "from 0 to below 1"),
+    "detection_weight": (lambda v: v >= 0, "of at least 0"),
+    "distillation_weight": (lambda v: v >= 0, "of at least 0"),
+    "feature_weight": (lambda v: v >= 0, "of at least 0"),
+    "mix": (lambda v: 0 <= v <= 1, "from 0 to 1"),
+    "grad_clip": (lambda v: v > 0, "above 0"),
+}

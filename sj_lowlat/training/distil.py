@@ -1,0 +1,86 @@
+"""Learning from the outputs of a teacher; needs no labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sj_lowlat.detect.decode import HeadSpec
+from sj_lowlat.errors import InputError
+from sj_lowlat.training.heads import check_specs, split_head
+
+LOGIT_GAIN = 0.05
+"""Weight of the squared error of objectness logits: where sigmoids saturate, only it keeps maps close."""
+
+
+def distillation_loss(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], specs: Sequence[HeadSpec]
+) -> dict[str, Tensor]:
+    """Distance of the student's YOLO head maps from the teacher's; 0, with zero gradient, where they agree.
+
+    With o = sigmoid(teacher's objectness logit) and S = max(sum of o, N) over a head of N pictures, the terms
+    are means over heads of
+
+    - ``distil_objectness``: sum KL(o || student's) / S, Bernoulli: BCE less the teacher's entropy
+    - ``distil_classes``: sum o KL(class probabilities) / S, over classes too (softmax in ``region`` heads)
+    - ``distil_box``: sum o (squared differences of sigmoid(xy) and of raw wh) / S
+    - ``distil_logit``: :data:`LOGIT_GAIN` times the mean squared difference of objectness logits
+
+    :param student: raw maps ``[N, A (5 + num_classes), H, W]``, one per spec
+    :param teacher: the same shapes; no gradient flows into them
+    :raises InputError: if shapes differ or do not fit the specs
+    """
+    check_same_shapes(student, teacher)
+    check_specs(specs, student)
+    names = ("distil_objectness", "distil_classes", "distil_box", "distil_logit")
+    total = {name: torch.zeros((), device=student[0].device) for name in names}
+    for student_map, teacher_map, spec in zip(student, teacher, specs, strict=True):
+        s, t = split_head(student_map, spec), split_head(teacher_map.detach(), spec)
+        weight = t.objectness.sigmoid()  # [N, A, H, W]
+        scale = 1 / (weight.sum().clamp(min=len(student_map)) * len(specs))
+        box = (s.xy.sigmoid() - t.xy.sigmoid()).square().sum(-1) + (s.wh - t.wh).square().sum(-1)
+        terms = (
+            bernoulli_kl(s.objectness, t.objectness).sum() * scale,
+            (weight * _class_divergence(s.classes, t.classes, spec)).sum() * scale,
+            (weight * box).sum() * scale,
+            LOGIT_GAIN * F.mse_loss(s.objectness, t.objectness) / len(specs),
+        )
+        for name, term in zip(names, terms, strict=True):
+            total[name] = total[name] + term
+    return total
+
+
+def output_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Mean squared difference of the outputs of any two networks, averaged over outputs: ``distil_mse``.
+
+    :raises InputError: if numbers or shapes of the outputs differ
+    """
+    check_same_shapes(student, teacher)
+    distances = [F.mse_loss(s.float(), t.detach().float()) for s, t in zip(student, teacher, strict=True)]
+    return {"distil_mse": torch.stack(distances).mean()}
+
+
+def bernoulli_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(sigmoid(teacher) || sigmoid(student)) per element, from logits: BCE less its minimum."""
+    p = teacher.sigmoid()
+    cross = F.binary_cross_entropy_with_logits(student, p, reduction="none")
+    return cross - F.binary_cross_entropy_with_logits(teacher, p, reduction="none")
+
+
+def check_same_shapes(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
+    """:raises InputError: if numbers or shapes of the outputs differ"""
+    ours, theirs = [tuple(m.shape) for m in student], [tuple(m.shape) for m in teacher]
+    if ours != theirs:
+        raise InputError(
+            f"the network's outputs are {ours}, the teacher's {theirs}: take a teacher with the same heads"
+        )
+
+
+def _class_divergence(student: Tensor, teacher: Tensor, spec: HeadSpec) -> Tensor:
+    if spec.kind != "region":
+        return bernoulli_kl(student, teacher).sum(-1)
+    log_p = teacher.log_softmax(-1)
+    return (log_p.exp() * (log_p - student.log_softmax(-1))).sum(-1)

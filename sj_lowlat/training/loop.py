@@ -1,0 +1,177 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
+from tqdm import tqdm
+
+from sj_lowlat.data.augment import AugmentedDataset
+from sj_lowlat.data.sample import DetectionDataset
+from sj_lowlat.errors import InputError
+from sj_lowlat.record import evaluating
+from sj_lowlat.training.batches import Batch, BatchMaker, label_map, load_batches
+from sj_lowlat.training.config import FinetuneConfig
+from sj_lowlat.training.ema import WeightAverage
+from sj_lowlat.training.journal import Journal, write_summary
+from sj_lowlat.training.objective import Objective
+from sj_lowlat.training.resume import TrainingState, load_checkpoint, save_checkpoint
+
+
+def finetune(
+    model: nn.Module,
+    data: DetectionDataset | AugmentedDataset,
+    teacher: nn.Module | None = None,
+    config: FinetuneConfig | None = None,
+    output: str | Path | None = None,
+    resume: bool = True,
+) -> nn.Module:
+    """Train ``model`` in place on labels, on a teacher's outputs, or on both.
+
+    :param model: any network; with ``head_specs`` it can learn from boxes
+    :param data: a detection dataset (its items are ``Sample``), augmented here, or an ``AugmentedDataset``.
+        Classes are matched to the model's by name. Without ``class_names`` it is unlabelled: give a teacher
+    :param teacher: a network with outputs of the same shapes, on the same device; stays as it is
+    :param config: settings; None: ``FinetuneConfig()``
+    :param output: folder for ``checkpoint.pt``, ``log.jsonl``, ``finetune.json``, TensorBoard; None: no files
+    :param resume: go on from ``checkpoint.pt`` in ``output`` where there is one; the result is that of an
+        uninterrupted run, bit for bit on a CPU. False: start over and overwrite it
+    :return: ``model`` with the moving average of its weights, each module in the train or eval mode it was in
+    :raises InputError: if there is nothing to learn from, or the checkpoint is of another run
+    :raises FloatingPointError: if a loss term or the gradient is not finite; the last checkpoint stays
+    """
+    config = config or FinetuneConfig()
+    device = _device_of(model, teacher)
+    objective = Objective(model, data, teacher, config)
+    maker = BatchMaker(data, config, label_map(data, model) if objective.detection else {})
+    folder = Path(output) if output is not None else None
+    # a run changes torch's generator (dropout); the caller's is put back
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices), evaluating(model, *([] if teacher is None else [teacher])):
+        model.train()
+        torch.manual_seed(config.seed)
+        model.to(memory_format=torch.channels_last)
+        state = _start(model, config)
+        run = {
+            "images": len(data),
+            "detection": objective.detection,
+            "distillation": objective.teacher is not None,
+        }
+        if folder and resume and (folder / "checkpoint.pt").exists():
+            load_checkpoint(folder / "checkpoint.pt", state, config, run, device)
+        _train(state, objective, maker, config, folder, run, device)
+        model.load_state_dict(state.ema.state)
+    if folder:
+        write_summary(folder / "finetune.json", config, state.seconds, state.losses)
+    return model
+
+
+def _train(
+    state: TrainingState,
+    objective: Objective,
+    maker: BatchMaker,
+    config: FinetuneConfig,
+    folder: Path | None,
+    run: dict[str, Any],
+    device: torch.device,
+) -> None:
+    """Take the steps that are left."""
+    before, start = state.seconds, time.perf_counter()
+    bar = tqdm(total=config.iterations, initial=state.iteration, desc="finetune", unit="step", disable=None)
+    with Journal(folder, state.iteration) as journal, bar:
+        recent: list[dict[str, float]] = []
+        for batch in load_batches(maker, state.iteration, device):
+            lr = float(state.scheduler.get_last_lr()[0])
+            state.losses = _step(state, objective, _to(batch, device), config)
+            state.seconds = before + time.perf_counter() - start
+            recent.append(state.losses)
+            done = state.iteration == config.iterations
+            bar.update()
+            if done or state.iteration % config.log_every == 0:
+                means = {name: sum(r[name] for r in recent) / len(recent) for name in state.losses}
+                journal.write(state.iteration, means, lr, state.seconds)
+                bar.set_postfix(loss=f"{means['total']:.4g}")
+                recent = []
+            if folder and (done or state.iteration % config.checkpoint_every == 0):
+                save_checkpoint(folder / "checkpoint.pt", state, config, run, device)
+
+
+def _step(
+    state: TrainingState, objective: Objective, batch: Batch, config: FinetuneConfig
+) -> dict[str, float]:
+    """One optimiser step; gives the loss terms and their total."""
+    terms = objective(batch)
+    total = torch.stack(list(terms.values())).sum()
+    state.optimiser.zero_grad()
+    total.backward()
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
+    values = terms | {"total": total, "gradient": norm}
+    # one transfer from the device for all
+    numbers = dict(
+        zip(values, torch.stack([v.detach().float() for v in values.values()]).tolist(), strict=True)
+    )
+    for name, number in numbers.items():
+        if not math.isfinite(number):
+            raise FloatingPointError(
+                f"iteration {state.iteration + 1}: {name} is {number}. This step was not taken and the last"
+                " checkpoint is good; look for NaN in the images, or take a lower lr or precision 'fp32'"
+            )
+    state.optimiser.step()
+    state.scheduler.step()
+    state.ema.update(state.model, state.iteration)
+    state.iteration += 1
+    return numbers
+
+
+def _start(model: nn.Module, config: FinetuneConfig) -> TrainingState:
+    optimiser = AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, fused=True)
+    # the rise must last longer than one step, and the schedule two: OneCycleLR divides by both lengths
+    steps = max(config.iterations, 2)
+    rise = max(config.warmup, 1.5 / steps)
+    scheduler = OneCycleLR(
+        optimiser, max_lr=config.lr, total_steps=steps, pct_start=rise, cycle_momentum=False
+    )
+    return TrainingState(model, WeightAverage(model, config.ema), optimiser, scheduler)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Trainable parameters for an optimiser; biases, norms and ``clip_raw`` of QuantReLU get no decay.
+
+    :raises InputError: if there are none
+    """
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            flat = parameter.ndim <= 1 or name.rpartition(".")[2] == "clip_raw"
+            (plain if flat else decayed).append(parameter)
+    if not decayed and not plain:
+        raise InputError("the model has no trainable parameters: nothing to finetune")
+    groups = [(decayed, weight_decay), (plain, 0.0)]
+    return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
+
+
+def _to(batch: Batch, device: torch.device) -> Batch:
+    moved = Batch(*(value.to(device, non_blocking=True) for value in batch))
+    return moved._replace(images=moved.images.contiguous(memory_format=torch.channels_last))
+
+
+def _device_of(model: nn.Module, teacher: nn.Module | None) -> torch.device:
+    def device(network: nn.Module) -> torch.device:
+        tensor: Tensor | None = next(iter(network.parameters()), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    if teacher is model:
+        raise InputError("teacher and model are the same object: train a copy (copy.deepcopy) of the teacher")
+    if teacher is not None and device(teacher) != device(model):
+        raise InputError(
+            f"the model is on {device(model)}, the teacher on {device(teacher)}: move one with .to(device)"
+        )
+    return device(model)

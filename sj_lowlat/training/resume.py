@@ -1,0 +1,96 @@
+"""Checkpoints of a run: whole files of tensors and plain types, from which it goes on exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from sj_lowlat.errors import InputError
+from sj_lowlat.files import atomic_write
+from sj_lowlat.training.config import RUN_FIELDS, FinetuneConfig
+from sj_lowlat.training.ema import WeightAverage
+
+
+@dataclass
+class TrainingState:
+    """All that changes while a run goes on, beside torch's random generators.
+
+    :param iteration: steps done
+    :param seconds: wall time so far, earlier parts of a resumed run included
+    :param losses: terms at the last step
+    """
+
+    model: nn.Module
+    ema: WeightAverage
+    optimiser: Optimizer
+    scheduler: LRScheduler
+    iteration: int = 0
+    seconds: float = 0.0
+    losses: dict[str, float] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: Path, state: TrainingState, config: FinetuneConfig, run: dict[str, Any], device: torch.device
+) -> None:
+    """Write the state; the file at ``path`` is always a whole one.
+
+    :param run: what else must be equal for a run to go on (number of images, losses used), plain types
+    """
+    record = {
+        "config": config.to_json(),
+        "run": run,
+        "model": state.model.state_dict(),
+        "ema": state.ema.state,
+        "optimiser": state.optimiser.state_dict(),
+        "scheduler": state.scheduler.state_dict(),
+        "iteration": state.iteration,
+        "seconds": state.seconds,
+        "losses": state.losses,
+        "rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+    with atomic_write(path) as temporary:
+        torch.save(record, temporary)
+
+
+def load_checkpoint(
+    path: Path, state: TrainingState, config: FinetuneConfig, run: dict[str, Any], device: torch.device
+) -> None:
+    """Put the state of ``path`` into ``state`` and torch's random generators.
+
+    :raises InputError: if the file is no checkpoint, or of another config, run or model; nothing changed then
+    """
+    try:
+        record = torch.load(path, map_location=device, weights_only=True)
+        saved = record["config"] | record["run"], record["model"]
+    except Exception as error:
+        raise InputError(
+            f"{path} is no checkpoint of finetune ({error}): delete it, or start over with resume=False"
+        ) from error
+    _check_equal(path, saved[0], config.to_json() | run)
+    shapes = {name: list(value.shape) for name, value in saved[1].items()}
+    _check_equal(path, shapes, {name: list(value.shape) for name, value in state.model.state_dict().items()})
+    state.model.load_state_dict(record["model"])
+    state.ema.state = record["ema"]
+    state.optimiser.load_state_dict(record["optimiser"])
+    state.scheduler.load_state_dict(record["scheduler"])
+    state.iteration, state.seconds, state.losses = record["iteration"], record["seconds"], record["losses"]
+    torch.set_rng_state(record["rng"].cpu())
+    if device.type == "cuda" and record["cuda_rng"] is not None:
+        torch.cuda.set_rng_state(record["cuda_rng"].cpu(), device)
+
+
+def _check_equal(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    for name in [*wanted, *saved.keys() - wanted.keys()]:
+        ours, theirs = wanted.get(name, "absent"), saved.get(name, "absent")
+        if name not in RUN_FIELDS and ours != theirs:
+            raise InputError(
+                f"{path} is of another run: its {name} is {theirs}, this run's {ours}."
+                " Make them equal, take another output folder, or start over with resume=False"
+            )

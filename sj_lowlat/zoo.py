@@ -1,0 +1,96 @@
+"""Networks by one word: a folder, a file, a network that ships, or a fresh one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sj_lowlat import checkpoint, models, pretrained
+from sj_lowlat.errors import InputError
+
+_FRESH = {"snn-tiny-yolov3": "snn_tiny_yolov3", "tiny-yolov3": "tiny_yolov3"}
+MODEL_FORMS = (
+    "give a folder that sj-lowlat wrote, a darknet file NET.weights (of yolov3-tiny) or NET.cfg,NET.weights, "
+    f"a network that ships with sj_lowlat ({', '.join(pretrained.names()) or 'none is installed'}), "
+    "a file of pretrained.pack (NAME.safetensors), "
+    f"or a fresh network: {' or '.join(_FRESH)}, with options as in snn-tiny-yolov3:width=0.5,input_size=320"
+)
+
+
+def open_network(
+    spec: str,
+    *,
+    spiking: bool = False,
+    class_names: Sequence[str] = (),
+    seed: int = 0,
+    device: str = "cpu",
+) -> nn.Module:
+    """Open the network that a word names.
+
+    :param spec: see ``MODEL_FORMS``; a shipped network goes before a folder of its name (which is ``./NAME``)
+    :param spiking: of a shipped network, the spiking one and not its Quant ANN
+    :param class_names: classes of a fresh network, unless the word gives their number
+    :param seed: of a fresh network's weights
+    :param device: ``"cpu"``, ``"cuda"``, ..., or ``"auto"``: a GPU where there is one
+    :return: the network, in eval mode
+    :raises FileNotFoundError: if there is no such folder or file
+    :raises InputError: if the word or the file cannot be used
+    """
+    name, _, options = spec.partition(":")
+    if spec in pretrained.names():
+        model = pretrained.load(spec, spiking=spiking)
+    elif Path(spec).is_dir():
+        model = checkpoint.load(spec)
+    elif spec.endswith(pretrained.SUFFIX):
+        model = pretrained.unpack(spec)
+    elif spec.endswith(".weights"):
+        cfg, comma, weights = spec.rpartition(",")
+        pair = bool(comma) and not Path(spec).is_file()
+        model = models.darknet(cfg, weights) if pair else models.tiny_yolov3(weights=spec)
+    elif name in _FRESH:
+        model = _fresh(_FRESH[name], options, class_names, seed)
+    else:
+        raise FileNotFoundError(f"no model {spec!r}: {MODEL_FORMS}")
+    return model.to(find_device(device)).eval()
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name.
+
+    :param name: ``"auto"``, or as torch names it
+    :raises InputError: if this machine does not have it
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device is {name!r}, which cannot be used here ({error}); give auto, cpu or cuda"
+        ) from error
+    return device
+
+
+def _fresh(builder: str, options: str, class_names: Sequence[str], seed: int) -> nn.Module:
+    kwargs: dict[str, object] = {}
+    for option in filter(None, options.split(",")):
+        key, _, value = option.partition("=")
+        try:
+            kwargs[key] = json.loads(value)
+        except json.JSONDecodeError:
+            raise InputError(
+                f"the network's option {option!r} is not of the form name=number: {MODEL_FORMS}"
+            ) from None
+    if class_names and "num_classes" not in kwargs:
+        kwargs |= {"num_classes": len(class_names), "class_names": list(class_names)}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            return models.create(builder, **kwargs)
+        except TypeError as error:
+            raise InputError(f"{builder} cannot be built with {options} ({error}); give numbers") from error

@@ -1,0 +1,158 @@
+"""The mAP-against-T curve of one simulation, against separate runs and the network itself."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sj_lowlat.conversion import convert, prepare
+from sj_lowlat.data import TrafficDataset, batches
+from sj_lowlat.detect import Detections, detections_from_maps
+from sj_lowlat.errors import InputError
+from sj_lowlat.evaluation import coco_ap, count_macs, evaluate
+from sj_lowlat.models import snn_tiny_yolov3
+from sj_lowlat.simulation import simulate
+from sj_lowlat.training import FinetuneConfig, finetune
+
+LEVELS = 8
+
+
+@pytest.fixture(scope="module")
+def data() -> TrafficDataset:
+    return TrafficDataset(24, 64, seed=3)
+
+
+@pytest.fixture(scope="module")
+def quant(data: TrafficDataset) -> torch.nn.Module:
+    """A network that has learnt its few pictures by heart, so that its mAP is not 0."""
+    torch.manual_seed(0)
+    net = snn_tiny_yolov3(4, 0.125, data.class_names, 64)
+    plan = FinetuneConfig(iterations=250, batch_size=8, size=64, lr=5e-3, ema=0.9, precision="fp32")
+    finetune(net, data, config=plan)
+    images = torch.cat([batch.images for batch in batches(data, 8, 64)])
+    quant = prepare(net, LEVELS, images)
+    return finetune(quant, data, config=replace(plan, iterations=100, lr=2e-3)).eval()
+
+
+def test_every_readout_of_one_run_scores_like_its_own_run(
+    quant: torch.nn.Module, data: TrafficDataset
+) -> None:
+    snn = convert(quant)
+    together = evaluate(snn, data, flush=8, readout=(2, LEVELS, 12), batch_size=24, monitored=0)
+    assert [point.steps for point in together.points] == [2, 8, 12]
+    alone = evaluate(snn, data, LEVELS, readout=(2,), batch_size=24, monitored=0)
+    assert alone.final.map50 == pytest.approx(together.points[0].ap.map50, abs=1e-6)
+
+
+def test_settled_signed_network_scores_exactly_as_the_quantised_one(
+    quant: torch.nn.Module, data: TrafficDataset
+) -> None:
+    # float64: in float32 a sum on the border of two levels may be rounded to either side
+    exact = copy.deepcopy(quant).double()
+    reference = evaluate(exact, data, batch_size=24)
+    assert reference.final.map50 > 0.05  # else equality says nothing
+    run = evaluate(convert(exact), data, flush=64, ann=exact, monitored=0, batch_size=24)
+    assert run.final.map50 == pytest.approx(reference.final.map50, abs=1e-9)
+    assert run.ann is not None and run.ann.map50 == pytest.approx(reference.final.map50, abs=1e-9)
+
+
+def test_network_scores_as_its_maps_do(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    found = []
+    for images, _, _ in batches(data, 24, 64):
+        # pictures of 64 px: the letterbox changes nothing, but boxes end at the picture's edge
+        with torch.no_grad():
+            seen = detections_from_maps(quant(images), quant.head_specs)
+        found += [Detections(each.boxes.clamp(0, 64), each.scores, each.labels) for each in seen]
+    run = evaluate(quant, data, batch_size=24)
+    assert run.final.map50 == pytest.approx(coco_ap(data, found).map50, abs=1e-6)
+
+
+def test_energy_and_rates_are_of_the_scored_run(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    run = evaluate(convert(quant), data, flush=2, monitored=6, batch_size=4)
+    assert run.energy is not None and run.rates is not None
+    assert run.energy.images == 8  # whole batches
+    assert run.energy.ann_macs == count_macs(quant, (3, 64, 64))
+    assert run.energy.steps == LEVELS + 2
+    assert len(run.rates["layers"]) == 17
+
+
+def test_everything_is_json_and_says_how_it_was_made(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    record = json.loads(json.dumps(evaluate(convert(quant), data, monitored=2).to_json()))
+    settings = record["settings"]
+    assert settings["time_steps"] == LEVELS and settings["images"] == 24 and settings["size"] == 64
+    assert settings["versions"]["sj_lowlat"] and "seed" in settings and settings["command"]
+    assert record["points"][0]["steps"] == LEVELS
+
+
+def test_a_network_that_finds_nothing_scores_zero(data: TrafficDataset) -> None:
+    blind = snn_tiny_yolov3(4, 0.125, data.class_names, 64)
+    with torch.no_grad():
+        for parameter in blind.parameters():
+            parameter.zero_()
+        for name, parameter in blind.named_parameters():
+            if parameter.shape == (27,) and name.endswith("bias"):
+                parameter.fill_(-20)
+    assert evaluate(blind, data).final.map50 == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"time_steps": 0}, "time_steps is 0"),
+        ({"flush": -1}, "flush is -1"),
+        ({"readout": (99,)}, "readout"),
+        ({"protocol": "voc12"}, "voc07"),
+    ],
+)
+def test_options_that_cannot_be(
+    quant: torch.nn.Module, data: TrafficDataset, options: dict[str, object], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        evaluate(convert(quant), data, **options)  # type: ignore[arg-type]
+
+
+def test_steps_are_refused_for_an_ann(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    with pytest.raises(InputError, match="spiking"):
+        evaluate(quant, data, time_steps=8)
+
+
+def test_counts_score_as_the_settled_network(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    exact = copy.deepcopy(quant).double()
+    counts = evaluate(convert(exact), data, mode="counts", ann=exact, monitored=0, batch_size=24)
+    assert counts.ann is not None and counts.final.map50 > 0.05
+    assert counts.final.map50 == pytest.approx(counts.ann.map50, abs=1e-9)
+    assert counts.settings["mode"] == "counts"
+
+
+@pytest.mark.parametrize("batch_size", [1, 24])
+def test_a_run_that_stops_early_scores_each_image_where_it_stopped(
+    quant: torch.nn.Module, data: TrafficDataset, batch_size: int
+) -> None:
+    snn = convert(quant)
+    options = {"flush": 24, "batch_size": batch_size, "monitored": 0}
+    stopped = evaluate(snn, data, stop="stable", **options)
+    ends, found = [], []
+    for images, boxes, _ in batches(data, batch_size, 64):
+        run = simulate(snn, images, LEVELS, flush=24, stop="stable")
+        assert run.stopped is not None
+        ends += run.stopped
+        records = detections_from_maps(run.final, snn.head_specs)  # type: ignore[arg-type]
+        found += [
+            replace(record, boxes=box.to_image(record.boxes))
+            for record, box in zip(records, boxes, strict=True)
+        ]
+    assert len(set(ends)) > 1 and stopped.mean_steps == sum(ends) / len(ends) < LEVELS + 24
+    (point,) = stopped.points
+    assert point.steps == LEVELS + 24
+    assert point.ap.map50 == pytest.approx(coco_ap(data, found).map50, abs=1e-6)
+    assert f"steps per image: {stopped.mean_steps:.2f}" in str(stopped)
+
+
+def test_modes_are_for_spiking_networks(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    for option in ({"stop": "stable"}, {"mode": "counts"}):
+        with pytest.raises(InputError, match="mode and stop are for spiking networks"):
+            evaluate(quant, data, **option)
