@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -20,11 +21,12 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from sj_lowlat import checkpoint
+from sj_lowlat import checkpoint, checkpoint_v1
 from sj_lowlat.conversion import convert
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write
-from sj_lowlat.layers import LowLatencyIFNode
+from sj_lowlat.layers import is_spiking
+from sj_lowlat.network import GraphNetwork
 from sj_lowlat.schedule import Schedule
 
 SUFFIX = ".safetensors"
@@ -57,7 +59,7 @@ def pack(
     convolution, groups share theirs), small ones float16: they are sensitive, and hardly cost anything.
     Other floating-point values become float32, whole numbers stay.
 
-    :param model: a network of :mod:`sj_lowlat.models` that went through :func:`~sj_lowlat.conversion.prepare`
+    :param model: what :func:`~sj_lowlat.conversion.prepare` returned, trained or not
     :param path: the file, ``NAME.safetensors``
     :param card: what JSON can hold and users should know; ``card["schedule"]``, written as
         in ``"4+2b4"``, is how the spiking network is meant to be run
@@ -70,16 +72,11 @@ def pack(
     path = Path(path)
     if path.suffix != SUFFIX:
         raise InputError(f"the file is {path.name!r}; give a name that ends in {SUFFIX}")
-    if not getattr(model, "build_config", None):
-        raise InputError(
-            "pack takes networks of sj_lowlat.models only, which can be built without their code"
-        )
-    if getattr(model, "levels", None) is None or any(
-        isinstance(m, LowLatencyIFNode) for m in model.modules()
-    ):
+    if not isinstance(model, GraphNetwork) or is_spiking(model) or model.info.levels is None:
         raise InputError("pack takes a Quant ANN: call prepare (and finetune) first, and do not convert")
     card = dict(card or {})
-    _schedule(card)
+    schedule = _schedule(card)
+    about = replace(model.info, card=card, schedule=schedule or model.info.schedule)
     tensors = checkpoint.values(model)
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
@@ -97,7 +94,8 @@ def pack(
             q, scale = to_int8(weight, axis)
             tensors |= {f"{name}.weight{_INT8}": q, f"{name}.weight{_SCALE}": scale}
     try:
-        header = json.dumps({"config": checkpoint.describe(model), "card": card}, allow_nan=False)
+        config = {**checkpoint.describe(model), "info": about.to_json()}
+        header = json.dumps({"config": config}, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(
             f"the card is no JSON ({error}): give numbers, strings, lists and dictionaries"
@@ -107,7 +105,7 @@ def pack(
     return path
 
 
-def unpack(path: str | Path) -> nn.Module:
+def unpack(path: str | Path) -> GraphNetwork:
     """Read a network that :func:`pack` wrote.
 
     :param path: the file
@@ -124,18 +122,22 @@ def unpack(path: str | Path) -> nn.Module:
             header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         tensors = {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
-        if not isinstance(header, dict) or not isinstance(header.get("card"), dict):
+        if not isinstance(header, dict) or not isinstance(header.get("config"), dict):
             raise InputError(foreign)
         for name in [name for name in tensors if name.endswith(_INT8)]:
             whole = name.removesuffix(_INT8)
             tensors[whole] = tensors.pop(name).float() * tensors.pop(whole + _SCALE)
     except (SafetensorError, json.JSONDecodeError, KeyError, RuntimeError) as error:
         raise InputError(f"{path} is damaged ({error}): get the file again") from error
-    model: Any = checkpoint.rebuild(header.get("config"), tensors, path)
-    if getattr(model, "levels", None) is None:
+    config = header["config"]
+    if config.get("format") == 1:
+        model = checkpoint_v1.rebuild(config, tensors, path)
+    else:
+        model = checkpoint.rebuild(config, tensors, path)
+    if not isinstance(model, GraphNetwork) or model.info.levels is None:
         raise InputError(foreign)
-    model.card = header["card"]
-    model.schedule = _schedule(model.card) or Schedule(model.levels)
+    if "card" in header:  # of version 0.1
+        model.info = replace(model.info, card=header["card"], schedule=_schedule(header["card"]))
     return model
 
 
@@ -168,7 +170,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_shipped()))
 
 
-def load(name: str, *, spiking: bool = True) -> nn.Module:
+def load(name: str, *, spiking: bool = True) -> GraphNetwork:
     """A detector that ships with the package; nothing is downloaded.
 
     ``simulate(snn, images)`` runs it as it is meant to be run.

@@ -40,6 +40,7 @@ def open_network(
     :raises FileNotFoundError: if there is no such folder or file
     :raises InputError: if the word or the file cannot be used
     """
+    model: nn.Module
     name, _, options = spec.partition(":")
     if spec in pretrained.names():
         model = pretrained.load(spec, spiking=spiking)

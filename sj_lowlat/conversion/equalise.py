@@ -12,13 +12,14 @@ from sj_lowlat.conversion.fold import scale_channels
 from sj_lowlat.conversion.normalise import probe_input_scales
 from sj_lowlat.conversion.plan import LayerPlan
 from sj_lowlat.errors import ConversionError
+from sj_lowlat.network import GraphNetwork
 
 _LEAST = 0.1  # of the layer's mean: a channel that is hardly ever active is not blown up further
 
 
 @torch.no_grad()
 def equalise_channels(
-    model: nn.Module,
+    model: GraphNetwork,
     plans: Iterable[LayerPlan],
     scales: Mapping[str, torch.Tensor],
     example: torch.Tensor,

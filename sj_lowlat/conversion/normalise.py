@@ -2,68 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sj_lowlat.conversion.fold import in_channels, out_channels, scale_channels
 from sj_lowlat.conversion.plan import LayerPlan
 from sj_lowlat.errors import ConversionError
+from sj_lowlat.network import GraphNetwork
 from sj_lowlat.record import evaluating
 
 
-def _carry(scale: torch.Tensor) -> Callable[..., torch.Tensor]:
-    def hook(module: nn.Module, args: object, out: torch.Tensor) -> torch.Tensor:
-        shape = (1, -1, *[1] * (out.dim() - 2)) if scale.dim() else ()
-        return scale.to(out).reshape(shape).expand_as(out).clone()
+class _Probe(fx.Interpreter):
+    """Runs a graph on scales: every activation gives its own, every layer that does not fire 1; whatever
+    stands between them hands them on. ``found``: what each layer reads, ``[positions, in channels]``."""
 
-    return hook
+    def __init__(
+        self, network: GraphNetwork, plans: Iterable[LayerPlan], scales: Mapping[str, torch.Tensor]
+    ) -> None:
+        super().__init__(network, graph=network.graph)
+        self.layers = {plan.name: plan for plan in plans}
+        self.scales = scales
+        self.found: dict[str, torch.Tensor] = {}
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        module, x = self.fetch_attr(target), args[0]
+        if target in self.layers:
+            if not self.layers[target].reads_input:
+                axis = -1 if isinstance(module, nn.Linear) else 1
+                self.found[target] = x.movedim(axis, -1).flatten(0, -2)
+            return torch.ones_like(_shape_of(module, x), device=x.device)
+        if target in self.scales:
+            scale = self.scales[target].to(x)
+            return scale.reshape((1, -1, *[1] * (x.dim() - 2)) if scale.dim() else ()).expand_as(x).clone()
+        return x if isinstance(module, _BatchNorm) else module(*args, **kwargs)
 
 
-def _probe(
-    model: nn.Module, plans: Iterable[LayerPlan], scales: Mapping[str, torch.Tensor], example: torch.Tensor
-) -> dict[str, torch.Tensor]:
-    """What each layer reads if every activation gives its scale: name -> ``[positions, in channels]``."""
-    found: dict[str, torch.Tensor] = {}
-    handles = []
-
-    def read(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
-            axis = -1 if isinstance(module, nn.Linear) else 1
-            found[name] = args[0].movedim(axis, -1).flatten(0, -2)
-
-        return hook
-
-    one = torch.ones(())
-    for plan in plans:
-        layer = model.get_submodule(plan.name)
-        if not plan.reads_input:
-            handles.append(layer.register_forward_pre_hook(read(plan.name)))
-        fires = layer if plan.activation is None else model.get_submodule(plan.activation)
-        scale = one if plan.activation is None else scales[plan.activation]
-        handles.append(fires.register_forward_hook(_carry(scale)))
-    try:
-        with evaluating(model):
-            model(torch.ones_like(example))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return found
+def _shape_of(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The layer's output without its values: on the device ``meta``, which has none."""
+    weights = {name: value.to("meta") for name, value in layer.named_parameters()}
+    return torch.func.functional_call(layer, weights, (x.to("meta"),))
 
 
 @torch.no_grad()
 def probe_input_scales(
-    model: nn.Module, plans: Iterable[LayerPlan], scales: Mapping[str, torch.Tensor], example: torch.Tensor
+    network: GraphNetwork,
+    plans: Iterable[LayerPlan],
+    scales: Mapping[str, torch.Tensor],
+    example: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
-    """Find the scale of every input channel of every layer by three forward passes.
+    """Find the scale of every input channel of every layer by three runs of the graph on scales.
 
     Every activation's output is replaced by its own scale, and every output that does not fire by 1;
     concatenation, slicing, nearest upsampling and pooling then carry the scales themselves to the next layer.
-    A pass with scales of 1 tells what padding and pooling do to them, and is divided out. A pass with square
-    roots tells whether scales were mixed: the mean of roots is not the root of the mean.
+    A run with scales of 1 tells what padding and pooling do to them, and is divided out. A run with
+    reciprocals tells whether scales were mixed: neither a mean nor a maximum of reciprocals is the reciprocal
+    of theirs.
 
-    :param model: the network, batch norms folded
+    :param network: the network
     :param plans: its weighted layers
     :param scales: activation name -> scale, scalar or ``[C]``
     :param example: input ``[N, C, H, W]``, only its shape matters
@@ -71,13 +70,20 @@ def probe_input_scales(
     :raises ConversionError: if activations of different scale meet in one input channel
     """
     plans = list(plans)
-    carried = _probe(model, plans, scales, example)
-    roots = _probe(model, plans, {name: scale.sqrt() for name, scale in scales.items()}, example)
-    plain = _probe(model, plans, {name: torch.ones(()) for name in scales}, example)
+
+    def run(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        probe = _Probe(network, plans, values)
+        with evaluating(network):
+            probe.run(torch.ones_like(example))
+        return probe.found
+
+    carried = run(scales)
+    inverse = run({name: 1 / scale for name, scale in scales.items()})
+    plain = run({name: torch.ones(()) for name in scales})
     tolerance = max(1e-4, 8 * torch.finfo(example.dtype).eps)
     found: dict[str, torch.Tensor] = {}
     for plan in plans:
-        layer = model.get_submodule(plan.name)
+        layer = network.get_submodule(plan.name)
         if plan.reads_input:
             found[plan.name] = torch.ones(in_channels(layer), dtype=example.dtype, device=example.device)
             continue
@@ -85,11 +91,11 @@ def probe_input_scales(
         ratio = carried[plan.name] / plain[plan.name]
         highest = ratio.masked_fill(~seen, -torch.inf).amax(0)
         lowest = ratio.masked_fill(~seen, torch.inf).amin(0)
-        mixed = (roots[plan.name] / plain[plan.name]).square().sub(ratio).abs() > tolerance * ratio
+        mixed = (inverse[plan.name] / plain[plan.name] * ratio - 1).abs() > tolerance
         if bool((mixed & seen).any()) or bool((highest - lowest > tolerance * highest).any()):
             raise ConversionError(
                 f"an input channel of module '{plan.name}' mixes activations of different scale (by a "
-                "reshape, pixel shuffle or mean over channels): take one scale per layer "
+                "reshape, pixel shuffle, or a mean or maximum over channels): take one scale per layer "
                 "(per_channel=False), or put a convolution and an activation in between"
             )
         found[plan.name] = torch.where(seen.any(0), highest, 1.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -10,23 +10,16 @@ from spikingjelly.activation_based import functional
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sj_lowlat.conversion.examples import Images, find_example
 from sj_lowlat.conversion.fold import fold_batch_norm
 from sj_lowlat.conversion.normalise import normalise_layer, probe_input_scales
 from sj_lowlat.conversion.plan import LayerPlan, make_plan
 from sj_lowlat.conversion.spike import NEURONS, activation_types, refuse_leaky
 from sj_lowlat.conversion.statistics import collect_scales
-from sj_lowlat.conversion.surgery import (
-    Images,
-    check_called,
-    find_example,
-    note,
-    refuse_spiking,
-    replace_module,
-)
-from sj_lowlat.conversion.trace import trace
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.layers import RateReadout, SpikeMaxPool
-from sj_lowlat.network.report import ConversionReport, LayerReport
+from sj_lowlat.network import ConversionReport, GraphNetwork, LayerReport, SpikingNetwork, refuse_spiking
+from sj_lowlat.schedule import Schedule
 
 
 def convert(
@@ -38,13 +31,13 @@ def convert(
     ratio: float = 0.5,
     calibration: Images | None = None,
     example: torch.Tensor | None = None,
-) -> nn.Module:
+) -> SpikingNetwork:
     """Turn a network of convolutions, (leaky) ReLUs and batch norms into a spiking network.
 
     Batch norms are folded, weights normalised so that every threshold is 1 and spikes are 0 and 1 (or -1, 0,
     1), activations become IF neurons that start at ``ratio`` of their threshold, max-pools behind them
     compare counts (:class:`~sj_lowlat.layers.SpikeMaxPool`), and heads count spikes
-    (:class:`~sj_lowlat.layers.RateReadout`). The network's own ``forward`` stays.
+    (:class:`~sj_lowlat.layers.RateReadout`).
 
     :param model: the network, left untouched; every activation is a module of its own. Usually from
         :func:`~sj_lowlat.conversion.prepare`
@@ -64,9 +57,9 @@ def convert(
     """
     types = activation_types(neuron)
     refuse_spiking(model)
-    snn = copy.deepcopy(model).eval()
-    sample = find_example(snn, calibration, example)
-    plans, refused, pools = make_plan(trace(snn, sample), types)
+    sample = find_example(model, calibration, example)
+    network = GraphNetwork.of(model, sample).eval()
+    plans, refused, pools = make_plan(network, types)
     if refused:
         raise ConversionError("cannot convert this network", refused)
     if not any(plan.activation for plan in plans):
@@ -74,102 +67,84 @@ def convert(
             "nothing to convert: no activation module was found between the layers; "
             "run replace_layers first, or write functional activations as modules (self.act = nn.ReLU())"
         )
-    refuse_leaky(snn, [plan.activation for plan in plans if plan.activation], neuron)
-    report = ConversionReport(replaced=dict(getattr(model, "replaced", {})))
-    norms = _fold(snn, plans)
-    scales = _find_scales(snn, plans, scale, per_channel, calibration)
-    bursts = _find_bursts(snn, plans)
+    refuse_leaky(network, [plan.activation for plan in plans if plan.activation], neuron)
+    report = ConversionReport(replaced=dict(network.info.replaced))
+    norms = _fold(network, plans)
+    scales = _find_scales(network, plans, scale, per_channel, calibration)
+    bursts = _find_bursts(network, plans)
     # what one spike a step stands for: a neuron of finer levels fires several at its clip
-    units = {name: scale / bursts[name] for name, scale in scales.items()}
-    scales_in = probe_input_scales(snn, plans, units, sample)
+    units = {name: scale.double() / bursts[name] for name, scale in scales.items()}
+    scales_in = probe_input_scales(network, plans, units, sample)
     for plan in plans:
-        layer = snn.get_submodule(plan.name)
+        layer = network.get_submodule(plan.name)
         scale_out = units[plan.activation] if plan.activation else torch.ones(())
         normalise_layer(layer, scales_in[plan.name], scale_out)
-        fires_as = _spike(snn, plan, neuron, ratio, bursts)
+        fires_as = _spike(network, plan, neuron, ratio, bursts)
         report.layers.append(
             LayerReport(plan.name, type(layer).__name__, norms.get(plan.name), plan.activation, fires_as,
-                        _span(scale_out), _span(scales_in[plan.name]))
+                        _span(scale_out.to(sample.dtype)), _span(scales_in[plan.name]))
         )  # fmt: skip
     for name in pools:
-        replace_module(snn, name, SpikeMaxPool(snn.get_submodule(name)))
+        network.replace(name, SpikeMaxPool(network.get_submodule(name)))
         report.pools.append(name)
-    snn.eval().to(sample.device)
-    places = [plan.activation or plan.name for plan in plans if plan.activation or plan.is_head]
-    check_called(snn, {name: snn.get_submodule(name) for name in [*places, *pools]}, sample)
-    functional.invalidate_reset_cache(snn)
-    snn.channels_last = _takes_channels_last(snn, sample)  # type: ignore[assignment]
-    if snn.channels_last:
-        snn.to(memory_format=torch.channels_last)  # else torch would do it again at every call
-    snn.conversion_report = report  # type: ignore[assignment]
+    info = network.info
+    schedule = info.schedule or (Schedule(info.levels) if info.levels else None)
+    snn = SpikingNetwork.from_graph(network, replace(info, report=report, schedule=schedule))
     snn.input_layers = tuple(plan.name for plan in plans if plan.reads_input)  # type: ignore[assignment]
-    note(snn, "convert", neuron=neuron, ratio=ratio)
+    snn.to(sample.device)
+    functional.invalidate_reset_cache(snn)
     return snn
 
 
-def _fold(snn: nn.Module, plans: list[LayerPlan]) -> dict[str, str]:
+def _fold(network: GraphNetwork, plans: list[LayerPlan]) -> dict[str, str]:
     folded = {}
     for plan in plans:
         if plan.batch_norm:
-            fold_batch_norm(
-                snn.get_submodule(plan.name), cast(_BatchNorm, snn.get_submodule(plan.batch_norm))
-            )
-            replace_module(snn, plan.batch_norm, nn.Identity())
+            norm = cast(_BatchNorm, network.get_submodule(plan.batch_norm))
+            fold_batch_norm(network.get_submodule(plan.name), norm)
+            network.drop(plan.batch_norm)
             folded[plan.name] = plan.batch_norm
     return folded
 
 
 def _find_scales(
-    snn: nn.Module, plans: list[LayerPlan], scale: str, per_channel: bool, calibration: Images | None
+    network: GraphNetwork, plans: list[LayerPlan], scale: str, per_channel: bool, calibration: Images | None
 ) -> dict[str, torch.Tensor]:
     names = [plan.activation for plan in plans if plan.activation]
     if scale == "trained":
-        untrained = [name for name in names if not hasattr(snn.get_submodule(name), "clip")]
+        untrained = [name for name in names if not hasattr(network.get_submodule(name), "clip")]
         if untrained:
             raise InputError(
                 f"scale='trained' needs a QuantReLU everywhere, but {', '.join(untrained[:3])} "
                 f"({len(untrained)} in all) has no clip: call prepare first, or give scale='99.9%' and "
                 "calibration images"
             )
-        return {name: cast(torch.Tensor, snn.get_submodule(name).clip).detach().clone() for name in names}
+        return {name: cast(torch.Tensor, network.get_submodule(name).clip).detach().clone() for name in names}
     if calibration is None:
         raise InputError(
             f"scale={scale!r} needs calibration images, a tensor [N, C, H, W] or an iterable of batches"
         )
-    return collect_scales(snn, names, calibration, scale, per_channel)
+    return collect_scales(network, names, calibration, scale, per_channel)
 
 
-def _find_bursts(snn: nn.Module, plans: list[LayerPlan]) -> dict[str, int]:
+def _find_bursts(network: GraphNetwork, plans: list[LayerPlan]) -> dict[str, int]:
     """Spikes per step of a neuron at its clip: 1, or by how much its levels are finer than the network's."""
-    base = getattr(snn, "levels", None)
+    base = network.info.levels
     names = [plan.activation for plan in plans if plan.activation]
-    levels = {name: getattr(snn.get_submodule(name), "levels", base) for name in names}
+    levels = {name: getattr(network.get_submodule(name), "levels", base) for name in names}
     return {name: own // base if base and own and own % base == 0 else 1 for name, own in levels.items()}
 
 
-def _spike(snn: nn.Module, plan: LayerPlan, neuron: str, ratio: float, bursts: dict[str, int]) -> str:
+def _spike(network: GraphNetwork, plan: LayerPlan, neuron: str, ratio: float, bursts: dict[str, int]) -> str:
     if plan.activation:
-        node = NEURONS[neuron](snn.get_submodule(plan.activation), ratio)
+        node = NEURONS[neuron](network.get_submodule(plan.activation), ratio)
         node.burst = bursts[plan.activation]
-        replace_module(snn, plan.activation, node)
+        network.replace(plan.activation, node)
         return type(node).__name__ + (f" x{node.burst}" if node.burst > 1 else "")
     if plan.is_head:
-        replace_module(snn, plan.name, RateReadout(snn.get_submodule(plan.name)))
+        network.replace(plan.name, RateReadout(network.get_submodule(plan.name)))
         return RateReadout.__name__
     return "current"
-
-
-@torch.no_grad()
-def _takes_channels_last(snn: nn.Module, example: torch.Tensor) -> bool:
-    """Whether images may come in the memory format that is fastest; a ``view`` in forward may forbid it."""
-    functional.reset_net(snn)  # states have a memory format too
-    try:
-        snn(example.contiguous(memory_format=torch.channels_last))
-    except RuntimeError:  # also for images that have not four axes
-        return False
-    finally:
-        functional.reset_net(snn)
-    return True
 
 
 def _span(scale: torch.Tensor) -> tuple[float, ...]:

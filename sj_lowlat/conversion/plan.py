@@ -1,25 +1,17 @@
-"""From a trace to a plan: which layer feeds which activation, and what cannot be converted and why."""
+"""From a graph to a plan: which layer feeds which activation, and what cannot be converted and why."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import nn
+from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sj_lowlat.conversion.operations import (
-    MAX_POOLS,
-    PASSIVE_MODULES,
-    has_own_forward,
-    is_carry,
-    is_spike_pool,
-    is_weighted,
-    refusal,
-)
-from sj_lowlat.conversion.trace import TRACED_IMAGES, Node, Trace
+from sj_lowlat.graph import IMAGES, operations
+from sj_lowlat.graph.operations import MAX_POOLS, PASSIVE_MODULES, has_own_forward, is_weighted
+from sj_lowlat.network import GraphNetwork
 
 
 @dataclass(frozen=True)
@@ -55,35 +47,44 @@ class Plan(NamedTuple):
 
 class _Analysis:
     """Values are ``input`` (the image and what is computed from it alone), ``current`` (of a weighted layer,
-    not yet through an activation), ``spike`` and ``output`` (of a head, and what is computed from heads
-    alone)."""
+    not yet through an activation), ``spike``, ``output`` (of a head, and what is computed from heads alone)
+    and ``constant`` (computed from no image)."""
 
-    def __init__(self, trace: Trace, activations: tuple[type[nn.Module], ...]) -> None:
-        self.trace = trace
-        self.activations = activations
-        self.value: dict[int, str] = {}
+    def __init__(self, network: GraphNetwork, activations: tuple[type[nn.Module], ...]) -> None:
+        self.network, self.activations = network, activations
+        self.nodes = list(network.graph.nodes)
+        self.value: dict[fx.Node, str] = {}
         self.refused: list[str] = []
         self.plans: list[LayerPlan] = []
         self.pools: list[str] = []
-        self.claimed: dict[int, tuple[str | None, str | None]] = {}  # weighted node -> batch norm, activation
+        self.claimed: dict[fx.Node, tuple[str | None, str | None]] = {}  # weighted -> batch norm, activation
+
+    def module(self, node: fx.Node) -> nn.Module | None:
+        return self.network.module_of(node)
+
+    def inputs(self, node: fx.Node) -> list[fx.Node]:
+        """What it reads that depends on the image."""
+        return [source for source in node.all_input_nodes if self.value[source] != "constant"]
 
     def run(self) -> None:
         self._refuse_repeated_calls()
-        for node in self.trace.nodes:
-            self.value[id(node)] = self._value(node)
-        for node in self.trace.modules:
-            if is_weighted(node.module):
-                batch_norm, activation = self.claimed.get(id(node), (None, None))
-                reads = {self.value[id(source)] for source in node.inputs}
+        for node in self.nodes:
+            if node.op != "output":
+                self.value[node] = self._value(node)
+        for node in self.nodes:
+            if is_weighted(self.module(node)):
+                batch_norm, activation = self.claimed.get(node, (None, None))
+                reads = {self.value[source] for source in self.inputs(node)}
+                name = str(node.target)
                 self.plans.append(
-                    LayerPlan(node.name, batch_norm, activation, self._is_head(node), reads == {"input"})
+                    LayerPlan(name, batch_norm, activation, self._is_head(node), reads == {"input"})
                 )
         self._check_outputs()
 
     def _refuse_repeated_calls(self) -> None:
-        modules = {node.name: node.module for node in self.trace.modules}
-        for name, count in Counter(node.name for node in self.trace.modules).items():
-            module = modules[name]
+        calls = Counter(str(node.target) for node in self.nodes if node.op == "call_module")
+        for name, count in calls.items():
+            module = self.network.get_submodule(name)
             stateful = is_weighted(module) or isinstance(module, (*self.activations, *MAX_POOLS, _BatchNorm))
             if count > 1 and stateful:
                 self.refused.append(
@@ -92,145 +93,157 @@ class _Analysis:
                 )
 
     def _check_outputs(self) -> None:
-        for node in self.trace.outputs:
-            value = self.value[id(node)]
+        for node in self.nodes[-1].all_input_nodes:
+            value, name = self.value[node], _name(node)
             if value == "spike" and not self.refused:  # after a refusal values are guesses
                 self.refused.append(
-                    f"the network returns the activation '{node.name}' itself: "
+                    f"the network returns the activation '{name}' itself: "
                     "end it with a convolution or linear layer, which reads the firing rates"
                 )
             elif value == "current":
                 self.refused.append(
-                    f"the network returns '{node.name}', which goes on into other layers: "
+                    f"the network returns '{name}', which goes on into other layers: "
                     "give the output a convolution or linear layer of its own"
                 )
             elif value == "input":
                 self.refused.append(
-                    f"the network returns '{node.name}', which no layer has computed: return the heads only"
+                    f"the network returns '{name}', which no layer has computed: return the heads only"
                 )
-            elif node.batch != TRACED_IMAGES:
+            elif value == "output" and node.meta["dim0"] != IMAGES:
                 self.refused.append(
-                    f"the network returns '{node.name}' with dimension 0 of size {node.batch} for "
-                    f"{TRACED_IMAGES} images: leave dimension 0 to the images, to tell read-outs apart"
+                    f"the network returns '{name}' with dimension 0 of size {node.meta['dim0']} for "
+                    f"{IMAGES} images: leave dimension 0 to the images, to tell read-outs apart"
                 )
-        if not self.trace.outputs:
-            self.refused.append(
-                "the network returns nothing that could be followed from the image: return a tensor, "
-                "or a tuple, list or dictionary of tensors"
-            )
 
-    def _is_head(self, node: Node) -> bool:
+    def _is_head(self, node: fx.Node) -> bool:
         return not any(
-            is_weighted(other.module) or isinstance(other.module, self.activations)
-            for other in self.trace.downstream(node)
+            is_weighted(self.module(other)) or isinstance(self.module(other), self.activations)
+            for other in self.network.downstream(node)
         )
 
-    def _value(self, node: Node) -> str:
-        if node.kind == "input":
+    def _value(self, node: fx.Node) -> str:
+        if node.op == "placeholder":
             return "input"
-        values = {self.value[id(source)] for source in node.inputs}
-        if is_weighted(node.module):
+        module, values = self.module(node), {self.value[source] for source in self.inputs(node)}
+        if is_weighted(module):
             self._check_layer(node)
             return "output" if self._is_head(node) else "current"
-        if values <= {"input"}:
+        if not values or (node.op == "call_function" and operations.is_size(node)):
+            return "constant"
+        if values == {"input"}:
             return "input"
         if "output" in values:  # nothing that a head computes meets a layer again
             if len(values) > 1:
                 others = {"input": "the image", "spike": "spikes", "current": "currents"}
                 joined = " and ".join(others[value] for value in sorted(values - {"output"}))
                 self.refused.append(
-                    f"'{node.name}'{_place(node)} joins the network's output and {joined}: "
+                    f"'{_name(node)}'{_place(node)} joins the network's output and {joined}: "
                     "return them one by one from convolutions or linear layers, and join them outside"
                 )
-            if isinstance(node.module, _BatchNorm):
+            if isinstance(module, _BatchNorm):
                 self._claim(node)
             return "output"
-        if isinstance(node.module, (_BatchNorm, *self.activations)):
+        if isinstance(module, (_BatchNorm, *self.activations)):
             claimed = self._claim(node)
-            return "current" if claimed and isinstance(node.module, _BatchNorm) else "spike"
-        if values == {"spike"} and is_spike_pool(node):
-            self.pools.append(node.name)
+            return "current" if claimed and isinstance(module, _BatchNorm) else "spike"
+        if values == {"spike"} and operations.is_spike_pool(module):
+            self.pools.append(str(node.target))
             return "spike"
-        if not is_carry(node):
-            self.refused.append(refusal(node))
+        if not operations.carries(node, module):
+            self.refused.append(operations.refusal(node, module))
             return "spike"
-        if len(values) > 1:
+        joined_constants = {"constant"} if any(map(self._is_constant_map, node.all_input_nodes)) else set()
+        if len(values | joined_constants) > 1:
             self.refused.append(
-                f"'{node.name}'{_place(node)} joins {' and '.join(sorted(values))}: "
+                f"'{_name(node)}'{_place(node)} joins {' and '.join(sorted(values | joined_constants))}: "
                 "put a convolution and an activation on each branch before they meet"
             )
         return "spike" if "spike" in values else values.pop()
 
-    def _check_layer(self, node: Node) -> None:
+    def _is_constant_map(self, node: fx.Node) -> bool:
+        """Whether it is a tensor that does not depend on the image; zeros are spikes that nobody fires."""
+        if self.value[node] != "constant" or (node.op == "call_function" and operations.is_size(node)):
+            return False
+        return node.op == "get_attr" or operations.function_name(node) not in operations.ZEROS
+
+    def _check_layer(self, node: fx.Node) -> None:
         """Refuse a layer that is not what its type says, or that reads what could not be followed."""
-        title = f"module '{node.name}' ({type(node.module).__name__})"
-        if has_own_forward(node.module, self.activations):
+        module, inputs = self.module(node), self.inputs(node)
+        assert module is not None
+        title = f"module '{node.target}' ({type(module).__name__})"
+        if has_own_forward(module, self.activations):
             self.refused.append(f"{title} overrides the forward of torch's layer: use torch's layer itself")
-        if not node.inputs:
+        if not inputs:
             self.refused.append(
                 f"{title} reads nothing that could be followed from the image: "
                 "give it a tensor computed from the image as its first argument"
             )
-        elif any(source.batch != TRACED_IMAGES for source in node.inputs):
+        elif any(source.meta["dim0"] != IMAGES for source in inputs):
             self.refused.append(
-                f"{title} reads a batch of {node.inputs[0].batch} for {TRACED_IMAGES} images: "
+                f"{title} reads a batch of {inputs[0].meta['dim0']} for {IMAGES} images: "
                 "the forward must leave dimension 0 alone, where the spiking network keeps its time steps"
             )
-        elif not isinstance(getattr(node.module, "weight", None), nn.Parameter):
+        elif not isinstance(getattr(module, "weight", None), nn.Parameter):
             self.refused.append(
                 f"{title} computes its weight anew in each forward: remove the weight or spectral norm first"
             )
 
-    def _source_layer(self, node: Node) -> Node | None:
+    def _source_layer(self, node: fx.Node) -> fx.Node | None:
         """The weighted layer that ``node`` alone reads, through nothing but batch norms and identities."""
-        while len(node.inputs) == 1:
-            node = node.inputs[0]
+        while len(self.inputs(node)) == 1:
+            node = self.inputs(node)[0]
             if len(node.users) > 1:
                 return None
-            if is_weighted(node.module):
+            if is_weighted(self.module(node)):
                 return node
-            if not isinstance(node.module, (*PASSIVE_MODULES, _BatchNorm)):
+            if not isinstance(self.module(node), (*PASSIVE_MODULES, _BatchNorm)):
                 return None
         return None
 
-    def _claim(self, node: Node) -> bool:
-        layer = self._source_layer(node)
-        batch_norm, activation = self.claimed.get(id(layer), (None, None))
-        is_norm = isinstance(node.module, _BatchNorm)
-        title = f"module '{node.name}' ({type(node.module).__name__})"
-        if has_own_forward(node.module, self.activations):
+    def _claim(self, node: fx.Node) -> bool:
+        layer, module = self._source_layer(node), self.module(node)
+        assert module is not None
+        batch_norm, activation = self.claimed.get(layer, (None, None)) if layer else (None, None)
+        is_norm = isinstance(module, _BatchNorm)
+        title = f"module '{node.target}' ({type(module).__name__})"
+        if has_own_forward(module, self.activations):
             self.refused.append(
                 f"{title} overrides the forward of torch's layer: use torch's layer itself, "
                 "or call register_activation with its type if it equals a ReLU"
             )
         elif layer is None or activation is not None or (is_norm and batch_norm is not None):
             self.refused.append(
-                refusal(node)
+                operations.refusal(node, module)
                 if is_norm
-                else f"activation '{node.name}' must read one convolution or linear layer (with or without "
+                else f"activation '{node.target}' must read one convolution or linear layer (with or without "
                 "batch normalisation) whose output nothing else reads: put an activation of its own behind "
                 "each convolution"
             )
-        elif is_norm and getattr(node.module, "running_mean", None) is None:
+        elif is_norm and getattr(module, "running_mean", None) is None:
             self.refused.append(
                 f"{title} has no running statistics to fold: build it with track_running_stats=True"
             )
         else:
-            self.claimed[id(layer)] = (node.name, None) if is_norm else (batch_norm, node.name)
+            name = str(node.target)
+            self.claimed[layer] = (name, None) if is_norm else (batch_norm, name)
             return True
         return False
 
 
-def _place(node: Node) -> str:
-    return f" ({node.where})" if node.where else ""
+def _name(node: fx.Node) -> str:
+    return operations.function_name(node) if node.op == "call_function" else str(node.target)
 
 
-def make_plan(trace: Trace, activations: Collection[type[nn.Module]]) -> Plan:
+def _place(node: fx.Node) -> str:
+    return f" ({node.meta['where']})" if node.op == "call_function" else ""
+
+
+def make_plan(network: GraphNetwork, activations: set[type[nn.Module]]) -> Plan:
     """Find the weighted layers, their batch norms and activations, and everything that has no spiking form.
 
-    :param trace: the watched forward pass
+    :param network: the network
     :param activations: module types that become neurons
     """
-    analysis = _Analysis(trace, tuple(activations))
+    analysis = _Analysis(network, tuple(activations))
     analysis.run()
     return Plan(analysis.plans, list(dict.fromkeys(analysis.refused)), analysis.pools)

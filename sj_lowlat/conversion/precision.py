@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from spikingjelly.activation_based import functional
 from torch import nn
 
-from sj_lowlat.conversion.surgery import note, replace_module
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import Int8Conv2d, LowLatencyIFNode, RateReadout
+from sj_lowlat.network import SpikingNetwork, unwrapped
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
 
-def set_precision(snn: nn.Module, precision: str) -> nn.Module:
+def set_precision(snn: nn.Module, precision: str) -> SpikingNetwork:
     """A spiking network whose inner weights are rounded, to run faster.
 
     Layers that read spikes get weights of 16 bits (``"bf16"``) or 8 bits (``"int8"``,
@@ -33,16 +34,17 @@ def set_precision(snn: nn.Module, precision: str) -> nn.Module:
     """
     if precision not in PRECISIONS:
         raise InputError(f"precision is {precision!r}, it must be one of {', '.join(PRECISIONS)}")
-    nodes = [module for module in snn.modules() if isinstance(module, LowLatencyIFNode)]
-    if not nodes:
+    snn = unwrapped(snn)
+    if not isinstance(snn, SpikingNetwork):
         raise InputError("precision is for spiking networks: call sj_lowlat.convert first")
-    if getattr(snn, "precision", "fp32") != "fp32":
-        raise InputError(f"this network's weights are {snn.precision} already: start from the one in fp32")
+    if snn.info.precision != "fp32":
+        raise InputError(
+            f"this network's weights are {snn.info.precision} already: start from the one in fp32"
+        )
     snn = copy.deepcopy(snn)
-    snn.precision = precision  # type: ignore[assignment]
+    snn.info = replace(snn.info, precision=precision)
     if precision == "fp32":
         return snn
-    note(snn, "set_precision", precision=precision)
     inner = _inner_layers(snn)
     whole = _reading_whole_numbers(snn, inner) if precision == "int8" else set()
     for module in snn.modules():
@@ -50,7 +52,7 @@ def set_precision(snn: nn.Module, precision: str) -> nn.Module:
             module.spike_dtype = torch.bfloat16
     for name, layer in inner:
         if name in whole and _takes_int8(layer):
-            replace_module(snn, name, Int8Conv2d(layer))  # type: ignore[arg-type]
+            snn.replace(name, Int8Conv2d(cast(nn.Conv2d, layer)))
         else:
             layer.to(torch.bfloat16)
             layer.register_forward_pre_hook(_as_bfloat16)
@@ -61,7 +63,7 @@ def set_precision(snn: nn.Module, precision: str) -> nn.Module:
     return snn
 
 
-def _runs(snn: nn.Module) -> bool:
+def _runs(snn: SpikingNetwork) -> bool:
     """Whether the functions between the layers (upsampling, say) know the dtypes of the spikes."""
     try:
         _run_once(snn)
@@ -71,17 +73,17 @@ def _runs(snn: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _run_once(snn: nn.Module) -> None:
+def _run_once(snn: SpikingNetwork) -> None:
     """On a black image of the size that the network was made for."""
-    layer: Any = snn.get_submodule(snn.input_layers[0])  # type: ignore[index, arg-type]
+    layer: Any = snn.get_submodule(snn.input_layers[0])  # type: ignore[arg-type, index]
     functional.reset_net(snn)
     try:
-        snn(next(layer.parameters()).new_zeros(1, *snn.input_shape))  # type: ignore[misc]
+        snn(next(layer.parameters()).new_zeros(1, *snn.input_shape))
     finally:
         functional.reset_net(snn)
 
 
-def _reading_whole_numbers(snn: nn.Module, layers: list[tuple[str, nn.Module]]) -> set[str]:
+def _reading_whole_numbers(snn: SpikingNetwork, layers: list[tuple[str, nn.Module]]) -> set[str]:
     """Names of the layers that read spikes as they are, found by a run in which half of the neurons fire."""
     generator = torch.Generator().manual_seed(0)
     whole = {name for name, _ in layers}
@@ -104,7 +106,7 @@ def _reading_whole_numbers(snn: nn.Module, layers: list[tuple[str, nn.Module]]) 
     return whole
 
 
-def _inner_layers(snn: nn.Module) -> list[tuple[str, nn.Module]]:
+def _inner_layers(snn: SpikingNetwork) -> list[tuple[str, nn.Module]]:
     """Layers with weights that read spikes."""
     readouts = {name for name, module in snn.named_modules() if isinstance(module, RateReadout)}
     kept = (*getattr(snn, "input_layers", ()), *(f"{name}.layer" for name in readouts))

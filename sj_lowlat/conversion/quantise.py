@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from sj_lowlat.conversion.equalise import equalise_channels
+from sj_lowlat.conversion.examples import Images, find_example
 from sj_lowlat.conversion.plan import make_plan
 from sj_lowlat.conversion.spike import activation_types, negative_slope
 from sj_lowlat.conversion.statistics import collect_scales
-from sj_lowlat.conversion.surgery import (
-    Images,
-    check_called,
-    find_example,
-    note,
-    refuse_spiking,
-    replace_module,
-)
-from sj_lowlat.conversion.trace import trace
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.layers import QuantReLU
+from sj_lowlat.network import GraphNetwork, refuse_spiking
 
 
 def prepare(
@@ -35,7 +28,7 @@ def prepare(
     equalise: bool = False,
     finer: Mapping[str, int] | None = None,
     example: torch.Tensor | None = None,
-) -> nn.Module:
+) -> GraphNetwork:
     """Replace every ReLU by a :class:`~sj_lowlat.layers.QuantReLU` whose clip starts from calibration images.
 
     A leaky ReLU keeps its slope; only signed neurons can stand for it later.
@@ -58,9 +51,9 @@ def prepare(
     :raises InputError: for options that do not fit
     """
     refuse_spiking(model)
-    prepared = copy.deepcopy(model)
-    sample = find_example(prepared, calibration, example)
-    plans, refused, _ = make_plan(trace(prepared, sample), activation_types("signed"))
+    sample = find_example(model, calibration, example)
+    prepared = GraphNetwork.of(model, sample)
+    plans, refused, _ = make_plan(prepared, activation_types("signed"))
     if refused:
         raise ConversionError("cannot prepare this network", refused)
     names = [plan.activation for plan in plans if plan.activation]
@@ -92,18 +85,15 @@ def prepare(
         clip = old.clip.detach() if isinstance(old, QuantReLU) else scales[name]
         channels = len(clip) if clip.dim() else None
         new = QuantReLU(own_levels[name], clip, channels, negative_slope(old)).to(sample.device)
-        replace_module(prepared, name, new.train(old.training))
-    check_called(prepared, {name: prepared.get_submodule(name) for name in names}, sample)
-    prepared.levels = levels  # type: ignore[assignment]
-    finer = {name: factor for name, factor in finer.items() if factor > 1}
-    note(prepared, "prepare", levels=levels, per_channel=per_channel, finer=finer)
+        prepared.replace(name, new.train(old.training))
+    prepared.info = replace(prepared.info, levels=levels)
     return prepared
 
 
-def _present_factors(model: nn.Module, names: list[str]) -> dict[str, int]:
+def _present_factors(model: GraphNetwork, names: list[str]) -> dict[str, int]:
     """By how much the activations of a prepared network are finer than its levels."""
     found = {name: getattr(model.get_submodule(name), "levels", None) for name in names}
-    base = getattr(model, "levels", None)
+    base = model.info.levels
     return {name: own // base for name, own in found.items() if own and base and own % base == 0}
 
 

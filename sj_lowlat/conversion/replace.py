@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import fx, nn
 
+from sj_lowlat.conversion.examples import Images, find_example, first_images, like_parameters
 from sj_lowlat.conversion.fit import fit_to_pool, match_batch_norm, upsampling_convolution
-from sj_lowlat.conversion.operations import is_weighted, place
 from sj_lowlat.conversion.plan import make_plan
-from sj_lowlat.conversion.surgery import (
-    Images,
-    check_called,
-    find_example,
-    first_images,
-    like_parameters,
-    note,
-    refuse_spiking,
-    replace_module,
-)
-from sj_lowlat.conversion.trace import Node, Trace, trace
 from sj_lowlat.errors import ConversionError
+from sj_lowlat.graph.operations import function_name, is_weighted, place
 from sj_lowlat.layers import QuantReLU
+from sj_lowlat.network import GraphNetwork, refuse_spiking
 from sj_lowlat.record import evaluating
 
 #: activations that give way to ReLU
@@ -105,7 +96,7 @@ def replace_layers(
     example: torch.Tensor | None = None,
     calibration_images: int = 32,
     only_activations: bool = False,
-) -> nn.Module:
+) -> GraphNetwork:
     """Replace the layers that spike badly: max-pool by strided convolution, upsampling by transposed
     convolution, leaky ReLU and its kin by ReLU. Stride-1 max-pools that keep the size are dropped. What works
     on the image before the first layer, or on the output behind the heads, stays.
@@ -127,19 +118,19 @@ def replace_layers(
     :raises InputError: for images that cannot be used
     """
     refuse_spiking(model)
-    new = copy.deepcopy(model)
-    sample = find_example(new, calibration, example)
+    sample = find_example(model, calibration, example)
+    new = GraphNetwork.of(model, sample)
     images = (
         None if calibration is None else like_parameters(new, first_images(calibration, calibration_images))
     )
-    activations, pools = _replaceable(trace(new, sample))
+    activations, pools = _replaceable(new)
     pools = {} if only_activations else pools
     for name, module in activations.items():
-        replace_module(new, name, nn.ReLU().train(module.training))
+        new.replace(name, nn.ReLU().train(module.training))
     replaced = {name: f"{type(module).__name__} -> ReLU" for name, module in activations.items()}
     for name, module in pools.items():
         replaced[name] = _replace_pool(new, name, module, sample, images)
-    refused = _functional_refusals(new, sample, only_activations)
+    refused = _functional_refusals(new, only_activations)
     if refused:
         raise ConversionError("cannot replace the layers of this network", refused)
     if not replaced:
@@ -147,49 +138,50 @@ def replace_layers(
             "nothing to replace: the network has no activation other than ReLU"
             + ("" if only_activations else ", and no max-pool or upsampling")
         )
-    check_called(new, {name: new.get_submodule(name) for name in replaced}, sample)
-    new.replaced = {**getattr(model, "replaced", {}), **replaced}  # type: ignore[assignment]
-    note(new, "replace_layers", input_shape=list(sample.shape[1:]), only_activations=only_activations)
+    new.info = replace(new.info, replaced={**new.info.replaced, **replaced})
     return new
 
 
-def _is_between(watched: Trace, node: Node) -> bool:
+def _is_between(network: GraphNetwork, node: fx.Node) -> bool:
     """Whether weighted layers come before and behind it, so that spikes would pass it."""
-    sides = (watched.upstream(node), watched.downstream(node))
-    return all(any(is_weighted(other.module) for other in side) for side in sides)
+    sides = (network.upstream(node), network.downstream(node))
+    return all(any(is_weighted(network.module_of(other)) for other in side) for side in sides)
 
 
-def _replaceable(watched: Trace) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+def _replaceable(network: GraphNetwork) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
     """Activations and pools between the first layer and the heads."""
     activations: dict[str, nn.Module] = {}
     pools: dict[str, nn.Module] = {}
-    for node in watched.modules:
+    for node in network.graph.nodes:
+        module, name = network.module_of(node), str(node.target)
         kinds = ((TO_RELU, activations), (POOL_HANDLERS, pools))
-        found = next((into for types, into in kinds if isinstance(node.module, tuple(types))), None)
-        if found is None or not _is_between(watched, node):
+        found = next((into for types, into in kinds if isinstance(module, tuple(types))), None)
+        if module is None or found is None or not _is_between(network, node):
             continue
-        if node.name in found:
+        if name in found:
             raise ConversionError(
-                f"module '{node.name}' ({type(node.module).__name__}) is called more than once in one "
+                f"module '{name}' ({type(module).__name__}) is called more than once in one "
                 "forward: give each call a module of its own, because each call gets weights of its own"
             )
-        assert node.module is not None
-        found[node.name] = node.module
+        found[name] = module
     return activations, pools
 
 
 def _replace_pool(
-    model: nn.Module, name: str, pool: nn.Module, sample: torch.Tensor, images: torch.Tensor | None
+    network: GraphNetwork, name: str, pool: nn.Module, sample: torch.Tensor, images: torch.Tensor | None
 ) -> str:
-    x = capture_input(model, name, sample)
+    x = capture_input(network, name, sample)
     size, out_size = (tuple(y.shape[2:]) for y in (x, pool(x)))
     handler = next(handler for kind, handler in POOL_HANDLERS.items() if isinstance(pool, kind))
     with torch.random.fork_rng(devices=()):  # fresh layers draw weights, which are set below
         new = handler(pool, x.shape[1], size, out_size).to(x)
+    if isinstance(new, nn.Identity):
+        network.drop(name)
+        return f"{type(pool).__name__} -> dropped"
     layer = new
     if isinstance(new, nn.Sequential) and isinstance(new[1], nn.BatchNorm2d):
         layer = new[0]
-        seen = None if images is None else capture_input(model, name, images)
+        seen = None if images is None else capture_input(network, name, images)
         if isinstance(pool, nn.MaxPool2d) and isinstance(layer, nn.Conv2d):
             fit_to_pool(layer, new[1], pool, seen)
         if seen is not None:
@@ -197,8 +189,8 @@ def _replace_pool(
         else:
             with torch.no_grad():  # the identity, but for rounding
                 new[1].weight.fill_((1 + new[1].eps) ** 0.5)
-    replace_module(model, name, new.train(pool.training))
-    return f"{type(pool).__name__} -> {'dropped' if isinstance(new, nn.Identity) else type(layer).__name__}"
+    network.replace(name, new.train(pool.training))
+    return f"{type(pool).__name__} -> {type(layer).__name__}"
 
 
 class _Reached(Exception):
@@ -227,16 +219,15 @@ def capture_input(model: nn.Module, name: str, images: torch.Tensor, batch_size:
     return torch.cat(caught)
 
 
-def _functional_refusals(model: nn.Module, sample: torch.Tensor, only_activations: bool) -> list[str]:
-    """Refusals that module surgery cannot cure: activations and pools written as functions."""
-    watched = trace(model, sample)
-    refused = make_plan(watched, {nn.ReLU, QuantReLU}).refused
+def _functional_refusals(network: GraphNetwork, only_activations: bool) -> list[str]:
+    """Refusals that an exchange of modules cannot cure: activations and pools written as functions."""
+    refused = make_plan(network, {nn.ReLU, QuantReLU}).refused
     if only_activations:
         return refused
     refused += [
         f"{place(node)}: make it a module (self.up = nn.Upsample(scale_factor=2, mode='nearest')) "
         "so that it can become a transposed convolution"
-        for node in watched.nodes
-        if node.kind == "function" and node.name == "interpolate" and _is_between(watched, node)
+        for node in network.graph.nodes
+        if node.op == "call_function" and "upsample" in function_name(node) and _is_between(network, node)
     ]
     return list(dict.fromkeys(refused))

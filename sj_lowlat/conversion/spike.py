@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from torch import nn
 
-from sj_lowlat.conversion.trace import LEAF_TYPES
 from sj_lowlat.errors import ConversionError, InputError
+from sj_lowlat.graph.operations import LEAF_TYPES
 from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, QuantReLU, ResidualFixIFNode, SignedIFNode
 
 NeuronFactory = Callable[[nn.Module, float], LowLatencyIFNode]

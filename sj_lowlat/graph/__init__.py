@@ -1,1 +1,7 @@
-"""A network as a graph."""
+"""A network's forward as a graph that is kept."""
+
+from sj_lowlat.graph.capture import IMAGES, capture, writes
+from sj_lowlat.graph.operations import Operation, register_operation
+from sj_lowlat.graph.rows import from_rows, to_rows
+
+__all__ = ["IMAGES", "Operation", "capture", "from_rows", "register_operation", "to_rows", "writes"]

@@ -29,37 +29,48 @@ def _blocks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     yield from zip(*(t.as_strided((t.numel(),), (1,)).split(_BLOCK) for t in tensors), strict=True)
 
 
-class _QuantReLUFunction(torch.autograd.Function):
-    """Quantised ReLU with straight-through gradients: those of the (leaky) ReLU f that it rounds.
+# one operation for autograd, torch.export and torch.compile, none of which may look inside: it asks for sizes
+@torch.library.custom_op(
+    "sj_lowlat::quant_relu",
+    mutates_args=(),
+    schema="(Tensor z, Tensor clip, int levels, float slope) -> Tensor",
+)
+def _quant_relu(z: torch.Tensor, clip: torch.Tensor, levels: int, slope: float) -> torch.Tensor:
+    if clip.dim():
+        return functional.quant_relu(z, clip, levels, slope)
+    out = torch.empty_like(z)
+    for part, result in _blocks(z, out):
+        result.copy_(functional.quant_relu(part, clip, levels, slope))
+    return out
 
-    dq/dz = f'(z) up to the clip, 0 above; dq/dclip = (q - f(z)) / clip up to it, 1 above.
-    """
 
-    @staticmethod
-    def forward(ctx: Any, z: torch.Tensor, clip: torch.Tensor, levels: int, slope: float) -> torch.Tensor:
-        if clip.dim():
-            out = functional.quant_relu(z, clip, levels, slope)
-        else:
-            out = torch.empty_like(z)
-            for part, result in _blocks(z, out):
-                result.copy_(functional.quant_relu(part, clip, levels, slope))
-        ctx.save_for_backward(z, clip, out)
-        ctx.slope = slope
-        return out
+@_quant_relu.register_fake
+def _(z: torch.Tensor, clip: torch.Tensor, levels: int, slope: float) -> torch.Tensor:
+    return torch.empty_like(z)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None, None]:
-        z, clip, out = ctx.saved_tensors
-        grad = torch.empty_like(z).copy_(grads[0])  # laid out as z is
-        if clip.dim():
-            inner, grad_clip = _gradients(grad, z, out, clip, ctx.slope)
-            return inner, grad_clip if ctx.needs_input_grad[1] else None, None, None
-        grad_clip = torch.zeros_like(clip)
-        for gradient, before, after in _blocks(grad, z, out):
-            inner, part = _gradients(gradient, before, after, clip, ctx.slope)
-            gradient.copy_(inner)
-            grad_clip += part
-        return grad, grad_clip, None, None
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    z, clip, _, ctx.slope = inputs
+    ctx.save_for_backward(z, clip, output)
+
+
+def _backward(ctx: Any, grad_out: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None, None, None]:
+    """Straight-through gradients, those of the (leaky) ReLU f that it rounds: dq/dz = f'(z) up to the clip, 0
+    above; dq/dclip = (q - f(z)) / clip up to it, 1 above."""
+    z, clip, out = ctx.saved_tensors
+    grad = torch.empty_like(z).copy_(grad_out)  # laid out as z is
+    if clip.dim():
+        inner, grad_clip = _gradients(grad, z, out, clip, ctx.slope)
+        return inner, grad_clip if ctx.needs_input_grad[1] else None, None, None
+    grad_clip = torch.zeros_like(clip)
+    for gradient, before, after in _blocks(grad, z, out):
+        inner, part = _gradients(gradient, before, after, clip, ctx.slope)
+        gradient.copy_(inner)
+        grad_clip += part
+    return grad, grad_clip, None, None
+
+
+_quant_relu.register_autograd(_backward, setup_context=_save)
 
 
 def _gradients(
@@ -145,7 +156,7 @@ class QuantReLU(nn.Module):
         clip = self.clip.to(torch.promote_types(z.dtype, torch.float32))
         if clip.dim():
             clip = clip.view(-1, *[1] * (z.dim() - 2))
-        return _QuantReLUFunction.apply(z, clip, self.levels, self.slope)
+        return _quant_relu(z, clip, self.levels, self.slope)
 
     def extra_repr(self) -> str:
         clip = self.clip.detach()

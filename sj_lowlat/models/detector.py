@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from sj_lowlat.class_names import COCO_CLASSES
 from sj_lowlat.detect import HeadSpec
 from sj_lowlat.errors import InputError
+from sj_lowlat.network import NetworkInfo, WithInfo
 
 
-class Detector(nn.Module):
+class Detector(WithInfo, nn.Module):
     """Base of the detectors: ``forward`` takes images and returns raw head maps.
 
     :param head_specs: what each map means, in the order of ``forward``'s outputs
@@ -34,28 +35,10 @@ class Detector(nn.Module):
         super().__init__()
         if input_size < stride or input_size % stride:
             raise InputError(f"input_size must be a positive multiple of {stride} pixels; got {input_size}")
-        self.head_specs = head_specs
-        self.class_names = _names(class_names, [spec.num_classes for spec in head_specs])
-        self.input_size = input_size
-        self.input_shape = (in_channels, input_size, input_size)
-        self.stride = stride
+        names = _names(class_names, [spec.num_classes for spec in head_specs])
+        self.info = NetworkInfo(head_specs, names, (in_channels, input_size, input_size), stride)
         self.build_config: dict[str, Any] = {}
         """What :func:`sj_lowlat.models.build` makes the same structure from; JSON can hold it."""
-        self.history: list[dict[str, Any]] = []
-        """What was done to the structure since it was built, in order; JSON can hold it."""
-
-    def check_input(self, x: Tensor) -> None:
-        """Refuse a batch that the layers cannot take.
-
-        :param x: ``[N, C, H, W]``
-        :raises InputError: if the number of axes, channels or a side is wrong
-        """
-        channels = self.input_shape[0]
-        if x.ndim != 4 or x.shape[1] != channels or x.shape[2] % self.stride or x.shape[3] % self.stride:
-            raise InputError(
-                f"the network takes images [N, {channels}, H, W] with H and W multiples of {self.stride}; "
-                f"got {list(x.shape)}: letterbox the images to input_size={self.input_size}"
-            )
 
 
 def _names(class_names: Sequence[str] | None, counts: list[int]) -> tuple[str, ...]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.graph import capture
 from sj_lowlat.models.detector import Detector
+from sj_lowlat.network import GraphNetwork, refuse_spiking
 
-_Net = TypeVar("_Net", bound=Detector)
+_Net = TypeVar("_Net", bound=Detector | GraphNetwork)
 
 
 @torch.no_grad()
@@ -19,31 +22,31 @@ def grey_input(model: _Net) -> _Net:
     r"""The same detector with one input channel: on grey pictures it computes what it computed on three equal
     channels.
 
-    :math:`W'_{o,1} = \sum_c W_{o,c}` in the first convolution. Networks that are quantised stay so; convert
-    afterwards.
+    :math:`W'_{o,1} = \sum_c W_{o,c}` in the convolutions that read the image. Networks that are quantised
+    stay so; convert afterwards.
 
-    :param model: a detector of :mod:`sj_lowlat.models`, left untouched
+    :param model: a detector of :mod:`sj_lowlat.models`, quantised or not, left untouched
     :return: the detector for ``[N, 1, H, W]``
-    :raises InputError: if it has one channel already, is not built by name, or is a spiking network
+    :raises InputError: if it has one channel already, or computes on the image before its first convolution
+    :raises ConversionError: for a spiking network
     """
-    channels = model.input_shape[0]
-    kwargs = model.build_config.get("kwargs", {})
-    first = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
-    if channels == 1 or "in_channels" not in kwargs:
+    refuse_spiking(model)
+    shape = model.info.input_shape
+    if shape is None or shape[0] == 1:
         raise InputError(
-            f"a network with {channels} input channels, built by {model.build_config.get('builder')!r} came: "
+            f"a network for images of {shape and shape[0]} channels came: "
             "give one of models.tiny_yolov3 or models.snn_tiny_yolov3 that reads colour"
         )
-    if (
-        first is None
-        or first.in_channels != channels
-        or getattr(model, "conversion_report", None) is not None
-    ):
-        raise InputError("a spiking network came: give the network that it was converted from, then convert")
     grey = copy.deepcopy(model)
-    conv = next(m for m in grey.modules() if isinstance(m, nn.Conv2d))
-    conv.weight = nn.Parameter(conv.weight.sum(1, keepdim=True))
-    conv.in_channels = 1
-    grey.input_shape = (1, *model.input_shape[1:])
-    grey.build_config = {**model.build_config, "kwargs": {**kwargs, "in_channels": 1}}
+    graph = grey.graph if isinstance(grey, GraphNetwork) else capture(grey, torch.rand(1, *shape))
+    for node in next(node for node in graph.nodes if node.op == "placeholder").users:
+        conv: Any = grey.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(conv, nn.Conv2d) or conv.groups != 1:
+            raise InputError(f"{node.target} reads the image: only plain convolutions can be made grey")
+        conv.weight = nn.Parameter(conv.weight.sum(1, keepdim=True))
+        conv.in_channels = 1
+    grey.info = replace(grey.info, input_shape=(1, *shape[1:]))
+    if isinstance(grey, Detector):
+        kwargs = {**grey.build_config["kwargs"], "in_channels": 1}
+        grey.build_config = {**grey.build_config, "kwargs": kwargs}
     return grey

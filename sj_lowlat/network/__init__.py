@@ -1,14 +1,22 @@
 """A network as the package sees it: its layers, and what is known of it."""
 
-from sj_lowlat.network.info import NetworkInfo, heads_of, info_of, schedule_for, unwrapped
+from sj_lowlat.network.info import NetworkInfo, WithInfo, heads_of, info_of, schedule_for, unwrapped
+from sj_lowlat.network.modules import module_rows, root_from_rows
+from sj_lowlat.network.network import GraphNetwork, SpikingNetwork, refuse_spiking
 from sj_lowlat.network.report import ConversionReport, LayerReport
 
 __all__ = [
     "ConversionReport",
+    "GraphNetwork",
     "LayerReport",
     "NetworkInfo",
+    "SpikingNetwork",
+    "WithInfo",
     "heads_of",
     "info_of",
+    "module_rows",
+    "refuse_spiking",
+    "root_from_rows",
     "schedule_for",
     "unwrapped",
 ]

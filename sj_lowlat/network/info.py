@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from sj_lowlat.detect import HeadSpec
 from sj_lowlat.errors import InputError
@@ -46,9 +46,94 @@ class NetworkInfo:
         """Side of the square images that it is meant for, in pixels."""
         return None if self.input_shape is None else self.input_shape[-1]
 
-    def with_(self, **changes: Any) -> NetworkInfo:
-        """A copy with other values."""
-        return replace(self, **changes)
+    def with_shape(self, shape: tuple[int, ...]) -> NetworkInfo:
+        """A copy for images of another shape."""
+        return replace(self, input_shape=shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as plain types."""
+        return {
+            **asdict(self),
+            "schedule": None if self.schedule is None else str(self.schedule),
+            "report": None if self.report is None else self.report.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> NetworkInfo:
+        """The record that :meth:`to_json` gave, as JSON keeps it.
+
+        :raises KeyError, TypeError, ValueError, InputError: for anything else
+        """
+        heads = tuple(
+            HeadSpec(**{**head, "anchors": tuple(tuple(pair) for pair in head["anchors"])})
+            for head in record["heads"]
+        )
+        schedule, report, shape = record["schedule"], record["report"], record["input_shape"]
+        names = tuple(record["class_names"])
+        whole = [*(shape or ()), record["stride"], record["levels"] or 1]
+        if not all(type(n) is int and n > 0 for n in whole) or not all(isinstance(n, str) for n in names):
+            raise ValueError(f"input_shape {shape}, stride, levels or class_names cannot be so")
+        return cls(
+            heads=heads,
+            class_names=names,
+            input_shape=None if shape is None else tuple(shape),
+            stride=record["stride"],
+            levels=record["levels"],
+            schedule=None if schedule is None else Schedule.parse(schedule),
+            precision=str(record["precision"]),
+            report=None if report is None else ConversionReport.from_json(report),
+            replaced=dict(record["replaced"]),
+            card=dict(record["card"]),
+        )
+
+
+def _field(name: str, doc: str) -> Any:
+    """A property that stands for a field of ``info``."""
+
+    def get(network: WithInfo) -> Any:
+        return getattr(network.info, name)
+
+    def put(network: WithInfo, value: Any) -> None:
+        network.info = replace(network.info, **{name: value})
+
+    return property(get, put, doc=doc)
+
+
+class WithInfo:
+    """Mixin of networks that carry a :class:`NetworkInfo`; its fields can be read and set as attributes."""
+
+    info: NetworkInfo
+
+    head_specs = _field("heads", "What each output map means.")
+    class_names = _field("class_names", "One name per class.")
+    input_shape = _field("input_shape", "``(C, H, W)`` of the images that it is meant for.")
+    stride = _field("stride", "Sides of images must be multiples of this, in pixels.")
+    levels = _field("levels", "L of a quantised network; ``None`` for another one.")
+    schedule = _field("schedule", "How the spiking network is meant to be run.")
+    precision = _field("precision", "Of the inner weights: fp32, bf16 or int8.")
+    conversion_report = _field("report", "What the conversion did.")
+    replaced = _field("replaced", "Module name -> what it was and what took its place.")
+    card = _field("card", "Origin of a network that ships.")
+
+    @property
+    def input_size(self) -> int | None:
+        """Side of the square images that it is meant for, in pixels."""
+        return self.info.size
+
+    def check_input(self, x: Tensor) -> None:
+        """Refuse a batch that the layers cannot take.
+
+        :param x: ``[N, C, H, W]``
+        :raises InputError: if the number of axes, channels or a side is wrong
+        """
+        shape, stride = self.info.input_shape, self.info.stride
+        if shape is None or len(shape) != 3 or stride == 1:
+            return
+        if x.ndim != 4 or x.shape[1] != shape[0] or x.shape[2] % stride or x.shape[3] % stride:
+            raise InputError(
+                f"the network takes images [N, {shape[0]}, H, W] with H and W multiples of {stride}; "
+                f"got {list(x.shape)}: letterbox the images to input_size={self.input_size}"
+            )
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -92,9 +177,6 @@ def info_of(model: nn.Module) -> NetworkInfo:
         class_names=tuple(getattr(model, "class_names", None) or ()),
         input_shape=None if shape is None else tuple(shape),
         stride=int(getattr(model, "stride", 1)),
-        levels=getattr(model, "levels", None),
-        schedule=getattr(model, "schedule", None),
-        precision=getattr(model, "precision", "fp32"),
     )
 
 

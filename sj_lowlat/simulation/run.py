@@ -121,7 +121,7 @@ def _run(
     parameter = next(_reader(snn).parameters())
     images = images.to(device=parameter.device, dtype=parameter.dtype)
     batch = len(images)
-    if getattr(snn, "channels_last", False):
+    if images.dim() == 4:
         images = images.contiguous(memory_format=torch.channels_last)
     goes_on = getattr(encoder, "goes_on", False)
     functional.reset_net(snn)

@@ -1,0 +1,75 @@
+"""Reads what version 0.1 wrote: a network's structure was the history of verbs. For one version more."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sj_lowlat import models
+from sj_lowlat.conversion import convert, prepare, replace_layers, set_precision
+from sj_lowlat.errors import InputError
+from sj_lowlat.network import ConversionReport, GraphNetwork
+
+Step = dict[str, Any]
+
+
+def _replace(model: nn.Module, step: Step, image: torch.Tensor) -> nn.Module:
+    # what becomes of a pool depends on whether the sizes that it met were odd
+    example = torch.zeros(1, *step.get("input_shape", image.shape[1:]))
+    return replace_layers(model, example=example, only_activations=step.get("only_activations", False))
+
+
+def _prepare(model: nn.Module, step: Step, image: torch.Tensor) -> nn.Module:
+    finer = step.get("finer")
+    return prepare(model, step["levels"], image, scale="max", per_channel=step["per_channel"], finer=finer)
+
+
+def _convert(model: nn.Module, step: Step, image: torch.Tensor) -> nn.Module:
+    return convert(model, neuron=step["neuron"], ratio=step["ratio"], scale="max", calibration=image)
+
+
+# the structure that each verb makes; the values come from the file afterwards
+_REPLAY: dict[str, Callable[[nn.Module, Step, torch.Tensor], nn.Module]] = {
+    "replace_layers": _replace,
+    "prepare": _prepare,
+    "convert": _convert,
+    "set_precision": lambda model, step, image: set_precision(model, step["precision"]),
+}
+
+
+def rebuild(
+    config: dict[str, Any], tensors: Mapping[str, torch.Tensor], source: Path, model: nn.Module | None = None
+) -> nn.Module:
+    """Make the network that a config of format 1 describes.
+
+    :param config: its JSON
+    :param tensors: its values
+    :param source: the file, for errors
+    :param model: for a network that is not one of :mod:`sj_lowlat.models`: as it was before the first verb
+    :return: the network, in eval mode
+    :raises InputError: if the config is damaged, or the values are those of another network
+    """
+    try:
+        if model is None and config["build"] is None:
+            raise InputError(f"{source} holds a network of one's own: give load(..., model=MyNetwork())")
+        with torch.random.fork_rng(devices=()):  # fresh weights are drawn, and replaced
+            model = models.build(config["build"]) if model is None else copy.deepcopy(model)
+            if config["history"]:
+                image = torch.rand(1, *config["input_shape"], generator=torch.Generator().manual_seed(0))
+                for step in config["history"]:
+                    model = _REPLAY[step["verb"]](model, step, image)
+        model.load_state_dict(tensors)
+        if isinstance(model, GraphNetwork):
+            info = replace(model.info, replaced=config["replaced"])
+            if config["conversion_report"] is not None:
+                info = replace(info, report=ConversionReport.from_json(config["conversion_report"]))
+            model.info = info
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise InputError(f"{source} was written by version 0.1 and cannot be read: {error!r}") from error
+    return model.eval()

@@ -1,0 +1,155 @@
+"""Layers as rows that JSON can hold, and back; nothing but layers of torch.nn and of this package is made."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from sj_lowlat import layers
+from sj_lowlat.errors import InputError
+from sj_lowlat.graph.operations import LEAF_TYPES
+
+_CONTAINERS = {kind.__name__: kind for kind in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Module)}
+# layers that are made around another one, their only child
+_AROUND: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "RateReadout": layers.RateReadout, "SpikeMaxPool": layers.SpikeMaxPool,
+}  # fmt: skip
+_NEURONS: dict[str, type[layers.LowLatencyIFNode]] = {
+    kind.__name__: kind for kind in (layers.ResidualFixIFNode, layers.SignedIFNode, layers.ImbalancedIFNode)
+}
+_OWN: dict[str, Callable[..., nn.Module]] = {
+    **_NEURONS,
+    "QuantReLU": layers.QuantReLU,
+    "SameMaxPool": layers.SameMaxPool,
+    "Int8Conv2d": lambda **args: layers.Int8Conv2d(nn.Conv2d(**args, device="meta")),
+}
+
+
+def module_rows(network: nn.Module) -> list[dict[str, Any]]:
+    """One row per submodule, parents first: its name, its type, and the arguments that make it anew.
+
+    A module of several names has one row, and one for each further name that says ``same``.
+
+    :param network: its modules are containers and layers of ``torch.nn`` and of this package
+    :raises InputError: for a layer of another kind
+    """
+    rows: list[dict[str, Any]] = []
+    seen: dict[int, str] = {}
+    inside: tuple[str, ...] = ("\0",)  # prefixes of names below a module whose row tells all
+    for name, module in network.named_modules(remove_duplicate=False):
+        if not name or name.startswith(inside):
+            continue
+        if id(module) in seen:
+            rows.append({"name": name, "same": seen[id(module)]})
+            inside += (f"{name}.",)
+        else:
+            seen[id(module)] = name
+            rows.append({"name": name, "type": type(module).__name__, **_arguments(name, module)})
+            inside += (f"{name}.",) if isinstance(module, layers.LowLatencyIFNode) else ()
+    return rows
+
+
+def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
+    kind: Any = type(module)
+    if kind in _CONTAINERS.values() or kind.__name__ in _AROUND:
+        return {}
+    if isinstance(module, layers.LowLatencyIFNode):
+        args = {"v_threshold": module.v_threshold.tolist(), "ratio": module.ratio.tolist()}
+        for key in ("step_mode", "detach_reset", "burst", "slope", "max_count"):
+            args |= {key: getattr(module, key)} if hasattr(module, key) else {}
+        spikes = module.spike_dtype
+        return {"args": args, **({"spikes": str(spikes).removeprefix("torch.")} if spikes else {})}
+    if isinstance(module, layers.QuantReLU):
+        channels = len(module.clip_raw) if module.clip_raw.dim() else None
+        return {"args": {"levels": module.levels, "channels": channels, "slope": module.slope}}
+    if isinstance(module, layers.SameMaxPool):
+        size, stride, padding = module.kernel_size, module.stride, module.before + module.after
+        return {"args": {"size": size, "stride": stride, "padding": padding}}
+    if isinstance(module, layers.Int8Conv2d):
+        kind = nn.Conv2d
+    elif getattr(nn, kind.__name__, None) is not kind and kind not in LEAF_TYPES:
+        raise InputError(
+            f"module '{name}' ({kind.__module__}.{kind.__qualname__}) cannot be written: a saved network "
+            "holds layers of torch.nn and of sj_lowlat; build it of these"
+        )
+    parameters = inspect.signature(kind.__init__).parameters
+    names = [key for key in parameters if key not in ("self", "device", "dtype", "args", "kwargs")]
+    values = {key: getattr(module, key) for key in names}
+    values |= {"bias": values["bias"] is not None} if "bias" in values else {}
+    return {"args": {key: _plain(value) for key, value in values.items()}}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise InputError(f"a layer's argument is {value!r}, which JSON cannot hold")
+
+
+def root_from_rows(rows: Sequence[Mapping[str, Any]]) -> nn.Module:
+    """A module that holds the layers of :func:`module_rows`.
+
+    Those of ``torch.nn`` are without values, on the device ``meta``: no memory is taken before the values are
+    there.
+
+    :param rows: as JSON keeps them
+    :raises InputError: for rows of an unknown type, or arguments that it does not take
+    """
+    made: dict[str, nn.Module] = {}
+    children: dict[str, dict[str, nn.Module | str]] = {"": {}}
+    for row in reversed(rows):  # children first
+        try:
+            name = row["name"]
+            if "same" not in row:
+                made[name] = _made(row, children.pop(name, {}))
+            parent, _, child = name.rpartition(".")
+            children.setdefault(parent, {})[child] = made.get(name) or row["same"]
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
+            text = repr(dict(row))[:200]
+            raise InputError(f"a layer cannot be made as its row says ({error}): {text}") from error
+    if len(children) > 1:
+        raise InputError(f"the rows name layers of {sorted(children)[1]!r}, which has no row")
+    root = nn.Module()
+    _hang(root, children[""])
+    for row in rows:
+        if "same" in row:
+            if row["same"] not in made:
+                raise InputError(f"{row['name']!r} is said to be {row['same']!r}, which has no row")
+            parent, _, child = row["name"].rpartition(".")
+            root.get_submodule(parent)._modules[child] = made[row["same"]]
+    return root
+
+
+def _hang(parent: nn.Module, children: dict[str, nn.Module | str]) -> None:
+    for name in reversed(children):
+        child = children[name]
+        parent.add_module(name, None if isinstance(child, str) else child)
+
+
+def _made(row: Mapping[str, Any], children: dict[str, nn.Module | str]) -> nn.Module:
+    name, args = row["type"], row.get("args", {})
+    args = {key: tuple(value) if isinstance(value, list) else value for key, value in args.items()}
+    if name in _CONTAINERS:
+        container = _CONTAINERS[name]()
+        _hang(container, children)
+        return container
+    if name in _AROUND:
+        (inner,) = children.values()
+        return _AROUND[name](inner)  # type: ignore[arg-type]
+    if children:
+        raise ValueError(f"{name} holds no other layers")
+    if name in _OWN:
+        module: Any = _OWN[name](**args)
+        if "spikes" in row:
+            module.spike_dtype = {"bfloat16": torch.bfloat16, "int8": torch.int8}[row["spikes"]]
+        return module
+    kind = {kind.__name__: kind for kind in LEAF_TYPES}.get(name) or getattr(nn, str(name), None)
+    if not isinstance(kind, type) or not issubclass(kind, nn.Module):
+        raise ValueError(f"the layer type {name!r} is unknown: it is none of torch.nn and of sj_lowlat")
+    with torch.device("meta"):
+        return kind(**args)

@@ -1,0 +1,212 @@
+"""A network as its layers and the graph of its forward."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Self
+
+import torch
+from torch import fx, nn
+
+from sj_lowlat.errors import ConversionError
+from sj_lowlat.graph import capture, from_rows, to_rows
+from sj_lowlat.graph.operations import is_leaf
+from sj_lowlat.network.info import NetworkInfo, WithInfo, info_of, unwrapped
+
+_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Module)
+
+
+class GraphNetwork(WithInfo, nn.Module):
+    """A network whose forward is a graph: what the verbs make of a network of any class.
+
+    The layers keep their names, so that ``state_dict`` has the keys of the network that it was captured from,
+    and ``network.body[3]`` is still the layer of that name; containers are those of ``torch.nn``. Unlike a
+    :class:`torch.fx.GraphModule` it keeps its containers when it is copied, and is copied and pickled without
+    code of the network's own class.
+
+    :param root: holds the layers; they are taken over, not copied
+    :param graph: of :func:`~sj_lowlat.graph.capture`, its targets names in ``root``
+    :param info: what is known of the network
+    :raises ConversionError: if a module has the name of an attribute of this class
+    """
+
+    def __init__(self, root: nn.Module, graph: fx.Graph, info: NetworkInfo) -> None:
+        super().__init__()
+        taken = [name for name in (*root._modules, *root._parameters, *root._buffers) if hasattr(self, name)]
+        if taken:
+            raise ConversionError(
+                f"the network names a module or tensor {taken[0]!r}, which is an attribute of converted "
+                "networks: give it another name"
+            )
+        self._modules.update(root._modules)
+        self._parameters.update(root._parameters)
+        self._buffers.update(root._buffers)
+        self._non_persistent_buffers_set = set(root._non_persistent_buffers_set)
+        self.training = root.training
+        self.info = info
+        self.graph = graph
+        self.recompile()
+
+    @classmethod
+    def of(cls, model: nn.Module, example: torch.Tensor) -> GraphNetwork:
+        """A copy of a network, captured if it has no graph yet.
+
+        :param model: the network, wrapped or not; left as it is
+        :param example: input ``[N, *]``
+        :raises ConversionError: if its forward cannot be followed
+        """
+        model = unwrapped(model)
+        if isinstance(model, GraphNetwork):
+            return copy.deepcopy(model)
+        model = copy.deepcopy(model)
+        info = info_of(model)
+        if info.input_shape is None:
+            info = info.with_shape(tuple(example.shape[1:]))
+        graph = capture(model, example)
+        called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
+        return GraphNetwork(_plain(model, {model.get_submodule(name) for name in called}, {}), graph, info)
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """What the network returns for ``[N, *]``.
+
+        :raises InputError: for images that its layers cannot take
+        """
+        self.check_input(images)
+        return self._run(self, images)
+
+    def recompile(self) -> None:
+        """Make the code of ``forward`` anew, after a change of the graph."""
+        self.graph.lint()
+        code = self.graph.python_code("self")
+        space: dict[str, Any] = dict(code.globals)
+        exec(compile(code.src, f"<graph of {type(self).__name__}>", "exec"), space)  # fx's own code, not data
+        self._run = space["forward"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {**self.__dict__, "graph": to_rows(self.graph)}
+        del state["_run"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__({**state, "graph": from_rows(state["graph"])})
+        self.recompile()
+
+    def module_of(self, node: fx.Node) -> nn.Module | None:
+        """The module that a node calls; ``None`` for other nodes."""
+        return self.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+    def calls_of(self, name: str) -> list[fx.Node]:
+        """The nodes that call a module."""
+        return [node for node in self.graph.nodes if node.op == "call_module" and node.target == name]
+
+    def downstream(self, node: fx.Node) -> set[fx.Node]:
+        """Every node that depends on ``node``."""
+        found: set[fx.Node] = set()
+        stack = [node]
+        while stack:
+            new = set(stack.pop().users) - found
+            found |= new
+            stack.extend(new)
+        return found
+
+    def upstream(self, node: fx.Node) -> set[fx.Node]:
+        """Every node that ``node`` depends on."""
+        found: set[fx.Node] = set()
+        stack = [node]
+        while stack:
+            new = set(stack.pop().all_input_nodes) - found
+            found |= new
+            stack.extend(new)
+        return found
+
+    def replace(self, name: str, new: nn.Module) -> None:
+        """Put ``new`` in the place of a layer, under every name that it has.
+
+        A container is called layer by layer: ``new`` may be an ``nn.Sequential`` of leaf modules.
+        """
+        old = self.get_submodule(name)
+        for parent in list(self.modules()):
+            for child, module in parent._modules.items():
+                if module is old:
+                    parent._modules[child] = new
+        if isinstance(new, nn.Sequential):
+            for node in self.calls_of(name):
+                self._call_each(node, name, new)
+            self.recompile()
+
+    def _call_each(self, node: fx.Node, name: str, layers: nn.Sequential) -> None:
+        value = node.args[0]
+        with self.graph.inserting_before(node):
+            for key, _ in layers.named_children():
+                value = self.graph.call_module(f"{name}.{key}", (value,))
+                value.meta.update(node.meta)
+        node.replace_all_uses_with(value)  # type: ignore[arg-type]
+        self.graph.erase_node(node)
+
+    def drop(self, name: str) -> None:
+        """Take the calls of a layer out of the graph: its readers read what it read.
+
+        An ``nn.Identity`` holds its name.
+        """
+        for node in self.calls_of(name):
+            node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
+            self.graph.erase_node(node)
+        self.replace(name, nn.Identity())
+        self.recompile()
+
+
+class SpikingNetwork(GraphNetwork):
+    """A network of spiking neurons, from :func:`~sj_lowlat.conversion.convert`.
+
+    Called once, it takes one time step, as SpikingJelly's networks do (``functional.reset_net`` starts anew);
+    :func:`~sj_lowlat.simulation.simulate` runs a schedule.
+    """
+
+    @classmethod
+    def from_graph(cls, network: GraphNetwork, info: NetworkInfo) -> Self:
+        """The same layers and graph as a spiking network.
+
+        :param network: is taken over
+        :param info: of the spiking network
+        """
+        snn = cls(network, network.graph, info)
+        snn.eval()
+        snn.lay_out()
+        return snn
+
+    def lay_out(self) -> None:
+        """Lay weights out as ``channels_last`` where images are maps: torch would do it at every call."""
+        if self.input_shape is not None and len(self.input_shape) == 3:
+            self.to(memory_format=torch.channels_last)
+
+
+def _plain(module: nn.Module, called: set[nn.Module], done: dict[nn.Module, nn.Module]) -> nn.Module:
+    """The same layers in containers of ``torch.nn``.
+
+    :param module: taken over
+    :param called: the layers of the graph
+    :param done: what was made already
+    """
+    if module in called or (is_leaf(module) and type(module).__module__.startswith("torch.nn.")):
+        return module
+    if module not in done:
+        kind = next(kind for kind in _CONTAINERS if isinstance(module, kind))
+        new = done[module] = nn.Identity() if isinstance(module, nn.Identity) else kind()
+        new.training = module.training
+        new._parameters.update(module._parameters)
+        new._buffers.update(module._buffers)
+        new._non_persistent_buffers_set = set(module._non_persistent_buffers_set)
+        for name, child in module._modules.items():
+            new._modules[name] = None if child is None else _plain(child, called, done)
+    return done[module]
+
+
+def refuse_spiking(model: nn.Module) -> None:
+    """Refuse a network that has been converted.
+
+    :raises ConversionError: if it holds a spiking network
+    """
+    if any(isinstance(module, SpikingNetwork) for module in model.modules()):
+        raise ConversionError(
+            "this network is spiking already: give the network that prepare or finetune returned"
+        )
