@@ -25,7 +25,7 @@ from sj_lowlat.conversion.surgery import (
 )
 from sj_lowlat.conversion.trace import trace
 from sj_lowlat.errors import ConversionError, InputError
-from sj_lowlat.layers import RateReadout, SpikeMaxPool
+from sj_lowlat.layers import RateReadout, SpikeMaxPool, connect
 from sj_lowlat.network.report import ConversionReport, LayerReport
 
 
@@ -103,6 +103,7 @@ def convert(
         snn.to(memory_format=torch.channels_last)  # else torch would do it again at every call
     snn.conversion_report = report  # type: ignore[assignment]
     snn.input_layers = tuple(plan.name for plan in plans if plan.reads_input)  # type: ignore[assignment]
+    connect(snn, snn.input_layers)  # type: ignore[arg-type]
     note(snn, "convert", neuron=neuron, ratio=ratio)
     return snn
 
