@@ -155,7 +155,7 @@ def rebuild(
             parent, _, child = name.rpartition(".")
             network.get_submodule(parent).register_parameter(child, first)
     if isinstance(network, SpikingNetwork):
-        network.lay_out()
+        network.connect()
     return network.eval()
 
 

@@ -63,6 +63,7 @@ def detect_stream(
     At each step the network gets a frame, and the one that leaves the window is taken back
     (:class:`~sj_lowlat.encoders.SlidingPlanes`); signed neurons follow. So every answer is that of the last
     ``window`` frames, as far as the counts have settled, which takes about as many steps as there are layers.
+    A network takes one stream at a time: cameras side by side need a copy each (``copy.deepcopy``).
 
     :param snn: a detector from :func:`~sj_lowlat.conversion.convert`, of one or three input channels
     :param stream: its sides are filled up to multiples of the network's stride

@@ -90,7 +90,6 @@ def convert(
     info = network.info
     schedule = info.schedule or (Schedule(info.levels) if info.levels else None)
     snn = SpikingNetwork.from_graph(network, replace(info, report=report, schedule=schedule))
-    snn.input_layers = tuple(plan.name for plan in plans if plan.reads_input)  # type: ignore[assignment]
     snn.to(sample.device)
     functional.invalidate_reset_cache(snn)
     return snn

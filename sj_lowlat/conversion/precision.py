@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 import torch
 from spikingjelly.activation_based import functional
 from torch import nn
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import Int8Conv2d, LowLatencyIFNode, RateReadout
+from sj_lowlat.layers import Int8Conv2d, LowLatencyIFNode, Synapse, reader_of, share_clock
 from sj_lowlat.network import SpikingNetwork, unwrapped
 
 PRECISIONS = ("fp32", "bf16", "int8")
@@ -52,10 +52,10 @@ def set_precision(snn: nn.Module, precision: str) -> SpikingNetwork:
             module.spike_dtype = torch.bfloat16
     for name, layer in inner:
         if name in whole and _takes_int8(layer):
-            snn.replace(name, Int8Conv2d(cast(nn.Conv2d, layer)))
+            snn.replace(name, Int8Conv2d(layer))
         else:
             layer.to(torch.bfloat16)
-            layer.register_forward_pre_hook(_as_bfloat16)
+    share_clock(snn)
     if precision == "int8":
         for node in (module for module in snn.modules() if isinstance(module, LowLatencyIFNode)):
             node.spike_dtype = torch.int8
@@ -75,10 +75,9 @@ def _runs(snn: SpikingNetwork) -> bool:
 @torch.no_grad()
 def _run_once(snn: SpikingNetwork) -> None:
     """On a black image of the size that the network was made for."""
-    layer: Any = snn.get_submodule(snn.input_layers[0])  # type: ignore[arg-type, index]
     functional.reset_net(snn)
     try:
-        snn(next(layer.parameters()).new_zeros(1, *snn.input_shape))
+        snn(next(reader_of(snn).parameters()).new_zeros(1, *snn.input_shape))
     finally:
         functional.reset_net(snn)
 
@@ -108,18 +107,13 @@ def _reading_whole_numbers(snn: SpikingNetwork, layers: list[tuple[str, nn.Modul
 
 def _inner_layers(snn: SpikingNetwork) -> list[tuple[str, nn.Module]]:
     """Layers with weights that read spikes."""
-    readouts = {name for name, module in snn.named_modules() if isinstance(module, RateReadout)}
-    kept = (*getattr(snn, "input_layers", ()), *(f"{name}.layer" for name in readouts))
     return [
         (name, module)
         for name, module in snn.named_modules()
-        if name not in kept and isinstance(getattr(module, "weight", None), nn.Parameter)
+        if isinstance(module, Synapse) and not module.reads_input
     ]
 
 
-def _takes_int8(layer: nn.Module) -> bool:
-    return type(layer) is nn.Conv2d and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-
-
-def _as_bfloat16(_layer: nn.Module, args: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    return (args[0].to(torch.bfloat16), *args[1:])
+def _takes_int8(layer: nn.Module) -> TypeGuard[nn.Conv2d]:
+    zeros = isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros"
+    return zeros and not isinstance(layer.padding, str)

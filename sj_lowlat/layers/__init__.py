@@ -1,5 +1,6 @@
 """Layers: state around the equations and the kernels."""
 
+from sj_lowlat.layers.clock import Clock, Clocked, Pass, clock_of, reader_of, share_clock
 from sj_lowlat.layers.int8_conv import Int8Conv2d
 from sj_lowlat.layers.merged import MergedTime
 from sj_lowlat.layers.quant_relu import QuantReLU
@@ -8,17 +9,27 @@ from sj_lowlat.layers.same_max_pool import SameMaxPool
 from sj_lowlat.layers.signed import SignedIFNode
 from sj_lowlat.layers.spike_max_pool import SpikeMaxPool
 from sj_lowlat.layers.spiking import ImbalancedIFNode, LowLatencyIFNode, ResidualFixIFNode, is_spiking
+from sj_lowlat.layers.synapse import Synapse, as_synapse, connect
 
 __all__ = [
+    "Clock",
+    "Clocked",
     "ImbalancedIFNode",
     "Int8Conv2d",
     "LowLatencyIFNode",
     "MergedTime",
+    "Pass",
     "QuantReLU",
     "RateReadout",
     "ResidualFixIFNode",
     "SameMaxPool",
     "SignedIFNode",
     "SpikeMaxPool",
+    "Synapse",
+    "as_synapse",
+    "clock_of",
+    "connect",
     "is_spiking",
+    "reader_of",
+    "share_clock",
 ]

@@ -8,12 +8,13 @@ import torch
 from torch import nn
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.layers.synapse import Conv2dSynapse
 
 _LARGEST = 127  # spike and weight
 _ZERO = 128  # oneDNN reads unsigned bytes: flipping the top bit adds 128
 
 
-class Int8Conv2d(nn.Conv2d):
+class Int8Conv2d(Conv2dSynapse):
     r"""Convolution of spikes with int8 weights, one scale per output channel.
 
     :math:`w \approx s_c \, n, \; n = \mathrm{round}(w / s_c) \in [-127, 127], \; s_c = \max |w_c| / 127`.
@@ -62,13 +63,15 @@ class Int8Conv2d(nn.Conv2d):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_packed": None}  # copies pack for themselves
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def currents(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Spikes ``[N, C, H, W]``, whole numbers from -127 to 127, to float32 currents.
 
+        :param x: spikes
+        :param bias: ``[C out]``
         :raises InputError: for other values
         """
         if x.device.type != "cpu" or not _fast():
-            return super().forward(x.float())
+            return super().currents(x.float(), bias)
         x = x.contiguous(memory_format=torch.channels_last)
         spikes = x if x.dtype == torch.int8 else self._as_int8(x)
         geometry = list(self.stride), list(self.padding), list(self.dilation), self.groups
@@ -77,7 +80,7 @@ class Int8Conv2d(nn.Conv2d):
             self._packed = torch.ops.onednn.qconv_prepack(numbers, self.scale, 1.0, _ZERO, *geometry, None)
         return torch.ops.onednn.qconv2d_pointwise(
             spikes.view(torch.uint8) ^ _ZERO, 1.0, _ZERO, self._packed, self.scale, _no_zero_points(self),
-            self.bias, *geometry, 1.0, 0, torch.float32, "none", [], "",
+            bias, *geometry, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
 
     @staticmethod

@@ -10,18 +10,11 @@ import torch
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.kernels.memory import usual_strides
+from sj_lowlat.layers.clock import Clocked
 
 
-class MergedTime:
-    """Mixin of modules that know how many time steps a merged batch holds.
-
-    ``merged_steps`` is T while a simulation runs and ``None`` otherwise; ``merged_batch`` is N;
-    ``bytes_per_step`` is what a step of the last input took, 0 if it was the same at every step.
-    """
-
-    merged_steps: int | None = None
-    merged_batch: int = 0
-    bytes_per_step: int = 0
+class MergedTime(Clocked):
+    """Mixin of layers with a state: in a simulation the clock tells how many steps a merged batch holds."""
 
     def split_time(self, x: torch.Tensor) -> torch.Tensor:
         """View a merged batch as ``[T, N, *]``.
@@ -30,13 +23,13 @@ class MergedTime:
         :return: ``[T, N, *]``, a view
         :raises InputError: if the batch is neither
         """
-        steps, batch = self.merged_steps, self.merged_batch
+        now = self.clock.now
+        steps, batch = now.steps, now.batch
         assert steps is not None
         if x.shape[0] == steps * batch:
-            self.bytes_per_step = x.nbytes // steps
+            now.sizes.append(x.nbytes // steps)
             return x.view(steps, batch, *x.shape[1:])
         if x.shape[0] == batch:
-            self.bytes_per_step = 0
             return x.unsqueeze(0).expand(steps, *x.shape)
         raise InputError(
             f"{type(self).__name__} got a batch of {x.shape[0]}, it expects {steps} steps x {batch} images "

@@ -19,9 +19,8 @@ class RateReadout(MergedTime, MemoryModule):
 
     :param layer: the convolution or linear layer, whose bias counts once
 
-    In a simulation of merged steps ``readout_steps`` names the steps (1 to T of the present chunk, ascending)
-    to read out; ``input_steps`` is the number of steps with input, after which the divisor stays (flush), and
-    ``gain`` how many steps' charge each of them brings.
+    In a simulation the clock's present :class:`~sj_lowlat.layers.Pass` names the steps to read out, and the
+    steps with input, after which the divisor stays (flush).
     """
 
     total: Any  # summed spikes [N, *], 0.0 before the first
@@ -31,9 +30,6 @@ class RateReadout(MergedTime, MemoryModule):
         self.layer = layer
         self.register_memory("total", 0.0)
         self.steps = 0
-        self.readout_steps: tuple[int, ...] = ()
-        self.input_steps: int | None = None
-        self.gain = 1.0
 
     def reset(self) -> None:
         """Forget the counted spikes."""
@@ -50,8 +46,9 @@ class RateReadout(MergedTime, MemoryModule):
         self.steps += spikes.shape[0]
 
     def _rate(self) -> torch.Tensor:
-        steps = self.steps if self.input_steps is None else min(self.steps, self.input_steps)
-        return self.total / (steps * self.gain)
+        now = self.clock.now
+        steps = self.steps if now.input_steps is None else min(self.steps, now.input_steps)
+        return self.total / (steps * now.gain)
 
     def single_step_forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         self._add(x.unsqueeze(0))
@@ -73,14 +70,15 @@ class RateReadout(MergedTime, MemoryModule):
         return self.total.new_zeros(len(self.total), *shape, dtype=weight.dtype)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if self.merged_steps is None:
+        now, x = self.clock.now, self.driven(x)
+        if now.steps is None:
             return super().forward(x, *args, **kwargs)
         spikes = self.split_time(x)  # [T, N, *]
         rates, done = [], 0
-        for step in self.readout_steps:
+        for step in now.readout:
             self._add(spikes[done:step])
             rates.append(self._rate())
             done = step
-        if done < self.merged_steps:
+        if done < now.steps:
             self._add(spikes[done:])
         return self._read(rates, x)  # [R * N, *]

@@ -21,7 +21,7 @@ class SignedIFNode(LowLatencyIFNode):
     (:func:`sj_lowlat.functional.signed_step`), so that N(t) is the quantised leaky ReLU of S(t).
 
     :param max_count: the highest net count N (for a quantised ReLU of T levels: T), or ``None``;
-        ``sj_lowlat.simulate`` sets it to its number of steps
+        then in a simulation the charge of the run times the burst
     :param slope: negative slope in [0, 0.5); 0 for a ReLU
     """
 
@@ -34,7 +34,10 @@ class SignedIFNode(LowLatencyIFNode):
 
     @property
     def rule(self) -> FireRule:
-        return FireRule("signed", max_count=self.max_count, slope=self.slope, burst=self.burst)
+        most, charge = self.max_count, self.clock.now.charge
+        if most is None and charge is not None:
+            most = charge * self.burst  # a quantised ReLU of L levels counts to L
+        return FireRule("signed", max_count=most, slope=self.slope, burst=self._most_spikes())
 
     def _fresh_states(self, v: torch.Tensor) -> tuple[object, ...]:
         return (v, torch.zeros_like(v))
@@ -42,7 +45,7 @@ class SignedIFNode(LowLatencyIFNode):
     def _fire(
         self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
     ) -> tuple[torch.Tensor, tuple[object, ...]]:
-        count = states[1]
+        count, rule = states[1], self.rule
         assert isinstance(count, torch.Tensor)
         if self.slope:
             spike = self._fire_leaky(v, threshold, count)
@@ -50,29 +53,30 @@ class SignedIFNode(LowLatencyIFNode):
         positive = self._thresholds_reached(v, threshold)
         # 1 - step(v) is 1 exactly where v < 0
         negative = 1.0 - self.surrogate_function(v)
-        for number in range(1, self.burst):
+        for number in range(1, rule.burst):
             negative = negative + 1.0 - self.surrogate_function(v + number * threshold)
-        if self.burst == 1:
-            if self.max_count is not None:
-                positive = positive * (count < self.max_count)
+        if rule.burst == 1:
+            if rule.max_count is not None:
+                positive = positive * (count < rule.max_count)
             spike = positive - negative * (count > 0)
         else:
-            if self.max_count is not None:
-                positive = torch.minimum(positive, self.max_count - count)
+            if rule.max_count is not None:
+                positive = torch.minimum(positive, rule.max_count - count)
             spike = positive - torch.minimum(negative, count)
         return spike, (count + spike.detach(),)
 
     def _fire_leaky(self, v: torch.Tensor, threshold: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         """One spike after another, as many as a burst allows."""
+        rule = self.rule
         charge, fired = v + leaky_charge(count, threshold, self.slope), torch.zeros_like(v)
         half = 0.5 * (threshold / self.slope)
-        for _ in range(self.burst):
+        for _ in range(rule.burst):
             now = count + fired.detach()
             v = charge - leaky_charge(now, threshold, self.slope)
             positive = self.surrogate_function(v - torch.where(now < 0, half, threshold))
             negative = 1.0 - self.surrogate_function(v + torch.where(now > 0, 0.0, half))
-            if self.max_count is not None:
-                positive, negative = positive * (now < self.max_count), negative * (now > -self.max_count)
+            if rule.max_count is not None:
+                positive, negative = positive * (now < rule.max_count), negative * (now > -rule.max_count)
             fired = fired + positive - negative
         return fired
 

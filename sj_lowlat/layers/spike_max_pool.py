@@ -47,7 +47,7 @@ class SpikeMaxPool(MergedTime, MemoryModule):
         if not known:
             self.count = StepMemory.of(x_seq, x_seq[0]).empty(x_seq, dtype).zero_()
             self.sent = torch.zeros_like(self.pool(self.count))
-        elif self.merged_steps is None:
+        elif self.clock.now.steps is None:
             # the pool works in place, and a monitor or a graph may hold the old states
             self.count, self.sent = self.count.clone(), self.sent.clone()
         if torch.is_grad_enabled() and (x_seq.requires_grad or self.count.requires_grad):
@@ -65,6 +65,6 @@ class SpikeMaxPool(MergedTime, MemoryModule):
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Spikes ``[N, C, *]`` to pooled spikes (in a simulation of T merged steps ``[T * N, C, *]``)."""
-        if self.merged_steps is None:
+        if self.clock.now.steps is None:
             return super().forward(x, *args, **kwargs)
         return self.merge_time(self.multi_step_forward(self.split_time(x)))

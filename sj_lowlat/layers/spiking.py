@@ -15,6 +15,9 @@ from sj_lowlat.kernels import FireRule, SpikeSums
 from sj_lowlat.kernels.cupy_training import multi_step_training, trainable
 from sj_lowlat.layers.merged import MergedTime
 
+# whole numbers that spikes of small dtypes can be
+_EXACT_UP_TO = {torch.int8: 127, torch.bfloat16: 256, torch.float16: 2048}
+
 
 def _reset_after_load(module: Any, _incompatible_keys: Any) -> None:
     module.reset()
@@ -89,8 +92,23 @@ class LowLatencyIFNode(MergedTime, IFNode):
 
     @property
     def rule(self) -> FireRule:
-        """When the neuron fires."""
-        return FireRule("if", burst=self.burst)
+        """When the neuron fires: in a simulation, with its bursts and limits."""
+        return FireRule("if", burst=self._most_spikes())
+
+    def _most_spikes(self) -> int:
+        """Most spikes of the present steps.
+
+        :raises InputError: if spikes travel in a dtype that has no such numbers
+        """
+        burst = self.burst * self.clock.now.burst
+        most = _EXACT_UP_TO.get(self.spike_dtype or torch.float32)
+        if most is not None and burst > most:
+            raise InputError(
+                f"bursts of up to {burst} spikes came to neurons whose spikes travel as {self.spike_dtype}, "
+                f"which takes at most {most}: give a smaller burst (in mode='counts': fewer levels), or a "
+                "network in fp32"
+            )
+        return burst
 
     @property
     def v_initial(self) -> torch.Tensor:
@@ -154,7 +172,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
     def _thresholds_reached(self, v: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
         """Whole thresholds in V, from 0 to ``burst``, with gradients."""
         reached = self.surrogate_function(v - threshold)
-        for number in range(2, self.burst + 1):
+        for number in range(2, self.rule.burst + 1):
             reached = reached + self.surrogate_function(v - number * threshold)
         return reached
 
@@ -214,7 +232,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         if needs_grad or self.store_v_seq:
             return super().multi_step_forward(x_seq, *args, **kwargs)
         states = self.materialize_states((x_seq,), tuple(self._memories.values()), "m")
-        if self.merged_steps is None:
+        if self.clock.now.steps is None:
             # kernels work in place, and a monitor or a graph may hold the old states
             states = tuple(s.clone() if isinstance(s, torch.Tensor) else s for s in states)
         (spikes,), states = self._run_kernel(x_seq, states)
@@ -223,9 +241,11 @@ class LowLatencyIFNode(MergedTime, IFNode):
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Spikes of the shape of ``x`` (in a simulation of T merged steps: ``[T * N, *]``)."""
-        if self.merged_steps is not None:
+        now = self.clock.now
+        if now.steps is not None:
             spikes = self.merge_time(self.multi_step_forward(self.split_time(x)))
-            self.steps += self.merged_steps
+            self.steps += now.steps
+            now.sizes.append(self.v.numel() * (self.spike_dtype or self.v.dtype).itemsize)
             return spikes
         spikes = super().forward(x, *args, **kwargs)
         self.steps += 1 if self.step_mode == "s" else x.shape[0]
@@ -267,7 +287,7 @@ class ImbalancedIFNode(LowLatencyIFNode):
 
     @property
     def rule(self) -> FireRule:
-        return FireRule("imbalanced", slope=self.slope, burst=self.burst)
+        return FireRule("imbalanced", slope=self.slope, burst=self._most_spikes())
 
     def _fire(
         self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]

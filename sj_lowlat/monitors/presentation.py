@@ -53,8 +53,9 @@ def as_steps(node: LowLatencyIFNode, output: Tensor) -> Tensor:
     :param output: ``[N, *]`` (step mode s), ``[T, N, *]`` (m) or ``[T*N, *]`` (merged)
     :return: ``[T, N, *]``
     """
-    if node.merged_steps is not None:
-        return output.unflatten(0, (node.merged_steps, -1))
+    steps = node.clock.now.steps
+    if steps is not None:
+        return output.unflatten(0, (steps, -1))
     return output if node.step_mode == "m" else output[None]
 
 

@@ -54,7 +54,7 @@ class _Membranes:
 
     node: LowLatencyIFNode
     v: Tensor | None = None  # [N, *]
-    max_count: int | None = None  # the node's own; a simulation may set it for its duration only
+    max_count: int | None = None  # of the node's rule, which a simulation changes for its duration
     burst: int = 1  # likewise
     count: Tensor | None = None  # [N, *] positive less negative spikes
     negative: Tensor | None = None  # [N, *] negative spikes, of imbalanced neurons
@@ -125,7 +125,8 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
         return state
 
     def _watch(self, name: str, state: _Membranes, node: LowLatencyIFNode, spikes: Tensor) -> None:
-        state.v, state.max_count, state.burst = node.v.detach(), node.rule.max_count, node.burst
+        rule = node.rule
+        state.v, state.max_count, state.burst = node.v.detach(), rule.max_count, rule.burst
         if hasattr(node, "count"):
             state.count = node.count.detach()
             return

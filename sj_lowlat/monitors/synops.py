@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import LowLatencyIFNode
+from sj_lowlat.layers import Clocked, LowLatencyIFNode
 from sj_lowlat.monitors.fan_out import WeightedLayer, dense_macs, fan_out, weighted_layers
 from sj_lowlat.monitors.presentation import as_steps
 from sj_lowlat.record import table
@@ -84,9 +84,10 @@ class SynOpMonitor(BaseMonitor):
         self._at_start = False
 
     def _input_hook(self, name: str, layer: WeightedLayer) -> Any:
-        def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if self.is_enable():
-                self._count(name, layer, inputs[0].detach())
+                x = inputs[0].detach()
+                self._count(name, layer, module.driven(x) if isinstance(module, Clocked) else x)
 
         return hook
 
@@ -196,14 +197,14 @@ def _sample_dims(layer: WeightedLayer, x: Tensor, node: LowLatencyIFNode) -> int
     """Return how many trailing dimensions of ``x`` are one image, ``[C, *]`` or ``[*, F]``."""
     if isinstance(layer, _ConvNd):
         return len(layer.kernel_size) + 1
-    leading = 2 if node.step_mode == "m" and node.merged_steps is None else 1
+    leading = 2 if node.step_mode == "m" and node.clock.now.steps is None else 1
     return max(x.dim() - leading, 1)
 
 
 def _without_repeats(x: Tensor, dims: int, node: LowLatencyIFNode) -> Tensor:
     """Take one step of an input that is the same in all of them, a constant current."""
-    steps = x
-    if node.merged_steps is not None and x.shape[0] == node.merged_steps * node.merged_batch:
-        steps = x.unflatten(0, (node.merged_steps, node.merged_batch))
+    steps, now = x, node.clock.now
+    if now.steps is not None and x.shape[0] == now.steps * now.batch:
+        steps = x.unflatten(0, (now.steps, now.batch))
     # [T, N, *]
     return steps[0] if steps.dim() - dims == 2 and bool((steps == steps[:1]).all()) else x

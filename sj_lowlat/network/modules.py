@@ -48,13 +48,21 @@ def module_rows(network: nn.Module) -> list[dict[str, Any]]:
             inside += (f"{name}.",)
         else:
             seen[id(module)] = name
-            rows.append({"name": name, "type": type(module).__name__, **_arguments(name, module)})
+            rows.append({"name": name, "type": _kind(module).__name__, **_arguments(name, module)})
             inside += (f"{name}.",) if isinstance(module, layers.LowLatencyIFNode) else ()
     return rows
 
 
+def _kind(module: nn.Module) -> type[nn.Module]:
+    """Its type; of a synapse that of the layer of ``torch.nn`` (the network connects its layers anew)."""
+    kinds = type(module).__mro__
+    if isinstance(module, layers.Synapse) and not isinstance(module, layers.Int8Conv2d):
+        return next(kind for kind in kinds if getattr(nn, kind.__name__, None) is kind)
+    return kinds[0]
+
+
 def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
-    kind: Any = type(module)
+    kind: Any = _kind(module)
     if kind in _CONTAINERS.values() or kind.__name__ in _AROUND:
         return {}
     if isinstance(module, layers.LowLatencyIFNode):

@@ -10,7 +10,8 @@ from torch import fx, nn
 
 from sj_lowlat.errors import ConversionError
 from sj_lowlat.graph import capture, from_rows, to_rows
-from sj_lowlat.graph.operations import is_leaf
+from sj_lowlat.graph.operations import is_leaf, is_weighted
+from sj_lowlat.layers import RateReadout, connect
 from sj_lowlat.network.info import NetworkInfo, WithInfo, info_of, unwrapped
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Module)
@@ -171,11 +172,27 @@ class SpikingNetwork(GraphNetwork):
         """
         snn = cls(network, network.graph, info)
         snn.eval()
-        snn.lay_out()
+        snn.connect()
         return snn
 
-    def lay_out(self) -> None:
-        """Lay weights out as ``channels_last`` where images are maps: torch would do it at every call."""
+    @property
+    def input_layers(self) -> tuple[str, ...]:
+        """Names of the layers and read-outs that read the images and not spikes."""
+        names: list[str] = []
+        firing: set[fx.Node] = set()
+        for node in self.graph.nodes:
+            module = self.module_of(node)
+            if firing.intersection(node.all_input_nodes):
+                firing.add(node)
+            elif is_weighted(module) or isinstance(module, RateReadout):
+                names.append(str(node.target))
+                firing.add(node)
+        return tuple(names)
+
+    def connect(self) -> None:
+        """Make synapses of the weighted layers, on one clock, and lay weights out as ``channels_last`` where
+        images are maps: torch would do it at every call."""
+        connect(self, self.input_layers)
         if self.input_shape is not None and len(self.input_shape) == 3:
             self.to(memory_format=torch.channels_last)
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def neuron_response(node: LowLatencyIFNode, inputs: Tensor, time_steps: int) -> list[tuple[float, float]]:
     """Run a neuron under constant inputs and return its firing rates.
 
-    The neuron is reset before and after; its step mode and merged steps are put back.
+    The neuron is reset before and after; its step mode is put back.
 
     :param node: a neuron with one threshold
     :param inputs: constant inputs per step, in thresholds, ``[M]``
@@ -38,15 +38,14 @@ def neuron_response(node: LowLatencyIFNode, inputs: Tensor, time_steps: int) -> 
         raise InputError(
             "neuron_response draws one neuron; give a node with one v_threshold, not one per channel."
         )
-    mode, merged = node.step_mode, node.merged_steps
-    node.merged_steps, node.step_mode = None, "s"
+    mode, node.step_mode = node.step_mode, "s"
     node.reset()
     try:
         drive = inputs[:, None] * node.v_threshold  # [M, 1]: M samples of one neuron
         spikes = sum(node(drive) for _ in range(time_steps))
     finally:
         node.reset()
-        node.step_mode, node.merged_steps = mode, merged
+        node.step_mode = mode
     rates = torch.as_tensor(spikes).flatten() / time_steps
     return list(zip(inputs.tolist(), rates.tolist(), strict=True))
 

@@ -1,6 +1,7 @@
 """Time steps and read-outs."""
 
 from sj_lowlat.simulation.plan import check_readout
-from sj_lowlat.simulation.run import Readout, SimulationResult, simulate, simulate_steps
+from sj_lowlat.simulation.result import Readout, SimulationResult
+from sj_lowlat.simulation.run import simulate, simulate_steps
 
 __all__ = ["Readout", "SimulationResult", "check_readout", "simulate", "simulate_steps"]

@@ -1,44 +1,33 @@
-"""The times of a simulation, and what can be simulated."""
+"""Steps per pass, and what can be simulated."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import SignedIFNode
+from sj_lowlat.layers import Clock, SignedIFNode
 from sj_lowlat.schedule import Schedule
 
 MODES = ("steps", "counts")
 
 
-@dataclass(frozen=True)
-class RunPlan:
-    """The times of a run.
+# Bytes of the largest tensor. On a CPU several steps feed the convolutions better than one; but beyond 32 MiB
+# the C library asks the system for fresh memory at every call, which costs more than neurons. 28 keep clear.
+_BUDGET = {"cpu": 28 << 20}
+_ON_A_GPU = 256 << 20
+_MOST = 32
 
-    :param shown: the step that the only read-out is said to be of, if not its own
-    """
 
-    time_steps: int
-    flush: int
-    levels: int
-    burst: int
-    readout: tuple[int, ...]
-    chunk: int | None
-    shown: int | None = None
-
-    @classmethod
-    def settled(cls, levels: int, shown: int) -> RunPlan:
-        """All the charge in one step, in which every neuron may fire all its spikes."""
-        return cls(1, 0, levels, levels, (1,), None, shown)
-
-    @property
-    def gain(self) -> float:
-        """How many steps' charge one step brings."""
-        return self.levels / self.time_steps
+def chunk_for(clock: Clock, images: torch.Tensor) -> int:
+    """Steps per pass: as many as fit the budget; 2 for a network that has not met images of this size."""
+    size = clock.sizes.get(tuple(images.shape[1:]))
+    if size is None:
+        return 2  # the fewest that tell a constant input from another
+    budget = _BUDGET.get(images.device.type, _ON_A_GPU)
+    return max(1, min(_MOST, budget // (size * len(images))))
 
 
 def check_readout(schedule: Schedule, readout: Sequence[int] | None) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from sj_lowlat.layers import (
     RateReadout,
     ResidualFixIFNode,
     SignedIFNode,
+    Synapse,
 )
 from sj_lowlat.simulation import simulate
 
@@ -47,7 +48,9 @@ def test_neurons_thresholds_and_structure(
     ann: nn.Sequential, neuron: str, kind: type[nn.Module], ratio: float
 ) -> None:
     snn = convert(ann, neuron=neuron, scale="max", calibration=IMAGES, ratio=0.3)
-    assert [type(layer) for layer in snn] == [nn.Conv2d, nn.Identity, kind, nn.Conv2d, kind, RateReadout]
+    kinds = [nn.Conv2d, nn.Identity, kind, nn.Conv2d, kind, RateReadout]
+    assert all(map(isinstance, snn, kinds)) and len(snn) == len(kinds)
+    assert [layer.reads_input for layer in snn if isinstance(layer, Synapse)] == [True, False]
     for node in (snn[2], snn[4]):
         assert float(node.v_threshold) == 1.0 and float(node.ratio) == pytest.approx(ratio)
     assert not any(module.training for module in snn.modules())

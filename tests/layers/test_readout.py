@@ -12,7 +12,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import RateReadout
+from sj_lowlat.layers import Pass, RateReadout
 
 TIME_STEPS, BATCH = 7, 2
 
@@ -31,13 +31,11 @@ def direct(readout: RateReadout, spikes: Tensor, step: int, divisor: int | None 
     return copy.deepcopy(readout.layer).double()(rate).float()
 
 
-def merged(readout: RateReadout, spikes: Tensor, steps: tuple[int, ...]) -> list[Tensor]:
-    readout.merged_steps, readout.merged_batch = spikes.shape[:2]
-    readout.readout_steps = steps
-    try:
+def merged(
+    readout: RateReadout, spikes: Tensor, steps: tuple[int, ...], input_steps: int | None
+) -> list[Tensor]:
+    with readout.clock.during(Pass(*spikes.shape[:2], steps, input_steps)):
         out = readout(spikes.flatten(0, 1))
-    finally:
-        readout.merged_steps = None
     assert out.shape[0] == max(len(steps), 1) * spikes.shape[1]
     return list(out.unflatten(0, (len(steps), spikes.shape[1]))) if steps else []
 
@@ -68,12 +66,11 @@ def test_single_and_multi_step(kind: str) -> None:
 def test_merged_steps(kind: str, wanted: set[int], chunk: int, input_steps: int | None) -> None:
     """Any read-outs, in chunks, and with a divisor that stops when the input has ended."""
     readout, spikes = make(kind)
-    readout.input_steps = input_steps
     got, done = [], 0
     with torch.no_grad():
         for part in spikes.split(chunk):
             steps = tuple(step - done for step in sorted(wanted) if done < step <= done + len(part))
-            got += merged(readout, part, steps)
+            got += merged(readout, part, steps, input_steps)
             done += len(part)
         assert len(got) == len(wanted) and readout.steps == TIME_STEPS
         for out, step in zip(got, sorted(wanted), strict=True):
@@ -84,7 +81,7 @@ def test_merged_steps(kind: str, wanted: set[int], chunk: int, input_steps: int 
 @kinds
 def test_flush_divides_by_the_input_steps_in_every_mode(kind: str) -> None:
     readout, spikes = make(kind)
-    readout.input_steps = 4
+    readout.clock.now = Pass(input_steps=4)
     want = direct(readout, spikes, TIME_STEPS, 4)
     for _ in range(TIME_STEPS):
         out = readout(spikes[readout.steps])
@@ -103,7 +100,7 @@ def test_bias_counts_once() -> None:
 @kinds
 def test_no_readout_in_a_chunk(kind: str) -> None:
     readout, spikes = make(kind)
-    readout.merged_steps, readout.merged_batch = TIME_STEPS, BATCH
+    readout.clock.now = Pass(TIME_STEPS, BATCH)
     out = readout(spikes.flatten(0, 1))
     want = direct(readout, spikes, TIME_STEPS)
     assert out.shape == want.shape and not out.any()  # the network's forward may go on with it
@@ -112,7 +109,7 @@ def test_no_readout_in_a_chunk(kind: str) -> None:
 
 def test_constant_spikes_of_one_batch() -> None:
     readout, spikes = make("conv")
-    readout.merged_steps, readout.merged_batch, readout.readout_steps = TIME_STEPS, BATCH, (2, 5)
+    readout.clock.now = Pass(TIME_STEPS, BATCH, (2, 5))
     out = readout(spikes[0])  # [N, *]: the same at every step
     torch.testing.assert_close(out, readout.layer(spikes[0]).repeat(2, 1, 1, 1))
     with pytest.raises(InputError, match="RateReadout got a batch of 3"):
@@ -130,7 +127,7 @@ def test_another_batch_starts_anew() -> None:
 
 def test_16_bit_spikes_are_counted_in_float32() -> None:
     readout = RateReadout(nn.Linear(1, 1, bias=False))
-    readout.merged_steps, readout.merged_batch, readout.readout_steps = 601, 1, (601,)
+    readout.clock.now = Pass(601, 1, (601,))
     with torch.no_grad():
         for _ in range(2):
             readout(torch.ones(601, 1, dtype=torch.bfloat16))

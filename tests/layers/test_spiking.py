@@ -13,7 +13,14 @@ from spikingjelly.activation_based.neuron import IFNode
 from torch import Tensor, nn
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, MergedTime, ResidualFixIFNode, SignedIFNode
+from sj_lowlat.layers import (
+    ImbalancedIFNode,
+    LowLatencyIFNode,
+    MergedTime,
+    Pass,
+    ResidualFixIFNode,
+    SignedIFNode,
+)
 
 CLASSES = [ResidualFixIFNode, SignedIFNode, ImbalancedIFNode]
 every_class = pytest.mark.parametrize("cls", CLASSES)
@@ -43,11 +50,8 @@ def noise(shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 def merged(node: MergedTime, currents: Tensor) -> Tensor:
     """Spikes of a merged batch ``[T * N, *]``, as ``[T, N, *]``."""
-    node.merged_steps, node.merged_batch = currents.shape[:2]
-    try:
+    with node.clock.during(Pass(*currents.shape[:2])):
         return node(currents.flatten(0, 1)).unflatten(0, currents.shape[:2])  # type: ignore[operator]
-    finally:
-        node.merged_steps = None
 
 
 @given(shape=shapes, cls=classes, channels=st.booleans(), seed=seeds)
@@ -138,7 +142,7 @@ def test_constant_current_without_copies(cls: type, grad: bool) -> None:
     node.reset()
     assert torch.equal(node(x.unsqueeze(0).expand(5, *x.shape)), want)
     node.reset()
-    node.merged_steps, node.merged_batch = 5, 2
+    node.clock.now = Pass(steps=5, batch=2)
     spikes = node(x)
     assert torch.equal(spikes, want.flatten(0, 1)) and node.steps == 5
     assert grad or spikes.is_contiguous(memory_format=torch.channels_last)

@@ -9,7 +9,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
-from sj_lowlat.layers import MergedTime
+from sj_lowlat.layers import Pass, share_clock
 
 
 def present(
@@ -25,17 +25,11 @@ def present(
             outputs += [net(x) for x in part]
             continue
         functional.set_step_mode(net, "m" if mode == "m" else "s")
-        timed = [module for module in net.modules() if isinstance(module, MergedTime)]
         if mode == "m":
             outputs += list(net(part))
             continue
-        try:
-            for module in timed:
-                module.merged_steps, module.merged_batch = len(part), part.shape[1]
+        with share_clock(net).during(Pass(*part.shape[:2])):
             outputs += list(net(part.flatten(0, 1)).unflatten(0, part.shape[:2]))
-        finally:
-            for module in timed:
-                module.merged_steps = None
     return torch.stack(outputs)
 
 

@@ -9,7 +9,7 @@ import torch
 from spikingjelly.activation_based import functional
 from torch import nn
 
-from sj_lowlat.layers import RateReadout, ResidualFixIFNode, SignedIFNode
+from sj_lowlat.layers import RateReadout, ResidualFixIFNode, SignedIFNode, connect
 from sj_lowlat.monitors import FiringRateMonitor, RemainderMonitor, SynOpMonitor
 from sj_lowlat.simulation import simulate
 
@@ -26,6 +26,7 @@ def network() -> nn.Sequential:
     g = torch.Generator().manual_seed(3)
     for parameter in net.parameters():
         parameter.data = torch.randint(-4, 6, parameter.shape, generator=g) / 8
+    connect(net, ["0"])
     return net
 
 
@@ -68,6 +69,7 @@ def test_a_count_at_its_limit_is_judged_by_the_steps_with_input(
     conv = nn.Conv2d(1, 1, 1, bias=False)
     nn.init.constant_(conv.weight, 2.0)
     net = nn.Sequential(conv, node, RateReadout(nn.Conv2d(1, 1, 1)))
+    connect(net, ["0"])
     with RemainderMonitor(net, max_count=max_count) as monitor:
         simulate(net, torch.ones(1, 1, 2, 2), time_steps=4, flush=3)
     # 8 spikes are due and 4 allowed: the signed neuron stops there, the other goes on in the flush

@@ -13,7 +13,7 @@ from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCou
 from torch import Tensor, nn
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import RateReadout, ResidualFixIFNode, SignedIFNode
+from sj_lowlat.layers import Pass, RateReadout, ResidualFixIFNode, SignedIFNode, share_clock
 from sj_lowlat.monitors import SynOpMonitor, dense_macs, fan_out
 
 Run = Callable[..., Tensor]
@@ -123,14 +123,12 @@ def test_a_read_out_costs_the_spikes_it_collects(mode: str, run: Run) -> None:
     currents = torch.rand(6, 2, 2, 5, 4)
     with torch.no_grad():
         spikes = run(net[:1], currents, "s")
-        head.readout_steps = (3,)
         with SynOpMonitor(net) as monitor:
             functional.reset_net(net)
             functional.set_step_mode(net, "m" if mode == "m" else "s")
             if mode == "merged":
-                for module in (net[0], head):
-                    module.merged_steps, module.merged_batch = 6, 2
-                net(currents.flatten(0, 1))
+                with share_clock(net).during(Pass(6, 2, readout=(3,))):
+                    net(currents.flatten(0, 1))
             else:
                 for x in [currents] if mode == "m" else currents:
                     net(x)

@@ -106,13 +106,12 @@ def test_rates_stand_side_by_side_and_missing_layers_leave_a_gap() -> None:
 @pytest.mark.parametrize(("ratio", "steps"), [(0.0, 5), (0.5, 8)])
 def test_neuron_response_is_the_closed_form_and_restores_the_node(ratio: float, steps: int) -> None:
     node = ResidualFixIFNode(v_threshold=2.0, ratio=ratio, step_mode="m")
-    node.merged_steps = 3
     inputs = torch.arange(-8, 24) / 16  # exact in float32
     response = plots.neuron_response(node, inputs, steps)
     expected = functional.constant_input_count(inputs, steps, v0=ratio) / steps
     assert [z for z, _ in response] == inputs.tolist()
     assert [rate for _, rate in response] == pytest.approx(expected.tolist())
-    assert (node.step_mode, node.merged_steps, node.steps) == ("m", 3, 0)
+    assert (node.step_mode, node.steps) == ("m", 0)
 
 
 def test_neuron_response_of_a_leaky_neuron_goes_below_zero() -> None:

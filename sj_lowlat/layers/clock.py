@@ -1,0 +1,155 @@
+"""What a simulation tells the layers of a network: they read one clock, and nothing is written onto them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import nn
+
+from sj_lowlat.errors import InputError
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the present pass through a network is; the defaults stand for none.
+
+    :param steps: T, time steps in the merged batch; ``None`` outside of a simulation
+    :param batch: N, images
+    :param readout: steps of this pass, 1 to T and ascending, at which heads are read
+    :param input_steps: steps with input in the whole run, by which heads go on dividing in the flush
+    :param charge: the charge of how many steps these bring; the limit of counts too
+    :param burst: factor of the most spikes that a neuron fires in a step
+    :param input_gain: factor of what layers that read the images get; 0 switches the input off
+    :param bias_gain: factor of all biases but those of heads; 0 in the flush
+    :param kept: first results of the layers that read the images, where these stay as they are; else ``None``
+    :param sizes: bytes of one step, of the currents and spikes that this pass has met
+    """
+
+    steps: int | None = None
+    batch: int = 0
+    readout: tuple[int, ...] = ()
+    input_steps: int | None = None
+    charge: int | None = None
+    burst: int = 1
+    input_gain: float = 1.0
+    bias_gain: float = 1.0
+    kept: dict[nn.Module, torch.Tensor] | None = None
+    sizes: list[int] = field(default_factory=list)
+
+    @property
+    def gain(self) -> float:
+        """How many steps' charge each step with input brings."""
+        return 1.0 if self.charge is None or self.input_steps is None else self.charge / self.input_steps
+
+
+class Clock:
+    """The present pass, as all layers of a network read it, and whether a run has the network.
+
+    A copy, also one by pickle, is a new clock, so copies of a network are free.
+
+    :ivar now: the pass; it lasts only while the network's forward runs
+    :ivar sizes: image ``[C, H, W]`` -> bytes that a step of one image takes in its largest layer
+    """
+
+    def __init__(self) -> None:
+        self.now = Pass()
+        self.sizes: dict[tuple[int, ...], int] = {}
+        self._taken = Lock()
+
+    def __reduce__(self) -> tuple[type[Clock], tuple[()]]:
+        return Clock, ()
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """Have the network for a whole run.
+
+        :raises InputError: if another run has it
+        """
+        if not self._taken.acquire(blocking=False):
+            raise InputError(
+                "this network is in the middle of another simulation: finish or close that one first, or "
+                "simulate a copy (copy.deepcopy)"
+            )
+        try:
+            yield
+        finally:
+            self._taken.release()
+
+    @contextmanager
+    def during(self, now: Pass) -> Iterator[None]:
+        """Set the present pass for as long as the network's forward runs."""
+        self.now = now
+        try:
+            yield
+        finally:
+            self.now = Pass()
+
+
+class Clocked:
+    """Mixin of layers that read a clock: their own one, until they share that of a network.
+
+    ``reads_input`` tells layers that read the images (also preprocessed ones) from those that read spikes.
+    """
+
+    clock: Clock
+    reads_input: bool = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.clock = Clock()
+
+    def driven(self, x: torch.Tensor) -> torch.Tensor:
+        """What the layer computes with in the present pass: images are amplified or switched off.
+
+        It is done here because a forward that normalises its images makes a current of a black one.
+
+        :param x: what came to the layer
+        """
+        gain = self.clock.now.input_gain
+        if not self.reads_input or gain == 1:
+            return x
+        return x * gain if gain else torch.zeros_like(x)
+
+
+def clocked(network: nn.Module) -> list[Clocked]:
+    """The layers that read a clock."""
+    return [module for module in network.modules() if isinstance(module, Clocked)]
+
+
+def share_clock(network: nn.Module) -> Clock:
+    """Give all layers of a network one clock.
+
+    :param network: a spiking network
+    :return: the clock
+    """
+    clock = Clock()
+    for layer in clocked(network):
+        layer.clock = clock
+    return clock
+
+
+def clock_of(network: nn.Module) -> Clock:
+    """The clock of a network.
+
+    :param network: a spiking network, or a container of one
+    :raises InputError: if its layers share none
+    """
+    clocks = {layer.clock for layer in clocked(network)}
+    if len(clocks) != 1:
+        raise InputError(
+            f"the layers of this {type(network).__name__} have {len(clocks)} clocks, and a simulation needs "
+            "one: give one network from sj_lowlat.convert at a time; layers that were put together by hand "
+            "get one clock from sj_lowlat.layers.connect"
+        )
+    return clocks.pop()
+
+
+def reader_of(network: nn.Module) -> nn.Module:
+    """A layer that reads the images, whose dtype and device are theirs; the network where none is known."""
+    readers = (layer for layer in network.modules() if isinstance(layer, Clocked) and layer.reads_input)
+    return next(readers, network)
