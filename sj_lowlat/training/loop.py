@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def _start(model: nn.Module, config: FinetuneConfig) -> TrainingState:
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """Exponential moving average of parameters and floating-point buffers; other buffers are copied.
 
-    ``average <- d average + (1 - d) value`` with ``d = min(decay, (1 + i) / (10 + i))`` at step i (from 0), so
+    ``average <- d average + (1 - d) value`` at step i (from 0), with ``d = min(decay, (1 + i) / (10 + i))`` so
     that the start is soon forgotten.
 
     :param model: its present state is the first average
@@ -152,7 +153,7 @@ def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def update(averages: list[Tensor], values: list[Tensor], averaged: Tensor | int) -> None:
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], averaged: Tensor | int) -> None:
         keep = min(decay, int(averaged) / (9 + int(averaged)))  # averaged = 1 + i: the start counts as one
         for average, value in zip(averages, values, strict=True):
             if value.is_floating_point():
