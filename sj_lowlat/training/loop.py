@@ -145,8 +145,8 @@ def _start(model: nn.Module, config: FinetuneConfig) -> TrainingState:
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """Exponential moving average of parameters and floating-point buffers; other buffers are copied.
 
-    ``average <- d average + (1 - d) value`` at step i (from 0), with ``d = min(decay, (1 + i) / (10 + i))`` so
-    that the start is soon forgotten.
+    ``average <- d average + (1 - d) value`` with ``d = min(decay, (1 + i) / (10 + i))`` at step
+    i (from 0), so that the start is soon forgotten.
 
     :param model: its present state is the first average
     :param decay: in [0, 1); 0 keeps the last state
