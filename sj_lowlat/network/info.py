@@ -85,12 +85,12 @@ def info_of(model: nn.Module) -> NetworkInfo:
             )
         if inside:
             return info_of(inside[0])
-    shape = getattr(model, "input_shape", None)
+    shape, stride = getattr(model, "input_shape", None), getattr(model, "stride", 1)
     return NetworkInfo(
         heads=tuple(getattr(model, "head_specs", None) or ()),
         class_names=tuple(getattr(model, "class_names", None) or ()),
         input_shape=None if shape is None else tuple(shape),
-        stride=int(getattr(model, "stride", 1)),
+        stride=stride if isinstance(stride, int) else 1,  # a convolution's is a pair
         levels=getattr(model, "levels", None),
         schedule=getattr(model, "schedule", None),
         precision=getattr(model, "precision", "fp32"),

@@ -100,7 +100,7 @@ def test_a_wrapped_network_has_its_losses(wrap: Any, make_detector: Any, make_da
     bare = Objective(model, make_data(), teacher, config)
     wrapped = Objective(wrap(model), make_data(), teacher, config)
     assert wrapped.detection and wrapped.specs == model.head_specs
-    assert {name: float(value) for name, value in wrapped(batch).items()} == {
+    assert {name: value.item() for name, value in wrapped(batch).items()} == {
         name: float(value) for name, value in bare(batch).items()
     }
     with pytest.raises(InputError, match="no head_specs"):
