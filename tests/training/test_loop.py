@@ -101,7 +101,7 @@ def test_a_wrapped_network_has_its_losses(wrap: Any, make_detector: Any, make_da
     wrapped = Objective(wrap(model), make_data(), teacher, config)
     assert wrapped.detection and wrapped.specs == model.head_specs
     assert {name: value.item() for name, value in wrapped(batch).items()} == {
-        name: float(value) for name, value in bare(batch).items()
+        name: value.item() for name, value in bare(batch).items()
     }
     with pytest.raises(InputError, match="no head_specs"):
         Objective(wrap(nn.Conv2d(3, 1, 1)), make_data(), None, config)
