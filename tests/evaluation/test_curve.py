@@ -86,9 +86,8 @@ def test_energy_and_rates_are_of_the_scored_run(quant: torch.nn.Module, data: Tr
 def test_everything_is_json_and_says_how_it_was_made(quant: torch.nn.Module, data: TrafficDataset) -> None:
     record = json.loads(json.dumps(evaluate(convert(quant), data, monitored=2).to_json()))
     settings = record["settings"]
-    assert (
-        settings["schedule"] == f"{LEVELS}+0c{LEVELS}" and settings["images"] == 24 and settings["size"] == 64
-    )
+    assert settings["schedule"] == f"{LEVELS}+0c{LEVELS}" and settings["time_steps"] == LEVELS
+    assert settings["images"] == 24 and settings["size"] == 64
     assert settings["versions"]["sj_lowlat"] and "seed" in settings and settings["command"]
     assert record["points"][0]["steps"] == LEVELS
 
