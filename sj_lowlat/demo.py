@@ -16,14 +16,15 @@ from torchvision.transforms.v2.functional import resize
 from sj_lowlat import checkpoint
 from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.data import TrafficDataset, batches
-from sj_lowlat.detect import detections_from_maps, draw
+from sj_lowlat.detect import draw
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation import Evaluation, evaluate
+from sj_lowlat.evaluation.predict import predict
 from sj_lowlat.files import atomic_write, write_json
 from sj_lowlat.models import snn_tiny_yolov3
 from sj_lowlat.plots import plot_images, plot_map_curve, plot_rates
 from sj_lowlat.record import provenance
-from sj_lowlat.simulation import simulate
+from sj_lowlat.schedule import Schedule
 from sj_lowlat.training import FinetuneConfig, finetune
 
 #: rows of the table: label, kind of neuron, flush steps
@@ -198,13 +199,14 @@ def _pictures(result: DemoResult, snn: nn.Module, test: TrafficDataset, config: 
             ylabel="spikes per neuron and image",
         ),
     }
-    images, _, samples = next(iter(batches(test, 6, config.size)))
-    maps = simulate(snn, images, config.levels, flush=ROWS[-1][2]).final
+    images, boxes, samples = next(iter(batches(test, 6, config.size)))
+    schedule = Schedule(config.levels, ROWS[-1][2])
+    (read,) = predict(snn, images, boxes, (0.3, 0.45, 100), schedule=schedule)
     drawn = []
-    for found, sample in zip(detections_from_maps(maps, snn.head_specs, 0.3), samples, strict=True):  # type: ignore[arg-type]
+    for record, sample in zip(read.detections, samples, strict=True):
         # drawn on an enlarged scene, where the labels find room
         large = resize(sample.image, [_ENLARGED * config.size] * 2, antialias=True)
-        drawn.append(draw(large, found.scaled(_ENLARGED), test.class_names, min_score=0.3))
+        drawn.append(draw(large, record.scaled(_ENLARGED), test.class_names, min_score=0.3))
     figures["detections.png"] = plot_images(drawn)
     for name, figure in figures.items():
         with atomic_write(result.folder / name) as temporary:

@@ -21,6 +21,7 @@ __all__ = [
     "remainder",
     "signed_step",
     "soft_reset_step",
+    "to_int8",
 ]
 
 
@@ -198,3 +199,19 @@ def level_mismatch_mse(levels: int, time_steps: int) -> float:
     square = (levels * time_steps) ** 2
     c = g**2 / (12 * square) if (time_steps - levels) // g % 2 == 0 else -(g**2) / (24 * square)
     return 1 / (12 * levels**2) + 1 / (12 * time_steps**2) - 2 * c
+
+
+def to_int8(weight: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Round a weight to 8 bits, symmetrically, with one scale per index of ``axis``.
+
+    :math:`q = \mathrm{round}(w / s)` with :math:`s = \max |w| / 127`, so that :math:`|w - s q| \le s / 2`.
+
+    :param weight: finite, of any shape
+    :param axis: the axis of the output channels
+    :return: q, int8 of the same shape; s, float32, 1 wide on all axes but ``axis``
+    """
+    weight = weight.float()
+    others = [dim for dim in range(weight.dim()) if dim != axis]
+    # a channel of zeros needs a scale that can be divided by
+    scale = (weight.abs().amax(others, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+    return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale

@@ -21,8 +21,9 @@ from sj_lowlat import checkpoint, models, pretrained
 from sj_lowlat.class_names import COCO_CLASSES
 from sj_lowlat.conversion import convert, prepare, replace_layers
 from sj_lowlat.errors import InputError
+from sj_lowlat.functional import to_int8
 from sj_lowlat.models import snn_tiny_yolov3, tiny_yolov3
-from sj_lowlat.pretrained import load, names, to_int8, unpack
+from sj_lowlat.pretrained import load, names, unpack
 from sj_lowlat.simulation import simulate
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,17 +64,15 @@ def run(
     :param rate_at_white: spikes a frame of a white pixel; by default guessed from the stream
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """
-    import sys
-    from dataclasses import replace
-
     from sj_lowlat.cli.pictures import find_pictures
-    from sj_lowlat.cli.running import find_schedule, head_maps
+    from sj_lowlat.cli.running import find_schedule
     from sj_lowlat.cli.streams import SUFFIXES, StreamOptions, detect_in_stream
     from sj_lowlat.data import letterbox, read_image
-    from sj_lowlat.detect import detections_from_maps, draw, save_image
+    from sj_lowlat.detect import draw, save_image
     from sj_lowlat.errors import InputError
+    from sj_lowlat.evaluation.predict import predict
     from sj_lowlat.files import write_json
-    from sj_lowlat.network import heads_of, info_of
+    from sj_lowlat.network import info_of
     from sj_lowlat.record import provenance
     from sj_lowlat.zoo import open_network
 
@@ -106,9 +105,10 @@ def run(
             failed.append({"path": str(path), "error": str(error)})
             continue
         x, box = letterbox(image, info_of(network).size or 416)
-        maps = head_maps(network, x[None], plan, encoder, seed)
-        record = detections_from_maps(maps, heads_of(network), score_threshold=min_score)[0].to("cpu")
-        record = replace(record, boxes=box.to_image(record.boxes))
+        (read,) = predict(
+            network, x[None], [box], (min_score, 0.45, 100), schedule=plan, encoder=encoder, seed=seed
+        )
+        record = read.detections[0]
         save_image(folder / name, draw(image, record, names, min_score=min_score))
         answer = record.to_dict(names)
         found.append({"path": str(path), "drawn": str(name), "size": [box.width, box.height], **answer})

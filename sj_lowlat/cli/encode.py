@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 def run(
     data: str,
@@ -42,8 +44,6 @@ def run(
     :param limit: only so many pictures
     :param seed: of starts, noise and directions
     """
-    from pathlib import Path
-
     from sj_lowlat.cli.pictures import first_images
     from sj_lowlat.cli.sources import open_data
     from sj_lowlat.data import TrafficDataset

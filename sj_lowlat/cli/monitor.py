@@ -48,7 +48,7 @@ def run(
     from tqdm import tqdm
 
     from sj_lowlat.cli.pictures import first_images
-    from sj_lowlat.cli.running import find_schedule, head_maps
+    from sj_lowlat.cli.running import find_schedule
     from sj_lowlat.cli.sources import open_data
     from sj_lowlat.data import batches
     from sj_lowlat.errors import InputError
@@ -56,6 +56,7 @@ def run(
     from sj_lowlat.monitors import FiringRateMonitor, RemainderMonitor
     from sj_lowlat.network import info_of
     from sj_lowlat.record import provenance
+    from sj_lowlat.simulation import simulate
     from sj_lowlat.zoo import open_network
 
     dataset = first_images(open_data(data), limit)
@@ -70,7 +71,7 @@ def run(
         for images, _, _ in tqdm(
             batches(dataset, batch_size, info_of(snn).size or 416), desc="monitor", disable=None
         ):
-            head_maps(snn, images, plan, encoder, seed)
+            simulate(snn, images, plan, encoder=encoder, seed=seed)
     run = {
         "model": model,
         "data": data,

@@ -8,53 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from sj_lowlat.data import DetectionDataset, ImageFolderDataset, Sample, Target, letterbox, read_image
-from sj_lowlat.data.sample import no_boxes
+from sj_lowlat.data import DetectionDataset, ImageFolderDataset, Part, letterbox, spaced
 from sj_lowlat.errors import InputError
-
-
-class Pictures:
-    """A list of picture files as a data set without boxes.
-
-    :param paths: the files
-    """
-
-    class_names: tuple[str, ...] = ()
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.paths = list(paths)
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def target(self, index: int) -> Target:
-        """The empty target that carries the picture's path."""
-        return no_boxes(str(self.paths[index]))
-
-    def __getitem__(self, index: int) -> Sample:
-        return Sample.of(read_image(self.paths[index]), self.target(index))
-
-
-class Part:
-    """Some images of a data set.
-
-    :param dataset: the whole
-    :param indices: their places in it
-    """
-
-    def __init__(self, dataset: DetectionDataset, indices: Sequence[int]) -> None:
-        self.dataset, self.indices, self.class_names = dataset, list(indices), dataset.class_names
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def target(self, index: int) -> Target:
-        """What is in a picture."""
-        target = getattr(self.dataset, "target", None)
-        return target(self.indices[index]) if callable(target) else self[index].target
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.dataset[self.indices[index]]
 
 
 def first_images(dataset: DetectionDataset, limit: int | None) -> DetectionDataset:
@@ -76,8 +31,7 @@ def calibration_images(dataset: DetectionDataset, count: int, size: int) -> Tens
     """
     if count < 1:
         raise InputError(f"calibration_images is {count}; give at least 1")
-    places = torch.linspace(0, len(dataset) - 1, min(count, len(dataset))).long().tolist()
-    return torch.stack([letterbox(dataset[place].image, size)[0] for place in places])
+    return torch.stack([letterbox(dataset[place].image, size)[0] for place in spaced(len(dataset), count)])
 
 
 def find_pictures(paths: Sequence[Path]) -> list[tuple[Path, Path]]:

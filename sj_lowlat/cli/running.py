@@ -1,17 +1,15 @@
-"""What the verbs share: running a detector, and saying what was run."""
+"""What the verbs share: schedules, and options that are lists in one word."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import is_spiking
 from sj_lowlat.network import info_of, schedule_for
 from sj_lowlat.schedule import Schedule
-from sj_lowlat.simulation import simulate
 
 
 def find_schedule(model: nn.Module, schedule: str | None, **changes: int | None) -> Schedule | None:
@@ -34,19 +32,6 @@ def find_schedule(model: nn.Module, schedule: str | None, **changes: int | None)
 
 def _given(changes: dict[str, int | None]) -> dict[str, int | None]:
     return {name: value for name, value in changes.items() if value is not None}
-
-
-@torch.no_grad()
-def head_maps(
-    model: nn.Module, images: Tensor, schedule: Schedule | None, encoder: str, seed: int
-) -> tuple[Tensor, ...]:
-    """Run a network, spiking if there is a schedule, on ``[N, 3, S, S]``."""
-    images = images.to(next(model.parameters()).device)
-    return (
-        model(images)
-        if schedule is None
-        else simulate(model, images, schedule, encoder=encoder, seed=seed).final
-    )
 
 
 def whole_numbers(text: str, name: str) -> tuple[int, ...]:

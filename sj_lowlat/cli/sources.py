@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sj_lowlat.cli.pictures import Pictures
 from sj_lowlat.data import CocoDataset, DetectionDataset, ImageFolderDataset, TrafficDataset, VocDataset
 from sj_lowlat.data.images import image_size
 from sj_lowlat.errors import InputError
@@ -37,7 +36,7 @@ def open_data(spec: str) -> DetectionDataset:
             image_size(path)
         except InputError as error:
             raise InputError(f"{spec} is not a picture: {DATA_FORMS}") from error
-        return Pictures([path])
+        return ImageFolderDataset(path)
     raise FileNotFoundError(f"no data {spec!r}: {DATA_FORMS}")
 
 

@@ -6,6 +6,7 @@ from sj_lowlat.data.coco import CocoDataset
 from sj_lowlat.data.folder import ImageFolderDataset
 from sj_lowlat.data.images import read_image
 from sj_lowlat.data.letterbox import Letterbox, letterbox
+from sj_lowlat.data.part import Part, spaced
 from sj_lowlat.data.sample import DetectionDataset, Sample, Target, ground_truth
 from sj_lowlat.data.traffic import MovingSequence, TrafficDataset, moving_sequence
 from sj_lowlat.data.voc import VocDataset
@@ -18,6 +19,7 @@ __all__ = [
     "ImageFolderDataset",
     "Letterbox",
     "MovingSequence",
+    "Part",
     "Sample",
     "Target",
     "TrafficDataset",
@@ -28,5 +30,6 @@ __all__ = [
     "letterbox",
     "moving_sequence",
     "read_image",
+    "spaced",
     "train_transform",
 ]

@@ -14,11 +14,11 @@ _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class ImageFolderDataset:
-    """All pictures in a folder and its subfolders, sorted by path; no sample has boxes.
+    """All pictures in a folder and its subfolders, sorted by path, or a single picture; no sample has boxes.
 
     ``image_id`` is the path inside the folder.
 
-    :param folder: the folder
+    :param folder: the folder, or the file of one picture
     :raises FileNotFoundError: if it does not exist
     :raises InputError: if it holds no pictures
     """
@@ -26,6 +26,9 @@ class ImageFolderDataset:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.class_names: tuple[str, ...] = ()
+        if self.folder.is_file():
+            self.folder, self.images = self.folder.parent, [self.folder]
+            return
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no folder at {folder}: give a folder with pictures")
         self.images = sorted(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sj_lowlat.errors import InputError
 
-__all__ = ["DetectionDataset", "Sample", "Target", "ground_truth", "no_boxes"]
+__all__ = ["DetectionDataset", "Sample", "Target", "ground_truth", "no_boxes", "target_of"]
 
 
 @dataclass
@@ -106,13 +106,16 @@ def no_boxes(image_id: int | str) -> Target:
     return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), none, none.clone(), image_id)
 
 
+def target_of(dataset: DetectionDataset, index: int) -> Target:
+    """One target of a data set, without decoding the picture where the data set allows it."""
+    target = getattr(dataset, "target", None)
+    return target(index) if callable(target) else dataset[index].target
+
+
 def ground_truth(dataset: DetectionDataset) -> list[Target]:
     """All targets of a data set, without decoding pictures where the data set allows it.
 
     :param dataset: the data set
     :return: one target an image, in the data set's order
     """
-    target = getattr(dataset, "target", None)
-    if callable(target):
-        return [target(index) for index in range(len(dataset))]
-    return [dataset[index].target for index in range(len(dataset))]
+    return [target_of(dataset, index) for index in range(len(dataset))]

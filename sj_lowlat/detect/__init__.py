@@ -1,8 +1,9 @@
 """From raw head maps to detections: decoding, non-maximum suppression, the record, drawing."""
 
-from sj_lowlat.detect.decode import HeadSpec, decode
+from sj_lowlat.detect.decode import decode
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.detect.draw import draw, save_image
+from sj_lowlat.detect.heads import HeadSpec
 from sj_lowlat.detect.nms import nms
 from sj_lowlat.detect.pipeline import detections_from_maps
 from sj_lowlat.detect.stable import StableDetections, same_detections

@@ -2,60 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from sj_lowlat.detect.heads import HeadSpec, boxes_of, scores_of, split_head
 from sj_lowlat.errors import InputError
-
-MAX_LOG_SIZE = 10.0
-"""Largest log(size / anchor) decoded as it stands; exp of more would leave float32's useful range."""
-
-
-@dataclass(frozen=True)
-class HeadSpec:
-    """What one detection head's raw map means.
-
-    The map is ``[N, A * (5 + num_classes), H, W]``; each of the ``A`` anchors owns the consecutive channels
-    x, y, w, h, objectness, class 0, class 1, ...
-
-    :param anchors: ``A`` pairs (width, height) in pixels of the network input
-    :param stride: pixels of the network input per cell of the map
-    :param num_classes: number of classes
-    :param kind: ``"yolo"`` (YOLOv3: an independent sigmoid per class) or ``"region"`` (YOLOv2: a softmax over
-        classes)
-    :raises InputError: if a value is out of range
-    """
-
-    anchors: tuple[tuple[float, float], ...]
-    stride: int
-    num_classes: int
-    kind: str = "yolo"
-
-    def __post_init__(self) -> None:
-        sizes = [size for anchor in self.anchors for size in anchor]
-        if (
-            not sizes
-            or any(len(anchor) != 2 for anchor in self.anchors)
-            or not all(math.isfinite(size) and size > 0 for size in sizes)
-        ):
-            raise InputError(
-                f"anchors must be pairs of positive sizes in pixels, at least one pair; got {self.anchors}"
-            )
-        if self.stride < 1 or self.num_classes < 1:
-            raise InputError(
-                f"stride and num_classes must be 1 or more; got {self.stride} and {self.num_classes}"
-            )
-        if self.kind not in ("yolo", "region"):
-            raise InputError(f'kind must be "yolo" or "region"; got {self.kind!r}')
-
-    @property
-    def channels(self) -> int:
-        """Channels of the raw map, ``A * (5 + num_classes)``."""
-        return len(self.anchors) * (5 + self.num_classes)
 
 
 def decode(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> tuple[Tensor, Tensor]:
@@ -76,8 +29,11 @@ def decode(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> tuple[Tens
     :raises InputError: if maps and specs do not fit each other, or a map holds NaN or infinity
     """
     _check_sets(head_maps, specs)
-    decoded = [_decode_one(head_map, spec) for head_map, spec in zip(head_maps, specs, strict=True)]
-    return torch.cat([boxes for boxes, _ in decoded], 1), torch.cat([scores for _, scores in decoded], 1)
+    heads = [(split_head(head_map, spec), spec) for head_map, spec in zip(head_maps, specs, strict=True)]
+    return (
+        torch.cat([boxes_of(*head).flatten(1, 3) for head in heads], 1),
+        torch.cat([scores_of(*head).flatten(1, 3) for head in heads], 1),
+    )
 
 
 def all_finite(values: Tensor) -> bool:
@@ -128,41 +84,12 @@ def candidates(
     _check_sets(head_maps, specs)
     found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(len(head_maps[0]))]
     for head_map, spec in zip(head_maps, specs, strict=True):
-        raw, cells, anchors = _rows(head_map, spec)
-        promising = raw[..., 4].sigmoid() > score_threshold  # [N, M]
+        raw = split_head(head_map, spec)
+        promising = raw.objectness.sigmoid() > score_threshold  # [N, A, H, W]
         for image, parts in enumerate(found):
-            rows = promising[image].nonzero().flatten()
-            parts.append(_boxes_and_scores(raw[image, rows], cells[rows], anchors[rows], spec))
+            cells = raw[image][promising[image]]
+            parts.append((boxes_of(cells, spec), scores_of(cells, spec)))
     return [
         (torch.cat([boxes for boxes, _ in parts]), torch.cat([scores for _, scores in parts]))
         for parts in found
     ]
-
-
-def _decode_one(head_map: Tensor, spec: HeadSpec) -> tuple[Tensor, Tensor]:
-    return _boxes_and_scores(*_rows(head_map, spec), spec)
-
-
-def _rows(head_map: Tensor, spec: HeadSpec) -> tuple[Tensor, Tensor, Tensor]:
-    """Raw values ``[N, A * H * W, 5 + K]``; cell and anchor ``[A * H * W, 2]`` of each row."""
-    n, _, rows, columns = head_map.shape
-    raw = head_map.float().reshape(n, len(spec.anchors), 5 + spec.num_classes, rows, columns)
-    device = raw.device
-    y, x = torch.meshgrid(
-        torch.arange(rows, device=device), torch.arange(columns, device=device), indexing="ij"
-    )
-    cells = torch.stack((x, y), -1).float().flatten(0, 1).repeat(len(spec.anchors), 1)
-    anchors = torch.tensor(spec.anchors, dtype=torch.float32, device=device)
-    return (
-        raw.permute(0, 1, 3, 4, 2).flatten(1, 3),
-        cells,
-        anchors.repeat_interleave(rows * columns, 0),
-    )
-
-
-def _boxes_and_scores(raw: Tensor, cells: Tensor, anchors: Tensor, spec: HeadSpec) -> tuple[Tensor, Tensor]:
-    centres = (raw[..., :2].sigmoid() + cells) * spec.stride
-    sizes = raw[..., 2:4].clamp(max=MAX_LOG_SIZE).exp() * anchors
-    boxes = torch.cat((centres - sizes / 2, centres + sizes / 2), -1)
-    classes = raw[..., 5:].softmax(-1) if spec.kind == "region" else raw[..., 5:].sigmoid()
-    return boxes, raw[..., 4:5].sigmoid() * classes

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from sj_lowlat.detect.decode import HeadSpec, candidates
+from sj_lowlat.detect.decode import candidates
 from sj_lowlat.detect.detections import Detections
+from sj_lowlat.detect.heads import HeadSpec
 from sj_lowlat.detect.nms import nms
 
 

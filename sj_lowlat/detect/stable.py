@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from sj_lowlat.detect.decode import HeadSpec
 from sj_lowlat.detect.detections import Detections
+from sj_lowlat.detect.heads import HeadSpec
 from sj_lowlat.detect.pipeline import detections_from_maps
 from sj_lowlat.errors import InputError
 

@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
-from sj_lowlat.monitors.fan_out import WeightedLayer, dense_macs, weighted_layers
+from sj_lowlat.monitors.fan_out import weighted_layers
 from sj_lowlat.record import evaluating
 
 #: 32-bit floating point in 45 nm: Horowitz, "Computing's energy problem", ISSCC 2014
@@ -101,7 +101,8 @@ def energy(synops: SynOpMonitor, rates: FiringRateMonitor, ann_macs: int | None 
 
 
 def count_macs(net: nn.Module, input_shape: Sequence[int]) -> int:
-    """Count the multiply-accumulates of an ANN for one image, by running it once on zeros.
+    """Count the multiply-accumulates of an ANN for one image, by running it once on zeros (torch's flop
+    counter, a multiply-accumulate being two flops).
 
     Convolutions, transposed convolutions and linear layers count, products with padding zeros included;
     biases, normalisation and activations do not.
@@ -110,22 +111,12 @@ def count_macs(net: nn.Module, input_shape: Sequence[int]) -> int:
     :param input_shape: shape of one image, ``(C, H, W)``
     :raises InputError: if ``net`` has weights in a layer of another kind, or no weighted layer ran
     """
-    total = 0
-
-    def hook(layer: WeightedLayer, inputs: tuple[Tensor, ...]) -> None:
-        nonlocal total
-        shape = inputs[0].shape  # [1, C, *], or [1, *, F]
-        total += dense_macs(layer, shape[2:] if isinstance(layer, _ConvNd) else shape[1:-1])
-
-    layers = [layer for _, _, layer in weighted_layers(net)]
-    handles = [layer.register_forward_pre_hook(hook) for layer in layers]
-    try:
-        like = next(net.parameters(), torch.empty(0))
-        with torch.no_grad(), evaluating(net):
-            net(torch.zeros(1, *input_shape, dtype=like.dtype, device=like.device))
-    finally:
-        for handle in handles:
-            handle.remove()
+    weighted_layers(net)  # refuses weights whose products would go uncounted
+    like = next(net.parameters(), torch.empty(0))
+    image = torch.zeros(1, *input_shape, dtype=like.dtype, device=like.device)
+    with torch.no_grad(), evaluating(net), FlopCounterMode(display=False) as counter:
+        net(image)
+    total = counter.get_total_flops() // 2
     if not total:
         raise InputError(
             f"{type(net).__name__} ran no convolution and no Linear; there are no MACs to count."

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.functional import to_int8
 from sj_lowlat.layers.synapse import Conv2dSynapse
 
 _LARGEST = 127  # spike and weight
@@ -50,13 +51,11 @@ class Int8Conv2d(Conv2dSynapse):
             bias,
             device="meta",
         )
-        weight = conv.weight.detach().float()
-        scale = weight.abs().amax((1, 2, 3)).div_(_LARGEST).clamp_(min=torch.finfo(torch.float32).tiny)
-        numbers = (weight / scale.view(-1, 1, 1, 1)).round_().clamp_(-_LARGEST, _LARGEST)
-        self.weight = nn.Parameter(numbers * scale.view(-1, 1, 1, 1), requires_grad=False)
+        numbers, scale = to_int8(conv.weight.detach(), 0)
+        self.weight = nn.Parameter(numbers.float() * scale, requires_grad=False)
         if conv.bias is not None:
             self.bias = nn.Parameter(conv.bias.detach().float(), requires_grad=False)
-        self.register_buffer("scale", scale)
+        self.register_buffer("scale", scale.flatten())
         self._packed: Any = None
         self.register_load_state_dict_post_hook(_forget_packed)
 

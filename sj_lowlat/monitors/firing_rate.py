@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from sj_lowlat.kernels import SpikeSums
 from sj_lowlat.layers import LowLatencyIFNode
-from sj_lowlat.monitors.drawing import draw_bars
 from sj_lowlat.monitors.presentation import Presentation, PresentationMonitor
+from sj_lowlat.plots import plot_rates
 from sj_lowlat.record import table
 
 
@@ -178,6 +178,4 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
         :param ax: matplotlib axes to draw into; a new figure when not given
         :return: the matplotlib figure
         """
-        layers = self.layers()
-        rates = {"rate": [layer.rate for layer in layers]}
-        return draw_bars([layer.name for layer in layers], rates, "spikes per neuron and step", ax)
+        return plot_rates({"rate": self.rates()}, ax=ax)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from sj_lowlat import functional
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, SignedIFNode
-from sj_lowlat.monitors.drawing import draw_bars
 from sj_lowlat.monitors.presentation import Presentation, PresentationMonitor, per_channel
+from sj_lowlat.plots import plot_rates
 from sj_lowlat.record import table
 
 
@@ -225,11 +225,11 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
         :return: the matplotlib figure
         """
         layers = self.layers()
-        series = {
-            "under-fired": [100 * layer.under_fired for layer in layers],
-            "over-fired": [100 * layer.over_fired for layer in layers],
+        shares = {
+            "under-fired": {layer.name: 100 * layer.under_fired for layer in layers},
+            "over-fired": {layer.name: 100 * layer.over_fired for layer in layers},
         }
-        return draw_bars([layer.name for layer in layers], series, "neurons (%)", ax)
+        return plot_rates(shares, ylabel="neurons (%)", stacked=True, ax=ax)
 
 
 class ResidualMonitor(RemainderMonitor):

@@ -154,30 +154,33 @@ def info_of(model: nn.Module) -> NetworkInfo:
     """What is known of a network: its ``info``, or of a network of one's own what stands in its attributes
     ``head_specs``, ``class_names``, ``input_shape`` and ``stride``.
 
-    :param model: a network, wrapped or not; a container of one network and layers without ``info`` of their
-        own (a normalisation in front of a detector) has that of the network
+    :param model: a network, wrapped or not; a container of one such network and other layers (a normalisation
+        in front of a detector) has what is known of the network
     :raises InputError: if a container holds several networks, which may differ
     """
     model = unwrapped(model)
-    info = getattr(model, "info", None)
-    if isinstance(info, NetworkInfo):
-        return info
+    if _has_info(model):
+        return model.info  # type: ignore[return-value]
     if not hasattr(model, "head_specs"):
-        inside = [m for m in model.modules() if isinstance(getattr(m, "info", None), NetworkInfo)]
+        inside = [m for m in model.modules() if _has_info(m) or hasattr(m, "head_specs")]
         if len(inside) > 1:
             raise InputError(
-                f"{type(model).__name__} holds {len(inside)} networks of sj_lowlat, whose heads, levels and "
+                f"{type(model).__name__} holds {len(inside)} networks, whose heads, levels and "
                 "schedules may differ: give one of them"
             )
         if inside:
-            return inside[0].info  # type: ignore[return-value]
-    shape = getattr(model, "input_shape", None)
+            return info_of(inside[0])
+    shape, stride = getattr(model, "input_shape", None), getattr(model, "stride", 1)
     return NetworkInfo(
         heads=tuple(getattr(model, "head_specs", None) or ()),
         class_names=tuple(getattr(model, "class_names", None) or ()),
         input_shape=None if shape is None else tuple(shape),
-        stride=int(getattr(model, "stride", 1)),
+        stride=stride if isinstance(stride, int) else 1,  # a convolution's is a pair
     )
+
+
+def _has_info(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "info", None), NetworkInfo)
 
 
 def heads_of(model: nn.Module) -> tuple[HeadSpec, ...]:

@@ -1,14 +1,15 @@
-"""Firing rates of the layers of one or several networks, side by side."""
+"""Firing rates, or other figures, of the layers of one or several networks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.plots.style import PALETTE, new_figure, quiet
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -16,6 +17,8 @@ def plot_rates(
     rates: Mapping[str, Mapping[str, float]],
     title: str | None = None,
     ylabel: str = "spikes per neuron and step",
+    stacked: bool = False,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw a group of bars for each layer, one bar per network.
 
@@ -24,6 +27,8 @@ def plot_rates(
     :param rates: network label -> layer name -> rate; layers stand in the order of their first appearance
     :param title: stands above the axes
     :param ylabel: what the rates are, with their unit
+    :param stacked: bars of a layer stand on each other, in place of side by side
+    :param ax: axes to draw into; a new figure when not given
     :raises InputError: if there is nothing to draw
     """
     layers = list(dict.fromkeys(name for record in rates.values() for name in record))
@@ -31,14 +36,23 @@ def plot_rates(
         raise InputError(
             "plot_rates got no rates; give {label: {layer: rate}}, e.g. from FiringRateMonitor.rates()."
         )
-    figure = new_figure(width=max(5.0, 1.8 + 0.16 * len(layers) * (len(rates) + 1)))
-    axes = figure.add_subplot()
-    width = 0.8 / len(rates)
+    beside = 1 if stacked else len(rates)
+    axes = ax or new_figure(width=max(5.0, 1.8 + 0.16 * len(layers) * (beside + 1))).add_subplot()
+    width = 0.8 / beside
+    base = dict.fromkeys(layers, 0.0)
     for index, (label, record) in enumerate(rates.items()):
-        offset = (index - (len(rates) - 1) / 2) * width
-        positions = [place + offset for place, layer in enumerate(layers) if layer in record]
-        heights = [record[layer] for layer in layers if layer in record]
-        axes.bar(positions, heights, width=width, label=label, color=PALETTE[index % len(PALETTE)])
+        offset = 0.0 if stacked else (index - (beside - 1) / 2) * width
+        drawn = [(place + offset, layer) for place, layer in enumerate(layers) if layer in record]
+        axes.bar(
+            [place for place, _ in drawn],
+            [record[layer] for _, layer in drawn],
+            width=width,
+            bottom=[base[layer] for _, layer in drawn],
+            label=label,
+            color=PALETTE[index % len(PALETTE)],
+        )
+        if stacked:
+            base |= {layer: base[layer] + record[layer] for _, layer in drawn}
     if max(map(len, layers)) > 3:
         axes.set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
     else:
@@ -51,4 +65,4 @@ def plot_rates(
     if len(rates) > 1:
         axes.legend(frameon=False)
     quiet(axes)
-    return figure
+    return cast("Figure", axes.figure)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sj_lowlat.detect.decode import HeadSpec
+from sj_lowlat.detect import HeadSpec
 
 MAX_RATIO = 4.0
 """An anchor takes an object whose width and height are less than this factor away from its own."""

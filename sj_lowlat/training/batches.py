@@ -14,6 +14,7 @@ from sj_lowlat.class_names import match_classes
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.errors import InputError
+from sj_lowlat.network import info_of
 from sj_lowlat.training.config import FinetuneConfig
 
 
@@ -130,10 +131,10 @@ def label_map(data: DetectionDataset | AugmentedDataset, model: nn.Module) -> di
 
     :raises InputError: if no class of the data is one of the network's, or the network has too few
     """
-    names = tuple(getattr(model, "class_names", ()))
-    if names:
-        return match_classes(data.class_names, names)
-    room = min(spec.num_classes for spec in model.head_specs)  # type: ignore[union-attr]
+    info = info_of(model)
+    if info.class_names:
+        return match_classes(data.class_names, info.class_names)
+    room = min(spec.num_classes for spec in info.heads)
     if len(data.class_names) > room:
         raise InputError(
             f"the data has {len(data.class_names)} classes and the network's heads {room}: give the network"

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sj_lowlat.detect.decode import HeadSpec
+from sj_lowlat.detect.heads import HeadSpec, check_specs, split_head
 from sj_lowlat.errors import InputError
-from sj_lowlat.training.heads import check_specs, split_head
 
 LOGIT_GAIN = 0.05
 """Weight of the squared error of objectness logits: where sigmoids saturate, only it keeps maps close."""

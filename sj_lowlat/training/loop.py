@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from sj_lowlat.data.augment import AugmentedDataset
@@ -19,7 +21,6 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.record import evaluating
 from sj_lowlat.training.batches import Batch, BatchMaker, label_map, load_batches
 from sj_lowlat.training.config import FinetuneConfig
-from sj_lowlat.training.ema import WeightAverage
 from sj_lowlat.training.journal import Journal, write_summary
 from sj_lowlat.training.objective import Objective
 from sj_lowlat.training.resume import TrainingState, load_checkpoint, save_checkpoint
@@ -67,7 +68,7 @@ def finetune(
         if folder and resume and (folder / "checkpoint.pt").exists():
             load_checkpoint(folder / "checkpoint.pt", state, config, run, device)
         _train(state, objective, maker, config, folder, run, device)
-        model.load_state_dict(state.ema.state)
+        model.load_state_dict(state.ema.module.state_dict())
     if folder:
         write_summary(folder / "finetune.json", config, state.seconds, state.losses)
     return model
@@ -125,7 +126,7 @@ def _step(
             )
     state.optimiser.step()
     state.scheduler.step()
-    state.ema.update(state.model, state.iteration)
+    state.ema.update_parameters(state.model)
     state.iteration += 1
     return numbers
 
@@ -138,7 +139,31 @@ def _start(model: nn.Module, config: FinetuneConfig) -> TrainingState:
     scheduler = OneCycleLR(
         optimiser, max_lr=config.lr, total_steps=steps, pct_start=rise, cycle_momentum=False
     )
-    return TrainingState(model, WeightAverage(model, config.ema), optimiser, scheduler)
+    return TrainingState(model, moving_average(model, config.ema), optimiser, scheduler)
+
+
+def moving_average(model: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of parameters and floating-point buffers; other buffers are copied.
+
+    ``average <- d average + (1 - d) value`` with ``d = min(decay, (1 + i) / (10 + i))`` at step
+    i (from 0), so that the start is soon forgotten.
+
+    :param model: its present state is the first average
+    :param decay: in [0, 1); 0 keeps the last state
+    """
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], averaged: Tensor | int) -> None:
+        keep = min(decay, int(averaged) / (9 + int(averaged)))  # averaged = 1 + i: the start counts as one
+        for average, value in zip(averages, values, strict=True):
+            if value.is_floating_point():
+                average.lerp_(value, 1 - keep)
+            else:
+                average.copy_(value)
+
+    average = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    average.n_averaged.fill_(1)
+    return average
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -9,9 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_iou, complete_box_iou_loss
 
-from sj_lowlat.detect.decode import HeadSpec
+from sj_lowlat.detect.heads import HeadSpec, boxes_of, check_specs, split_head
 from sj_lowlat.training.assign import Targets, assign
-from sj_lowlat.training.heads import boxes_of, check_specs, split_head
 
 BOX_GAIN = 5.0
 """Weight of the box term beside objectness and classes; CIoU lies in [0, 2], the others are sums of BCE."""

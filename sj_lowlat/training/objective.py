@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.errors import InputError
+from sj_lowlat.network import info_of
 from sj_lowlat.training.assign import Targets
 from sj_lowlat.training.batches import Batch
 from sj_lowlat.training.config import FinetuneConfig
@@ -25,7 +26,7 @@ class Objective:
     teacher: by YOLO head maps where the model has ``head_specs``, else as mean squared error of the outputs;
     with ``feature_weight`` also by the outputs of the batch norms that both networks share.
 
-    :param model: the network to train
+    :param model: the network to train, wrapped or not
     :param data: its ``class_names`` say whether there are labels
     :param teacher: in eval mode, on the same device
     :raises InputError: if nothing is left to minimise
@@ -38,7 +39,7 @@ class Objective:
         teacher: nn.Module | None,
         config: FinetuneConfig,
     ) -> None:
-        specs = getattr(model, "head_specs", ())
+        specs = info_of(model).heads
         labelled = bool(data.class_names)
         self.model, self.config, self.specs = model, config, specs
         self.detection = config.detection_weight > 0 and labelled and bool(specs)

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write
 from sj_lowlat.training.config import RUN_FIELDS, FinetuneConfig
-from sj_lowlat.training.ema import WeightAverage
 
 
 @dataclass
@@ -27,7 +27,7 @@ class TrainingState:
     """
 
     model: nn.Module
-    ema: WeightAverage
+    ema: AveragedModel
     optimiser: Optimizer
     scheduler: LRScheduler
     iteration: int = 0
@@ -46,7 +46,7 @@ def save_checkpoint(
         "config": config.to_json(),
         "run": run,
         "model": state.model.state_dict(),
-        "ema": state.ema.state,
+        "ema": state.ema.module.state_dict(),
         "optimiser": state.optimiser.state_dict(),
         "scheduler": state.scheduler.state_dict(),
         "iteration": state.iteration,
@@ -77,7 +77,8 @@ def load_checkpoint(
     shapes = {name: list(value.shape) for name, value in saved[1].items()}
     _check_equal(path, shapes, {name: list(value.shape) for name, value in state.model.state_dict().items()})
     state.model.load_state_dict(record["model"])
-    state.ema.state = record["ema"]
+    state.ema.module.load_state_dict(record["ema"])
+    state.ema.n_averaged.fill_(record["iteration"] + 1)
     state.optimiser.load_state_dict(record["optimiser"])
     state.scheduler.load_state_dict(record["scheduler"])
     state.iteration, state.seconds, state.losses = record["iteration"], record["seconds"], record["losses"]

@@ -58,7 +58,7 @@ def test_from_a_fresh_network_to_what_its_neurons_do(places: Any, run: Run, tmp_
     net: Any = checkpoint.load(ann)
     assert net.class_names == ("person", "bicycle", "car", "bus") and net.replaced
     assert FinetuneConfig(**read(ann / "finetune.json")["config"]).sizes == (64,)
-    assert read(ann / "finetune.json")["argv"][:3] == ["sj-lowlat", "finetune", "--model"]
+    assert read(ann / "finetune.json")["command"][:3] == ["sj-lowlat", "finetune", "--model"]
     assert {"distil_box"}.isdisjoint(read(ann / "finetune.json")["losses"])
 
     levels = ("--levels", 4, "--teacher", ann, "--calibration-images", 4)
@@ -207,9 +207,9 @@ def test_a_shipped_network_is_run_as_it_is_meant(
     """The network of the other tests, packed into the place of the package's own weights."""
     (tmp_path / "weights").mkdir()
     quant = checkpoint.load(places.quant)
-    schedule = {"time_steps": 2, "flush": 3, "levels": 4, "burst": 2}
+    schedule = {"time_steps": 2, "flush": 3, "burst": 2, "charge": 4}
     name = "snn-tiny-yolov3-coco"
-    pretrained.pack(quant, tmp_path / "weights" / f"{name}.safetensors", {"schedule": schedule})
+    pretrained.pack(quant, tmp_path / "weights" / f"{name}.safetensors", {"schedule": "2+3b2c4"})
     monkeypatch.setattr("sj_lowlat.pretrained.resources.files", lambda package: tmp_path)
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).mkdir()  # a folder of the same name is not in the way
@@ -243,6 +243,7 @@ def test_a_shipped_network_is_run_as_it_is_meant(
         **schedule,
     )
     assert {key: found["settings"][key] for key in schedule} == schedule
+    assert found["settings"]["schedule"] == "2+3b2c4"
     assert found["points"] == json.loads(json.dumps(direct.to_json()["points"]))
     assert found["ann"] == json.loads(json.dumps(direct.to_json()["ann"]))
 
@@ -308,7 +309,7 @@ def test_pictures_are_never_drawn_over(places: Any, run: Run, tmp_path: Path) ->
         (["evaluate", "--model", "nowhere", "--data", "{data}"], "nowhere"),
         (["evaluate", "--model", "{ann}", "--data", "nowhere"], "nowhere"),
         (["detect", "--model", "{snn}", "{pictures}", "--time-steps", "0"], "time_steps is 0"),
-        (["detect", "--model", "{snn}", "{pictures}", "--levels", "0"], "levels is 0"),
+        (["detect", "--model", "{snn}", "{pictures}", "--levels", "0"], "charge is 0"),
         (["detect", "--model", "{snn}", "{pictures}", "--burst", "0"], "burst is 0"),
         (["detect", "--model", "{ann}", "{pictures}", "--flush", "2"], "spiking"),
         (["detect", "{pictures}", "--model", "no-such-network"], "'no-such-network'"),
@@ -351,7 +352,7 @@ def test_several_sizes_and_commands_are_recorded(places: Any, run: Run, tmp_path
     done = run("finetune", *words, *TRAIN, "--iterations", 1, "--size", "[32,64]")
     assert done.code == 0, done.err
     record = read(tmp_path / "finetune.json")
-    assert record["config"]["size"] == [32, 64] and record["argv"][0] == "sj-lowlat"
+    assert record["config"]["size"] == [32, 64] and record["command"][0] == "sj-lowlat"
     assert all(name.startswith("distil") or name in ("total", "gradient") for name in record["losses"])
 
 

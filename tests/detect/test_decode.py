@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sj_lowlat.detect import HeadSpec, decode
-from sj_lowlat.detect.decode import MAX_LOG_SIZE
+from sj_lowlat.detect.heads import MAX_LOG_SIZE
 from sj_lowlat.errors import InputError
 
 

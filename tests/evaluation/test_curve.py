@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import json
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 
 import pytest
 import torch
 
+from sj_lowlat import __version__
 from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.data import TrafficDataset, batches
 from sj_lowlat.detect import Detections, detections_from_maps
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation import coco_ap, count_macs, evaluate
+from sj_lowlat.evaluation.predict import predict
 from sj_lowlat.models import snn_tiny_yolov3
 from sj_lowlat.simulation import simulate
 from sj_lowlat.training import FinetuneConfig, finetune
@@ -83,7 +86,8 @@ def test_energy_and_rates_are_of_the_scored_run(quant: torch.nn.Module, data: Tr
 def test_everything_is_json_and_says_how_it_was_made(quant: torch.nn.Module, data: TrafficDataset) -> None:
     record = json.loads(json.dumps(evaluate(convert(quant), data, monitored=2).to_json()))
     settings = record["settings"]
-    assert settings["time_steps"] == LEVELS and settings["images"] == 24 and settings["size"] == 64
+    assert settings["schedule"] == f"{LEVELS}+0c{LEVELS}" and settings["time_steps"] == LEVELS
+    assert settings["images"] == 24 and settings["size"] == 64
     assert settings["versions"]["sj_lowlat"] and "seed" in settings and settings["command"]
     assert record["points"][0]["steps"] == LEVELS
 
@@ -156,3 +160,31 @@ def test_modes_are_for_spiking_networks(quant: torch.nn.Module, data: TrafficDat
     for option in ({"stop": "stable"}, {"mode": "counts"}):
         with pytest.raises(InputError, match="mode and stop are for spiking networks"):
             evaluate(quant, data, **option)
+
+
+def test_a_frozen_batch_norm_in_a_network_under_training_stays_frozen(data: TrafficDataset) -> None:
+    net = snn_tiny_yolov3(4, 0.125, data.class_names, 64).train()
+    norms = [module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    norms[1].eval()
+    flags = [module.training for module in net.modules()]
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    images, boxes, _ = next(iter(batches(data, 4, 64)))
+    evaluate(net, data, batch_size=24, ann=net)
+    (read,) = predict(net, images, boxes)
+    assert read.step is None and len(read.detections) == 4
+    assert [module.training for module in net.modules()] == flags and flags.count(False) == 1
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_a_checkout_that_is_not_installed_can_evaluate(
+    data: TrafficDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def installed(name: str) -> str:
+        if name.startswith("sj"):
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr("importlib.metadata.version", installed)
+    monkeypatch.setattr("sj_lowlat.record.version", installed)
+    settings = evaluate(snn_tiny_yolov3(4, 0.125, data.class_names, 64), data, batch_size=24).settings
+    assert settings["versions"]["sj_lowlat"] == __version__

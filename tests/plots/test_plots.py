@@ -103,6 +103,15 @@ def test_rates_stand_side_by_side_and_missing_layers_leave_a_gap() -> None:
         plots.plot_rates({"IF": {}})
 
 
+def test_stacked_bars_stand_on_each_other_in_given_axes() -> None:
+    axes = plots.plot_rates({"other": {"z": 1.0}}).axes[0]
+    axes.clear()
+    figure = plots.plot_rates({"under": {"a": 1.0, "b": 2.0}, "over": {"b": 3.0}}, stacked=True, ax=axes)
+    assert figure is axes.figure
+    assert [(bar.get_y(), bar.get_height()) for bar in axes.patches] == [(0, 1), (0, 2), (2, 3)]
+    assert [bar.get_x() + bar.get_width() / 2 for bar in axes.patches] == pytest.approx([0, 1, 1])
+
+
 @pytest.mark.parametrize(("ratio", "steps"), [(0.0, 5), (0.5, 8)])
 def test_neuron_response_is_the_closed_form_and_restores_the_node(ratio: float, steps: int) -> None:
     node = ResidualFixIFNode(v_threshold=2.0, ratio=ratio, step_mode="m")

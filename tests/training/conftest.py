@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sj_lowlat.data import Sample
-from sj_lowlat.detect.decode import HeadSpec
+from sj_lowlat.detect import HeadSpec
 
 NAMES = ("red", "green", "blue")
 

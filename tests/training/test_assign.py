@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sj_lowlat.detect.decode import HeadSpec
+from sj_lowlat.detect import HeadSpec
 from sj_lowlat.training.assign import Targets, assign
 
 SPECS = (

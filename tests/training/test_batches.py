@@ -117,6 +117,7 @@ def test_label_map(make_data: Any, make_detector: Any) -> None:
         label_map(make_data(), model)
     del model.class_names
     assert label_map(make_data(), model) == SAME
+    assert label_map(make_data(), nn.Sequential(make_detector())) == SAME
     with pytest.raises(InputError, match="3 classes and the network's heads 2"):
         small = make_detector(num_classes=2)
         del small.class_names

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sj_lowlat.detect.decode import HeadSpec
+from sj_lowlat.detect import HeadSpec
 from sj_lowlat.errors import InputError
 from sj_lowlat.training import distillation_loss, output_distance
 from sj_lowlat.training.distil import LOGIT_GAIN

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.detect import detections_from_maps
 from sj_lowlat.errors import InputError
 from sj_lowlat.training import FinetuneConfig, finetune
+from sj_lowlat.training.batches import BatchMaker
 from sj_lowlat.training.loop import parameter_groups
+from sj_lowlat.training.objective import Objective
 
 QUICK = FinetuneConfig(iterations=2, batch_size=2, size=32, log_every=1)
 
@@ -87,6 +90,21 @@ def test_any_network_can_learn_from_a_teacher(make_data: Any, tmp_path: Path) ->
     finetune(make(0), make_data(), make(1), config, tmp_path)
     log = losses(tmp_path)
     assert log[-1]["distil_mse"] < log[0]["distil_mse"] / 5
+
+
+@pytest.mark.parametrize("wrap", [nn.Sequential, nn.DataParallel])
+def test_a_wrapped_network_has_its_losses(wrap: Any, make_detector: Any, make_data: Any) -> None:
+    config = FinetuneConfig(batch_size=2, size=64, precision="fp32")
+    batch = BatchMaker(make_data(), config, {0: 0, 1: 1, 2: 2})[0]
+    model, teacher = make_detector().eval(), make_detector(seed=1).eval()
+    bare = Objective(model, make_data(), teacher, config)
+    wrapped = Objective(wrap(model), make_data(), teacher, config)
+    assert wrapped.detection and wrapped.specs == model.head_specs
+    assert {name: value.item() for name, value in wrapped(batch).items()} == {
+        name: value.item() for name, value in bare(batch).items()
+    }
+    with pytest.raises(InputError, match="no head_specs"):
+        Objective(wrap(nn.Conv2d(3, 1, 1)), make_data(), None, config)
 
 
 def test_nothing_to_learn_from(make_detector: Any, make_data: Any) -> None:

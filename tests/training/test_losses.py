@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sj_lowlat.detect.decode import HeadSpec, decode
+from sj_lowlat.detect import HeadSpec, decode
+from sj_lowlat.detect.heads import boxes_of, split_head
 from sj_lowlat.errors import InputError
 from sj_lowlat.training.assign import Targets, assign
-from sj_lowlat.training.heads import boxes_of, split_head
 from sj_lowlat.training.losses import BOX_GAIN, IGNORE_IOU, detection_loss
 
 

@@ -1,0 +1,144 @@
+"""Raw maps of YOLO heads in parts: what a map means, its boxes and its scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sj_lowlat.errors import InputError
+
+MAX_LOG_SIZE = 10.0
+"""Largest log(size / anchor) decoded as it stands; exp of more would leave float32's useful range."""
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What one detection head's raw map means.
+
+    The map is ``[N, A * (5 + num_classes), H, W]``; each of the ``A`` anchors owns the consecutive channels
+    x, y, w, h, objectness, class 0, class 1, ...
+
+    :param anchors: ``A`` pairs (width, height) in pixels of the network input
+    :param stride: pixels of the network input per cell of the map
+    :param num_classes: number of classes
+    :param kind: ``"yolo"`` (YOLOv3: an independent sigmoid per class) or ``"region"`` (YOLOv2: a softmax over
+        classes)
+    :raises InputError: if a value is out of range
+    """
+
+    anchors: tuple[tuple[float, float], ...]
+    stride: int
+    num_classes: int
+    kind: str = "yolo"
+
+    def __post_init__(self) -> None:
+        sizes = [size for anchor in self.anchors for size in anchor]
+        if (
+            not sizes
+            or any(len(anchor) != 2 for anchor in self.anchors)
+            or not all(math.isfinite(size) and size > 0 for size in sizes)
+        ):
+            raise InputError(
+                f"anchors must be pairs of positive sizes in pixels, at least one pair; got {self.anchors}"
+            )
+        if self.stride < 1 or self.num_classes < 1:
+            raise InputError(
+                f"stride and num_classes must be 1 or more; got {self.stride} and {self.num_classes}"
+            )
+        if self.kind not in ("yolo", "region"):
+            raise InputError(f'kind must be "yolo" or "region"; got {self.kind!r}')
+
+    @property
+    def channels(self) -> int:
+        """Channels of the raw map, ``A * (5 + num_classes)``."""
+        return len(self.anchors) * (5 + self.num_classes)
+
+
+@dataclass(frozen=True)
+class RawHead:
+    """A head map, or some of its cells, in parts; float32, ``[N, A, H, W, *]`` for a whole map.
+
+    :param values: raw values ``[*, 5 + num_classes]``
+    :param cells: column and row of the cell ``[*, 2]``
+    :param anchors: width and height of the anchor ``[*, 2]``
+    """
+
+    values: Tensor
+    cells: Tensor
+    anchors: Tensor
+
+    def __getitem__(self, index: int | Tensor) -> RawHead:
+        """One image by its number, or some cells by a mask."""
+        return RawHead(self.values[index], self.cells[index], self.anchors[index])
+
+    @property
+    def xy(self) -> Tensor:
+        """Raw offsets of the centre ``[*, 2]``."""
+        return self.values[..., :2]
+
+    @property
+    def wh(self) -> Tensor:
+        """Raw log sizes ``[*, 2]``."""
+        return self.values[..., 2:4]
+
+    @property
+    def objectness(self) -> Tensor:
+        """Logits ``[*]``."""
+        return self.values[..., 4]
+
+    @property
+    def classes(self) -> Tensor:
+        """Logits ``[*, num_classes]``."""
+        return self.values[..., 5:]
+
+
+def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
+    """View a raw map ``[N, A * (5 + num_classes), H, W]`` as :class:`RawHead`.
+
+    :raises InputError: if the channels do not fit the spec
+    """
+    n, channels, rows, columns = head_map.shape
+    if channels != spec.channels:
+        raise InputError(
+            f"a head map has {channels} channels, but {len(spec.anchors)} anchors and {spec.num_classes} "
+            f"classes need {spec.channels}: give the head_specs this network was built with"
+        )
+    # [N, A, 5 + K, H, W] -> [N, A, H, W, 5 + K]
+    values = head_map.float().reshape(n, len(spec.anchors), -1, rows, columns).permute(0, 1, 3, 4, 2)
+    y, x = torch.meshgrid(
+        torch.arange(rows, device=values.device), torch.arange(columns, device=values.device), indexing="ij"
+    )
+    anchors = torch.tensor(spec.anchors, dtype=torch.float32, device=values.device).view(-1, 1, 1, 2)
+    shape = (*values.shape[:-1], 2)
+    return RawHead(values, torch.stack((x, y), -1).float().expand(shape), anchors.expand(shape))
+
+
+def boxes_of(raw: RawHead, spec: HeadSpec) -> Tensor:
+    """Boxes: centre ``(sigmoid(xy) + cell) * stride``, size ``exp(wh) * anchor``; differentiable.
+
+    :return: ``[*, 4]``, x1 y1 x2 y2 in pixels of the network input
+    """
+    centres = (raw.xy.sigmoid() + raw.cells) * spec.stride
+    half = raw.wh.clamp(max=MAX_LOG_SIZE).exp() * raw.anchors / 2
+    return torch.cat((centres - half, centres + half), -1)
+
+
+def scores_of(raw: RawHead, spec: HeadSpec) -> Tensor:
+    """Scores: ``sigmoid(objectness)`` times the probability of each class.
+
+    :return: ``[*, num_classes]`` in [0, 1]
+    """
+    classes = raw.classes.softmax(-1) if spec.kind == "region" else raw.classes.sigmoid()
+    return raw.objectness.sigmoid()[..., None] * classes
+
+
+def check_specs(specs: Sequence[HeadSpec], outputs: Sequence[Tensor]) -> None:
+    """:raises InputError: if there is not one map per spec"""
+    if len(specs) != len(outputs):
+        raise InputError(
+            f"the network gave {len(outputs)} maps and names {len(specs)} head_specs; give one spec per map"
+        )
