@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import operator
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
         if isinstance(network, GraphNetwork):
             save(network, folder)
         return network
-    if model is None and isinstance(config, dict) and not config.get("build") and not config.get("network"):
+    kept = isinstance(config, dict) and (config.get("build", 0), config.get("network", 0))
+    if model is None and kept == (None, None):
         raise InputError(
             f"{folder} holds a network that is not from sj_lowlat.models: give load(..., model=MyNetwork())"
         )
@@ -174,12 +176,12 @@ def fresh(build: Any, source: Path) -> nn.Module:
 
 
 def give_values(network: nn.Module, tensors: Mapping[str, torch.Tensor], source: Path) -> None:
-    """Put values into a network, whose own may be on the device ``meta``.
+    """Put values into a network; those of a graph's layers are on the device ``meta`` before.
 
     :raises InputError: if they are those of another network
     """
     try:
-        network.load_state_dict(tensors, assign=True)
+        network.load_state_dict(tensors, assign=isinstance(network, GraphNetwork))
     except RuntimeError as error:
         raise InputError(f"the weights do not fit the network that {source} describes: {error}") from error
 
@@ -189,7 +191,11 @@ def _network(config: dict[str, Any], source: Path) -> GraphNetwork:
         record = config["network"]
         kind = _KINDS[record["kind"]]
         info = NetworkInfo.from_json(config["info"])
-        return kind(root_from_rows(record["layers"]), from_rows(record["nodes"]), info)
+        network = kind(root_from_rows(record["layers"]), from_rows(record["nodes"]), info)
+        for node in network.graph.nodes:
+            if node.op in ("call_module", "get_attr"):
+                operator.attrgetter(str(node.target))(network)  # it is there
+        return network
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{source} describes no network ({error!r}); write it again") from error
     except InputError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import struct
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sj_lowlat import checkpoint, models, pretrained
+import sj_lowlat
+from sj_lowlat import checkpoint, pretrained
 from sj_lowlat.class_names import COCO_CLASSES
 from sj_lowlat.conversion import convert, prepare, replace_layers
 from sj_lowlat.errors import InputError
 from sj_lowlat.functional import to_int8
 from sj_lowlat.models import snn_tiny_yolov3, tiny_yolov3
 from sj_lowlat.pretrained import load, names, unpack
+from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import simulate
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-SCHEDULE = {"time_steps": 2, "flush": 3, "levels": 4}
+SCHEDULE = Schedule(2, 3, charge=4)
 SHIPPED = "snn-tiny-yolov3-coco"
 pack = partial(pretrained.pack, small=0)  # all weights of these networks are small
 
@@ -50,7 +53,7 @@ def network(kind: str = "pools") -> nn.Module:
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pack(network(), tmp_path_factory.mktemp("packed") / "net.safetensors", {"schedule": SCHEDULE})
+    return pack(network(), tmp_path_factory.mktemp("packed") / "net.safetensors", {"schedule": str(SCHEDULE)})
 
 
 def channel_axes(net: nn.Module) -> dict[str, int]:
@@ -116,10 +119,7 @@ def test_round_trip(tmp_path: Path, kind: str) -> None:
             assert not torch.equal(after[name], tensor), name
         else:
             assert torch.equal(after[name], tensor), name
-    for name in ("class_names", "history", "input_shape", "levels", "build_config", "head_specs"):
-        assert getattr(back, name) == getattr(net, name), name
-    assert back.replaced == getattr(net, "replaced", {})
-    assert back.card == card and back.schedule == SCHEDULE
+    assert back.info == replace(net.info, card=card, schedule=SCHEDULE)
 
     # 4 levels make a step of 1/4 of every rounding that goes over the edge, hence "close"
     with torch.no_grad():
@@ -129,7 +129,7 @@ def test_round_trip(tmp_path: Path, kind: str) -> None:
 
 def test_weights_are_held_in_one_byte_each_and_bytes_are_reproducible(packed: Path, tmp_path: Path) -> None:
     net = network()
-    again = pack(net, tmp_path / "net.safetensors", {"schedule": SCHEDULE})
+    again = pack(net, tmp_path / "net.safetensors", {"schedule": str(SCHEDULE)})
     assert again.read_bytes() == packed.read_bytes()
     held = load_file(packed)
     for name in channel_axes(net):
@@ -164,13 +164,13 @@ def test_what_comes_back_converts_and_settles_to_itself(packed: Path) -> None:
 
 def test_without_a_card_the_steps_are_the_levels(tmp_path: Path) -> None:
     back: Any = unpack(pack(network(), tmp_path / "net.safetensors"))
-    assert back.card == {} and back.schedule == {"time_steps": 4}
+    assert back.card == {} and back.schedule is None and convert(back).schedule == Schedule(4)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: nn.Conv2d(3, 4, 3), "networks of sj_lowlat.models only"),
+        (lambda: nn.Conv2d(3, 4, 3), "call prepare"),
         (lambda: tiny_yolov3(num_classes=2, width=0.125, input_size=64), "call prepare"),
         (lambda: convert(network()), "do not convert"),
     ],
@@ -191,8 +191,8 @@ def test_what_cannot_be_packed_leaves_the_old_file(tmp_path: Path, monkeypatch: 
         with pytest.raises(InputError, match="the card is no JSON"):
             pack(net, path, card)
     for schedule in ([4, 4], {"time_steps": 0}, {"time_steps": 4, "kernel": 1}, {"time_steps": 4.0},
-                     {"time_steps": True}, {"flush": 4}, {"time_steps": 4, "flush": -1}):  # fmt: skip
-        with pytest.raises(InputError, match="the card's schedule is"):
+                     {"time_steps": True}, {"flush": 4}, {"time_steps": 4, "flush": -1}, "x"):  # fmt: skip
+        with pytest.raises(InputError, match="schedule|time_steps|flush"):
             pack(net, path, {"schedule": schedule})
     net.layers[0].conv.weight.data[0, 0, 0, 0] = float("inf")
     with pytest.raises(InputError, match=r"layers.0.conv.weight holds NaN or infinite values"):
@@ -246,7 +246,7 @@ def test_files_of_other_kinds(packed: Path, tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1)}, path)  # never unpickled
     with pytest.raises(InputError, match="is damaged"):
         unpack(path)
-    for metadata in (None, {"format": "pt"}, {"sj_lowlat": "[]"}, {"sj_lowlat": '{"config": {}}'}):
+    for metadata in (None, {"format": "pt"}, {"sj_lowlat": "[]"}, {"sj_lowlat": '{"config": []}'}):
         save_file(tensors, path, metadata=metadata)
         with pytest.raises(InputError, match="was not written by sj_lowlat.pretrained.pack"):
             unpack(path)
@@ -267,12 +267,10 @@ def rewritten(packed: Path, path: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format": 2}, "holds no config of format 1"),
-        ({"history": "prepare"}, "holds no config of format 1"),
-        ({"build": None}, "build_config"),
-        ({"build": {"builder": "resnet", "kwargs": {}}}, "no model builder named 'resnet'"),
-        ({"history": [{"verb": "prepare"}]}, "lacks 'levels'"),
-        ({"history": []}, "do not fit the network"),
+        ({"format": 3}, "holds no config of format 2"),
+        ({"network": None, "build": None}, "build_config"),
+        ({"network": {"kind": "GraphNetwork", "layers": [], "nodes": []}}, "describes no network|graph"),
+        ({"info": {}}, "describes no network"),
     ],
 )
 def test_wrong_configs(packed: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -286,17 +284,15 @@ def test_wrong_configs(packed: Path, tmp_path: Path, change: dict[str, Any], mes
         unpack(path)
 
 
-@pytest.mark.parametrize("history", [[], [{"verb": "replace_layers", "only_activations": True}]])
-def test_a_network_without_levels_is_none_of_ours(packed: Path, tmp_path: Path, history: list[Any]) -> None:
+def test_a_network_without_levels_is_none_of_ours(packed: Path, tmp_path: Path) -> None:
     """Weights and structure fit each other, but it was never prepared."""
-    net: Any = tiny_yolov3(num_classes=2, width=0.125, input_size=64)
-    if history:
-        net = replace_layers(net, only_activations=True)
-    header = {"config": checkpoint.describe(net), "card": {}}
-    path = tmp_path / "x.safetensors"
-    save_file(checkpoint.values(net), path, metadata={"sj_lowlat": json.dumps(header)})
-    with pytest.raises(InputError, match="was not written by sj_lowlat.pretrained.pack"):
-        unpack(path)
+    net = tiny_yolov3(num_classes=2, width=0.125, input_size=64)
+    for network in (net, replace_layers(net, only_activations=True)):
+        header = {"config": checkpoint.describe(network)}
+        path = tmp_path / "x.safetensors"
+        save_file(checkpoint.values(network), path, metadata={"sj_lowlat": json.dumps(header)})
+        with pytest.raises(InputError, match="was not written by sj_lowlat.pretrained.pack"):
+            unpack(path)
 
 
 def test_wrong_tensors(packed: Path, tmp_path: Path) -> None:
@@ -331,12 +327,11 @@ def test_loading_by_name(packed: Path, tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("big", "small.safetensors", "../weights/small", ""):
         with pytest.raises(InputError, match="no detector named .*: there is other, small"):
             load(name)
-    snn: Any = models.load("small")
-    quant: Any = models.load("small", spiking=False)
-    assert hasattr(snn, "conversion_report") and not hasattr(quant, "conversion_report")
+    snn, quant = load("small"), load("small", spiking=False)
+    assert snn.conversion_report and not quant.conversion_report
     for model in (snn, quant):
         assert (model.levels, model.class_names, model.schedule) == (4, ("cat", "dog"), SCHEDULE)
-    ours = simulate(snn, IMAGES, **snn.schedule).final
+    ours = simulate(snn, IMAGES).final
     theirs = simulate(convert(unpack(packed)), IMAGES, 2, flush=3, levels=4).final
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
@@ -344,23 +339,25 @@ def test_loading_by_name(packed: Path, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture(scope="module")
 def shipped() -> Any:
     if not names():
-        pytest.skip("no weights are shipped: benchmarks/pack_checkpoint.py writes sj_lowlat/weights")
-    return models.load(SHIPPED, spiking=False)
+        pytest.skip("no weights are shipped: benchmarks/train.py pack writes sj_lowlat/weights")
+    return load(SHIPPED, spiking=False)
 
 
 def test_the_shipped_detector(shipped: Any) -> None:
     assert SHIPPED in names()
     assert shipped.class_names == tuple(COCO_CLASSES) and shipped.input_shape == (3, 416, 416)
-    assert set(shipped.schedule) >= {"time_steps", "flush", "levels"}
-    assert shipped.levels == shipped.schedule["levels"]
-    snn: Any = models.load(SHIPPED)
+    assert str(shipped.schedule) == "4+2b4c16" and shipped.levels == 16
+    with pytest.warns(DeprecationWarning, match="sj_lowlat.load_pretrained"):
+        snn: Any = sj_lowlat.models.load(SHIPPED)
     assert (snn.class_names, snn.levels, snn.schedule) == (
         shipped.class_names,
         shipped.levels,
         shipped.schedule,
     )
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
-    maps = simulate(snn, images, **snn.schedule).final
+    maps = simulate(snn, images).final
+    old = simulate(snn, images, **snn.schedule).final  # the way of version 0.1
+    assert all(torch.equal(a, b) for a, b in zip(maps, old, strict=True))
     assert [each.shape for each in maps] == [(1, 255, 2, 2), (1, 255, 4, 4)]
 
 

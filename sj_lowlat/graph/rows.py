@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import keyword
 import math
 import operator
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch import fx
 from sj_lowlat.errors import InputError
 
 _OPS = ("placeholder", "call_module", "call_function", "get_attr", "output")
+_NAME = re.compile(r"[\w +:-]+(\.[\w +:-]+)*")  # what a user may call a layer, without quotes
 _META = ("where", "owner", "dim0")
 # what a graph calls beside ATen: sizes are computed with Python's operators
 _OPERATORS = {
@@ -52,15 +55,17 @@ def from_rows(rows: Sequence[Mapping[str, Any]]) -> fx.Graph:
             op, name = row["op"], row["name"]
             if op not in _OPS or name in nodes:
                 raise InputError(f"the graph has a node {name!r} of kind {op!r}")
-            target = _target(row["target"]) if op == "call_function" else row["target"]
+            target = _target(row["target"]) if op == "call_function" else _name(row["target"], op)
             args, kwargs = _read(row["args"], nodes), _read(row.get("kwargs", {"dict": {}}), nodes)
+            for key in kwargs:
+                _name(key, "placeholder")
             if op == "output":
                 node = graph.output(args[0])
             else:
                 node = graph.create_node(op, target, args, kwargs, name)
             nodes[name] = node
             node.meta.update({key: row.get(key, 0 if key == "dim0" else "") for key in _META})
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError, AssertionError) as error:
             raise InputError(f"a row of the graph cannot be read ({error!r}): {dict(row)!r:.200}") from error
     try:
         graph.lint()
@@ -80,6 +85,20 @@ def _target_name(node: fx.Node) -> str:
             if function is target:
                 return name
     raise InputError(f"the graph calls {target!r}, which has no written form")
+
+
+def _name(text: str, op: str) -> str:
+    """A name that may stand in code: of an argument an identifier, of a layer words with dots.
+
+    :raises ValueError: for anything else
+    """
+    if op == "placeholder":
+        fits = text.isidentifier() and not keyword.iskeyword(text)
+    else:
+        fits = _NAME.fullmatch(text) is not None
+    if not fits:
+        raise ValueError(f"{text!r} is no name")
+    return text
 
 
 def _target(name: str) -> Any:
