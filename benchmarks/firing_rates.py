@@ -15,18 +15,21 @@ import math
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from common import Runs, Schedule, arguments, markdown, save_figure, save_results
-from inputs import Photos, coco_photos, fingerprint, levels_of
+from inputs import Photos, fingerprint, open_photos
+from runner import Runs, arguments, markdown, save_figure, save_results, schedule
 from torch import Tensor, nn
 
 from sj_lowlat.data import batches
 from sj_lowlat.layers import SpikeMaxPool
 from sj_lowlat.monitors import FiringRateMonitor, LayerRate
+from sj_lowlat.network import schedule_for
+from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import simulate
+from sj_lowlat.zoo import find_device
 
 
 @dataclass
@@ -77,27 +80,19 @@ class PoolMonitor:
         self.stack.close()
 
 
-def measure(runs: Runs, spec: str, photos: Photos, schedule: Schedule, neuron: str) -> dict[str, Any]:
+def measure(runs: Runs, spec: str, photos: Photos, run: Schedule, neuron: str) -> dict[str, Any]:
     """Firing of every layer, in the order of the network: neurons, and max-pools between them."""
-    snn, args = runs.spiking(spec, neuron), runs.args
-    snn.to("cuda" if torch.cuda.is_available() else "cpu")
-    options = schedule.options(levels_of(spec))
+    snn, args = runs.spiking(spec, neuron).to(find_device("auto")), runs.args
+    full = schedule_for(snn, run)
     with FiringRateMonitor(snn) as rates, PoolMonitor(snn) as pools:
         for batch in batches(photos.dataset, args.batch_size, args.size):
-            simulate(snn, batch.images, **options)
-    layers: list[dict[str, Any]] = []
-    records = {layer.name: layer for layer in rates.layers()}
-    for name, _ in snn.named_modules():
-        if name in records:
-            layers.append(of_neurons(records[name]))
-        elif name in pools.seen:
-            layers.append({"name": name, **pools.seen[name].record(len(photos))})
-    strided = [
-        name
-        for name, module in snn.named_modules()
-        if isinstance(module, nn.Conv2d) and max(module.stride) > 1
-    ]
-    return {"layers": layers, "strided": strided, "schedule": asdict(schedule)}
+            simulate(snn, batch.images, full)
+    layers: dict[str, dict[str, Any]] = {layer.name: of_neurons(layer) for layer in rates.layers()}
+    layers |= {name: {"name": name, **pool.record(len(photos))} for name, pool in pools.seen.items()}
+    modules = dict(snn.named_modules())
+    strided = [name for name, m in modules.items() if isinstance(m, nn.Conv2d) and max(m.stride) > 1]
+    ordered = [layers[name] for name in modules if name in layers]
+    return {"layers": ordered, "strided": strided, "schedule": full.to_json()}
 
 
 def of_neurons(layer: LayerRate) -> dict[str, Any]:
@@ -143,11 +138,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__, "firing_rates")
     parser.add_argument("--pooled", required=True, help="network with max-pools")
     parser.add_argument("--strided", required=True, help="the same with strided convolutions")
-    parser.add_argument("--schedule", type=Schedule.parse, default="8", help="time steps + flush, as in 8+4")
+    parser.add_argument("--schedule", type=schedule, default="8", help="time steps + flush, as in 8+4")
     parser.add_argument("--neurons", nargs="+", choices=("signed", "residual-fix"), default=["signed"])
     parser.set_defaults(images=32)
     args = parser.parse_args(argv)
-    photos = coco_photos(args.data).spaced(args.images)
+    photos = open_photos("coco", args.data).spaced(args.images)
     runs, rows, bars = Runs(args), [], {}
     for neuron in args.neurons:
         for kind, spec in (("max-pool", args.pooled), ("strided conv", args.strided)):
@@ -176,9 +171,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "net rate out",
         "net, each step pooled",
         "out / in",
-        "negative %",
     )
-    print(markdown((*head, "spikes in/image", "spikes out/image"), rows))
+    print(markdown((*head, "negative %", "spikes in/image", "spikes out/image"), rows))
     save_results(args.results, {"runs": runs.records})
     layers = sorted({layer for rates in bars.values() for layer in rates})  # in order, with gaps
     bars = {label: {str(n): rates.get(n, math.nan) for n in layers} for label, rates in bars.items()}

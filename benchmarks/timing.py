@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import os
 import platform
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from spikingjelly.activation_based.neuron import IFNode
-from torch import Tensor, nn
+from torch import nn
 
 from sj_lowlat.layers import SpikeMaxPool
 
@@ -83,9 +86,9 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     return round(float(torch.tensor(quotients, dtype=torch.float64).median()), 3)
 
 
-@contextmanager
-def stopwatch(net: nn.Module, device: str) -> Iterator[dict[str, float]]:
-    """Measure the seconds of each kind of layer, by hooks; they cost a little, so time whole runs without."""
+def shares(net: nn.Module, job: Job, device: str) -> dict[str, float]:
+    """Which part of a run each kind of layer takes; everything else is ``REST``. Measured by hooks, which
+    cost a little: time whole runs without."""
     spent = dict.fromkeys(KINDS, 0.0)
     started: dict[nn.Module, float] = {}
 
@@ -93,32 +96,28 @@ def stopwatch(net: nn.Module, device: str) -> Iterator[dict[str, float]]:
         wait_for(device)
         started[module] = time.perf_counter()
 
-    def stop_as(kind: str) -> Callable[[nn.Module, Any, Any], None]:
-        def stop(module: nn.Module, _args: Any, _out: Any) -> None:
-            wait_for(device)
-            spent[kind] += time.perf_counter() - started[module]
+    def stop(module: nn.Module, _args: Any, _out: Any, kind: str) -> None:
+        wait_for(device)
+        spent[kind] += time.perf_counter() - started[module]
 
-        return stop
-
-    handles = []
-    for module in net.modules():
-        for kind, types in KINDS.items():
+    with ExitStack() as hooks:
+        for module, (kind, types) in itertools.product(net.modules(), KINDS.items()):
             if isinstance(module, types):
-                handles.append(module.register_forward_pre_hook(start, prepend=True))  # casts count too
-                handles.append(module.register_forward_hook(stop_as(kind)))
-    try:
-        yield spent
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def shares(net: nn.Module, job: Job, device: str) -> dict[str, float]:
-    """Which part of a run each kind of layer takes; everything else is ``REST``."""
-    with stopwatch(net, device) as spent:
+                hooks.callback(module.register_forward_pre_hook(start, prepend=True).remove)  # with casts
+                hooks.callback(module.register_forward_hook(partial(stop, kind=kind)).remove)
         total = seconds(job, device)
-    parts = {kind: spent[kind] / total for kind in KINDS}
+    parts = {kind: own / total for kind, own in spent.items()}
     return {kind: round(part, 3) for kind, part in (parts | {REST: 1 - sum(parts.values())}).items()}
+
+
+def prepare(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Set the threads; what runs the benchmark, or None, and a sentence, where there is no such device."""
+    if args.device == "cuda" and not torch.cuda.is_available():
+        print("There is no GPU here that torch can use, so nothing was measured.")
+        return None
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return {"machine": machine(args.device)}
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -162,8 +161,3 @@ def _cpu_name() -> str:
         return platform.processor()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
-
-
-def mebibytes(tensors: Sequence[Tensor]) -> float:
-    """Size of tensors in MiB."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20

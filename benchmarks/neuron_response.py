@@ -4,7 +4,7 @@ Left: the staircase of a plain IF neuron under a ReLU (Figure 2). Right: residua
 (Figure 3). The table compares the measured error against the ReLU with ``functional.rate_error``; the paper's
 "2 to 1" is the mean absolute error, in squares it is 4 to 1.
 
-    python benchmarks/fig2_fig3_neuron_response.py
+    python benchmarks/neuron_response.py
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from common import arguments, markdown, save_results
+from runner import arguments, markdown, save_results
 
 from sj_lowlat.detect import save_image
 from sj_lowlat.functional import quant_relu, rate_error

@@ -24,8 +24,18 @@ def test_a_short_run_of_the_shipped_recipe(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(FOLDER)
-    arguments = ["--data", str(data_dir), "--output", str(tmp_path), "--plan", str(PLAN), "--shorten", "100"]
-    importlib.import_module("coco_distil").main(arguments)
+    arguments = [
+        "distil",
+        "--data",
+        str(data_dir),
+        "--output",
+        str(tmp_path),
+        "--plan",
+        str(PLAN),
+        "--shorten",
+        "100",
+    ]
+    importlib.import_module("train").main(arguments)
     stages = json.loads(PLAN.read_text())["stages"]
     quant = checkpoint.load(tmp_path / stages[-1]["name"])
     assert quant.levels == stages[-1]["levels"]
@@ -44,5 +54,5 @@ def test_a_short_run_of_the_shipped_recipe(
     assert got > 0.7 * wanted > 0  # of all 1,200 iterations: above 0.9
 
     capsys.readouterr()
-    importlib.import_module("coco_distil").main(arguments)  # everything is done
+    importlib.import_module("train").main(arguments)  # everything is done
     assert capsys.readouterr().out.count("done before") == len(stages)
