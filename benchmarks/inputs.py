@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from sj_lowlat import zoo
 from sj_lowlat.data import (
     CocoDataset,
     DetectionDataset,
     ImageFolderDataset,
-    Sample,
     Target,
     VocDataset,
     ground_truth,
@@ -29,22 +29,16 @@ NEURONS = {"if": "plain IF", "residual-fix": "residual fix", "signed": "signed"}
 PHOTOS = ("coco", "in-darknet-5k", "voc")
 
 
-class Part:
+class Part(Subset):
     """Some images of a data set."""
 
     def __init__(self, whole: DetectionDataset, indices: list[int]) -> None:
-        self.whole, self.indices, self.class_names = whole, indices, whole.class_names
-        targets = ground_truth(whole)
+        super().__init__(whole, indices)
+        self.class_names, targets = whole.class_names, ground_truth(whole)
         self.targets = [targets[index] for index in indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
 
     def target(self, index: int) -> Target:
         return self.targets[index]
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.whole[self.indices[index]]
 
 
 @dataclass(frozen=True)

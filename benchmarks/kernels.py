@@ -23,9 +23,8 @@ from typing import Any
 import torch
 from figures import draw_kernels
 from runner import arguments, markdown, place, save_figure, save_results
-from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.neuron import IFNode
-from timing import others_cores, prepare, quartiles, ratio, rounds, seconds
+from timing import device_options, others_cores, prepare, quartiles, ratio, rounds, seconds
 
 from sj_lowlat.kernels import KERNELS, FireRule, choose, multi_step
 
@@ -140,30 +139,19 @@ def measure(layer: Layer, kernels: Sequence[str], repeats: int, device: str) -> 
             "same_spikes": same.get(name),
             "first_call_s": first.get(name),
         }
-    return {
-        "case": str(layer),
-        "neurons": v.numel(),
-        "steps": steps,
-        "mib": round(moved, 2),
-        "kernels": found,
-    }
+    about = {"case": str(layer), "neurons": v.numel(), "steps": steps, "mib": round(moved, 2)}
+    return {**about, "kernels": found}
 
 
-def cells(row: dict[str, Any]) -> list[list[str]]:
-    """The lines of one layer, one for each kernel."""
-    return [
-        [
-            row["case"],
-            name,
-            f"{found['ms_per_step']:.3f}",
-            f"{found['ms']['q25'] / row['steps']:.3f} to {found['ms']['q75'] / row['steps']:.3f}",
-            f"{found['ns_per_neuron_step']:.3f}",
-            f"{found['gb_per_s']:.1f}",
-            f"{100 * found['share_of_copy']:.0f}",
-            {True: "yes", False: "no", None: ""}[found["same_spikes"]],
-        ]
-        for name, found in row["kernels"].items()
-    ]
+def line(row: dict[str, Any], name: str) -> list[str]:
+    """One kernel on one layer."""
+    found, steps = row["kernels"][name], row["steps"]
+    ms = found["ms"]
+    cells = [row["case"], name, f"{found['ms_per_step']:.3f}"]
+    cells.append(f"{ms['q25'] / steps:.3f} to {ms['q75'] / steps:.3f}")
+    cells += [f"{found['ns_per_neuron_step']:.3f}", f"{found['gb_per_s']:.1f}"]
+    same = {True: "yes", False: "no", None: ""}[found["same_spikes"]]
+    return [*cells, f"{100 * found['share_of_copy']:.0f}", same]
 
 
 def build_seconds() -> float:
@@ -182,8 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--kernels", nargs="+", choices=KERNELS, help="by default all that run here")
     add("--repeats", type=int, default=15, help="rounds, after two that warm up")
     add("--shrink", type=int, default=1, help="divide the layers' sides by this")
-    add("--threads", type=int, help="of torch")
-    add("--device", choices=("cpu", "cuda"), default="cpu")
+    device_options(parser)
     args = parser.parse_args(argv)
     if args.repeats < 1 or not 1 <= args.shrink <= 26:
         parser.error("--repeats must be 1 or more, and --shrink from 1 to 26")
@@ -195,8 +182,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"no kernel {', '.join(sorted(missing))} on this {args.device}; there are {runs_here}")
     place(args, "kernels" + ("_cuda" if args.device == "cuda" else ""))
     record["repeats"] = args.repeats
-    device = torch.device(args.device)
-    record["spikingjelly_if"] = functional.neuron_implementation("if", device)["implementation"]
     print(json.dumps(record))
     with others_cores() as others:
         rows = record["layers"] = []
@@ -205,11 +190,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             small = replace(layer, shape=(channels, *(side // args.shrink for side in sides)))
             rows.append(measure(small, args.kernels or runs_here, args.repeats, args.device))
     record["others_cores"] = others[0]
-    print(markdown(HEAD, [line for row in rows for line in cells(row)]))
+    print(markdown(HEAD, [line(row, name) for row in rows for name in row["kernels"]]))
     if "cpp" in (args.kernels or runs_here):
         record["cpp_build_s"] = build_seconds()
         print(f"\nKernel cpp, one variant built into an empty cache: {record['cpp_build_s']:.1f} s")
-    print(f"\nOther work on the machine: {others[0]:.2f} cores on average")
     save_results(args.results, record)
     save_figure(draw_kernels(rows), args.figure)
 

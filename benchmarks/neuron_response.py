@@ -28,11 +28,8 @@ def measure(time_steps: int, ratio: float, points: int) -> dict[str, float]:
     z = (torch.arange(points, dtype=torch.float64) + 0.5) / points
     response = neuron_response(ResidualFixIFNode(ratio=ratio).double(), z, time_steps)
     error = torch.tensor([rate - value for value, rate in response], dtype=torch.float64)
-    return {
-        "bias": float(error.mean()),
-        "mean_absolute": float(error.abs().mean()),
-        "mean_square": float(error.square().mean()),
-    }
+    parts = {"bias": error, "mean_absolute": error.abs(), "mean_square": error.square()}
+    return {name: float(part.mean()) for name, part in parts.items()}
 
 
 def panel(title: str, responses: dict[str, list[tuple[float, float]]]) -> torch.Tensor:

@@ -35,8 +35,7 @@ from competitors import (
 )
 from figures import draw_cases, draw_grid
 from runner import HERE, arguments, markdown, place, save_figure, save_results
-from spikingjelly.activation_based import functional
-from timing import KINDS, REST, others_cores, prepare, quartiles, ratio, rounds, shares
+from timing import KINDS, REST, device_options, others_cores, prepare, quartiles, ratio, rounds, shares
 
 from sj_lowlat.detect import detections_from_maps
 from sj_lowlat.kernels import choose
@@ -107,7 +106,7 @@ def measure_extras(case: Case, images: torch.Tensor, args: Any) -> list[dict[str
 
     def boxes(readout: Sequence[int]) -> None:
         for read in simulate_steps(snn, images, run, readout=readout):
-            detections_from_maps(read.outputs, snn.head_specs)  # type: ignore[arg-type]
+            detections_from_maps(read.outputs, snn.head_specs)
 
     def watched(monitor: Callable[[torch.nn.Module], Any]) -> None:
         with monitor(snn):
@@ -210,8 +209,7 @@ def parse(argv: Sequence[str] | None) -> Any:
     add("--repeats", type=int, default=9, help="rounds, after one that warms up")
     add("--long-steps", type=int, default=300, help="T of the long run whose memory is looked at")
     add("--width", type=float, default=1.0, help="factor of the strided network's channels")
-    add("--threads", type=int, help="of torch")
-    add("--device", choices=("cpu", "cuda"), default="cpu")
+    device_options(parser)
     args = parser.parse_args(argv)
     for name, values in (GRID if args.grid else ONE).items():
         if getattr(args, name) is None:
@@ -230,15 +228,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = prepare(args)
     if record is None:
         return
-    device = torch.device(args.device)
-    record |= {"repeats": args.repeats, "width": args.width, "kernel": choose(device)}
-    record["spikingjelly_if"] = functional.neuron_implementation("if", device)["implementation"]
+    record |= {"repeats": args.repeats, "width": args.width, "kernel": choose(torch.device(args.device))}
     print(json.dumps(record))
     settings = itertools.product(args.sizes, args.batch, args.steps)
     with others_cores() as others:
         record["settings"] = [one_setting(size, steps, batch, args) for size, batch, steps in settings]
     record["others_cores"] = others[0]
-    print(f"\nOther work on the machine: {others[0]:.2f} cores on average")
     if "import" in args.parts and not args.grid:
         record["import_s"] = measure_import(5)
     save_results(args.results, record)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,27 +91,16 @@ def window_of(clip: SpikeSample, steps: int) -> Any:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table: what was read how, by which network; points are T -> AP50."""
-
-    what: str
-    network: str
-    points: dict[int, float]
-
-
-@dataclass(frozen=True)
 class Scorer:
     """Scores one network on one condition's clips; what was scored before is not done again.
 
     :param condition: its name
-    :param title: the network's name in the table
     """
 
     runs: Runs
     condition: str
     data: SpikeDataset
     spec: str
-    title: str
 
     def __call__(self, label: str, read: Callable[[], Read], steps: int | None = None) -> float:
         """AP50 in percent; ``read`` makes the reading, if it is needed."""
@@ -159,30 +149,23 @@ class Scorer:
 
         return read
 
-    def ann_rows(self, steps: Sequence[int]) -> list[Row]:
-        """The network itself, on pictures of the frames that the SNN reads, and of all frames."""
+    def rows(self, steps: Sequence[int]) -> dict[str, dict[int, float]]:
+        """What was read how -> T -> AP50: the network itself on pictures, the spiking one on the spikes."""
 
-        def mean_of(T: int) -> Callable[[], Read]:
-            return lambda: self.pictures(lambda clip: window_of(clip, T).mean_rate())
+        def mean_of(T: int) -> Read:
+            return self.pictures(lambda clip: window_of(clip, T).mean_rate())
 
-        def rebuilt(rebuild: Callable[..., Any]) -> Callable[[], Read]:
-            return lambda: self.pictures(lambda clip: rebuild(clip.stream.planes(), clip.frame))
+        def rebuilt(rebuild: Callable[..., Any]) -> Read:
+            return self.pictures(lambda clip: rebuild(clip.stream.planes(), clip.frame))
 
-        means = {T: self("ANN on the mean", mean_of(T), T) for T in steps}
-        rows = [Row("ANN on the mean of T frames", self.title, means)]
+        means = {T: self("ANN on the mean", partial(mean_of, T), T) for T in steps}
+        rows = {"ANN on the mean of T frames": means}
         for label, rebuild in (("TFI", tfi), ("adaptive", adaptive)):
-            what = f"ANN on {label} (as many frames as it needs)"
-            rows.append(Row(what, self.title, {steps[-1]: self(f"ANN on {label}", rebuilt(rebuild))}))
-        return rows
-
-    def snn_rows(self, steps: Sequence[int]) -> list[Row]:
-        """The spiking network on the spikes, with each kind of neuron."""
-        rows = []
+            value = self(f"ANN on {label}", partial(rebuilt, rebuild))
+            rows[f"ANN on {label} (as many frames as it needs)"] = {steps[-1]: value}
         for neuron, label in neurons_for(self.spec).items():
-            points = {
-                T: self(f"SNN {label}", lambda T=T, neuron=neuron: self.spikes(neuron, T), T) for T in steps
-            }
-            rows.append(Row(f"SNN on the spikes, {label}", self.title, points))
+            points = {T: self(f"SNN {label}", partial(self.spikes, neuron, T), T) for T in steps}
+            rows[f"SNN on the spikes, {label}"] = points
         return rows
 
 
@@ -234,18 +217,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"\n{condition.label}: no network was given", flush=True)
             continue
         data = record(name, args.data, args.output, args.images, steps[-1] + 64, args.size)
-        rows: list[Row] = []
-        for title, spec in networks:
-            scorer = Scorer(runs, name, data, spec, title)
-            rows += scorer.ann_rows(steps) + scorer.snn_rows(steps)
+        rows = {
+            (what, title): points
+            for title, spec in networks
+            for what, points in Scorer(runs, name, data, spec).rows(steps).items()
+        }
         rate = rate_of(runs, name, data)
         print(f"\nAP50 in %, {condition.label}: {len(data)} clips, mean rate {rate:.1f} %\n")
-        print(table({f"{row.what}, {row.network}": row.points for row in rows}, steps), flush=True)
-        panels[condition.label] = {
-            (row.what, row.network): sorted(row.points.items())
-            for row in rows
-            if len(row.points) == len(steps)
-        }
+        print(table({", ".join(key): points for key, points in rows.items()}, steps), flush=True)
+        curves = {key: sorted(points.items()) for key, points in rows.items() if len(points) == len(steps)}
+        panels[condition.label] = curves
     runs.save()
     if panels:
         title = "A spike camera's clips, AP50 of persons and vehicles"

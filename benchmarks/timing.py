@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.neuron import IFNode
 from torch import nn
 
@@ -110,25 +111,29 @@ def shares(net: nn.Module, job: Job, device: str) -> dict[str, float]:
     return {kind: round(part, 3) for kind, part in (parts | {REST: 1 - sum(parts.values())}).items()}
 
 
+def device_options(parser: argparse.ArgumentParser) -> None:
+    """Options of all scripts that time things."""
+    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
+
 def prepare(args: argparse.Namespace) -> dict[str, Any] | None:
-    """Set the threads; what runs the benchmark, or None, and a sentence, where there is no such device."""
+    """Set the threads; what runs the benchmark, and how busy it is with other things; None, and a sentence,
+    where there is no such device."""
     if args.device == "cuda" and not torch.cuda.is_available():
         print("There is no GPU here that torch can use, so nothing was measured.")
         return None
     if args.threads:
         torch.set_num_threads(args.threads)
-    return {"machine": machine(args.device)}
-
-
-def machine(device: str) -> dict[str, Any]:
-    """What ran the benchmark, and how busy it was with other things when this is called."""
-    return {
+    implementation = functional.neuron_implementation("if", torch.device(args.device))["implementation"]
+    machine = {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "gpu": torch.cuda.get_device_name() if args.device == "cuda" else None,
         "load_average_1_min": round(os.getloadavg()[0], 2),
     }
+    return {"machine": machine, "spikingjelly_if": implementation}
 
 
 @contextmanager
@@ -141,6 +146,7 @@ def others_cores() -> Iterator[list[float]]:
     start, busy = time.perf_counter(), _others_seconds()
     yield found
     found.append(round(max(0.0, (_others_seconds() - busy) / (time.perf_counter() - start)), 2))
+    print(f"\nOther work on the machine: {found[0]:.2f} cores on average")
 
 
 def _others_seconds() -> float:

@@ -26,10 +26,11 @@ from clips import DimTraffic
 from inputs import calibration_images, stacked
 from runner import HERE, schedule
 from torch import Tensor, nn
+from torch.utils.data import ConcatDataset
 
 from sj_lowlat import checkpoint, pretrained
 from sj_lowlat.conversion import prepare, replace_layers
-from sj_lowlat.data import DetectionDataset, ImageFolderDataset, Sample, VocDataset
+from sj_lowlat.data import ImageFolderDataset, Sample, VocDataset
 from sj_lowlat.models import tiny_yolov3
 from sj_lowlat.network import info_of
 from sj_lowlat.training import FinetuneConfig, finetune
@@ -45,22 +46,15 @@ ORIGIN = {
 }
 
 
-class Pictures:
+class Pictures(ConcatDataset):
     """The pictures of several datasets, without their labels."""
 
     class_names: tuple[str, ...] = ()
 
-    def __init__(self, *datasets: DetectionDataset | ImageFolderDataset) -> None:
-        self.places = [(dataset, i) for dataset in datasets for i in range(len(dataset))]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
     def __getitem__(self, index: int) -> Sample:
-        dataset, i = self.places[index]
-        picture, nothing = dataset[i], torch.zeros(0, dtype=torch.bool)
+        picture, none = super().__getitem__(index), torch.zeros(0, dtype=torch.bool)
         labels = torch.zeros(0, dtype=torch.int64)
-        return Sample(picture.image, torch.zeros(0, 4), labels, nothing, nothing, picture.image_id)
+        return Sample(picture.image, torch.zeros(0, 4), labels, none, none, picture.image_id)
 
 
 def run_stages(
@@ -102,7 +96,7 @@ def distil(args: argparse.Namespace, plan: dict[str, Any]) -> None:
     """From the darknet weights; the plan's ``replace``: null keeps leaky ReLUs and max-pools."""
     device, coco = find_device("auto"), args.data / "coco-subset" / "train2017"
     teacher = tiny_yolov3(weights=args.data / "darknet" / "yolov3-tiny.weights").to(device).eval()
-    pictures = Pictures(ImageFolderDataset(coco), VocDataset(args.data / "voc-subset", "trainval"))
+    pictures = Pictures([ImageFolderDataset(coco), VocDataset(args.data / "voc-subset", "trainval")])
     images = stacked(pictures, plan["calibration_images"], plan["calibration_size"]).to(device)
     replaced = plan.get("replace", {})
 
