@@ -253,6 +253,8 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any
         plan[key] = {name: spec.replace("DATA", str(args.data), 1) for name, spec in places}
     if unknown := plan["networks"].keys() - plan.get("about", plan["networks"]).keys():
         parser.error(f"{args.table} names its networks {', '.join(plan['about'])}, not {', '.join(unknown)}")
+    if plan.get("single") and len(plan["networks"]) > 1:
+        parser.error(f"{args.table} takes one network, its rows do not name it")
     for name, spec in plan["networks"].items():
         if all(entry.get("of", kind_of(spec)) != kind_of(spec) for entry in plan["runs"]):
             parser.error(f"{args.table} scores no {kind_of(spec)} network, which {name} is: {spec}")

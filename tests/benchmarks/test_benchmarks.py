@@ -231,10 +231,43 @@ def test_each_table_has_the_rows_of_its_page(
 def test_a_table_refuses_networks_that_it_cannot_score(
     script: Opener, quant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for table, words in {"levels": "no quantised network", "ablation": "names its networks leaky"}.items():
+    two = [f"net={quant}", f"other={quant}"]
+    refused = {
+        "levels": "no quantised network",
+        "ablation": "names its networks leaky",
+        "latency": "one network",
+    }
+    for table, words in refused.items():
         with pytest.raises(SystemExit):
-            script("score").main([table, "--data", str(tmp_path), "--networks", f"net={quant}"])
+            script("score").main([table, "--data", str(tmp_path), "--networks", *two])
         assert words in capsys.readouterr().err
+
+
+def test_what_is_no_table_runs_on_photos(
+    script: Opener, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Firing before and behind max-pools, boxes, and settling: the shipped network on two photos."""
+    name, results = "snn-tiny-yolov3-coco", tmp_path / "r.json"
+    places = ["--data", str(data_dir), "--size", "64"]
+    kept = ["--results", str(results), "--figure", str(tmp_path / "f.png"), "--images", "1"]
+    networks = ["--pooled", name, "--strided", name, "--schedule", "2+2b4"]
+    script("firing_rates").main([*places, *kept, *networks, "--output", str(tmp_path / "runs")])
+    runs = json.loads(results.read_text())["runs"]
+    layers = runs["max-pool signed 2+2b4"]["layers"]
+    pools = [layer for layer in layers if layer["kind"] == "max-pool"]
+    assert len(pools) == 6 and runs["max-pool signed 2+2b4"]["schedule"]["charge"] == 16
+    assert all(0 < abs(pool["net_rate"]) <= pool["rate"] for pool in pools)
+    assert all(
+        pool["net_rate_each_step"] >= pool["net_rate"] for pool in pools
+    )  # maxima of sums and of steps
+    assert capsys.readouterr().out.count(" | max-pool, signed | ") == 6
+
+    script("detections").main([*places, *kept, "--schedule", "4+2b4", "--early", "3"])
+    assert len(json.loads(results.read_text())["photos"]) == 2
+
+    capsys.readouterr()
+    script("settle").main([*places, "--network", name, "--images", "1", "--flush", "16"])
+    assert capsys.readouterr().out.splitlines()[-1].endswith("1 of 1 images below 1e-3")
 
 
 def test_table_3_has_every_condition(
