@@ -1,32 +1,44 @@
-"""What the speed benchmarks run: networks of this package, of SpikingJelly's own neurons, and ANNs."""
+"""What the speed benchmarks run: networks of this package, of SpikingJelly's own neurons, and ANNs.
+
+    python benchmarks/competitors.py NETWORK.pt --how simulate --steps 300
+
+Run as a script it prints the most memory that one run held, in MiB, as a JSON line; ``speed.py`` starts it
+for each case, since a process cannot forget its peak. NETWORK.pt is a whole network written by
+``torch.save``; it is unpickled, so give your own only.
+"""
 
 from __future__ import annotations
 
+import argparse
 import copy
+import json
 import os
-from collections.abc import Iterator, Mapping
+import resource
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
+from inputs import stacked
 from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.neuron import IFNode
 from torch import Tensor, nn
 
 from sj_lowlat import pretrained
-from sj_lowlat.conversion import convert, prepare, set_precision
-from sj_lowlat.conversion.surgery import replace_module
-from sj_lowlat.data import TrafficDataset, letterbox
-from sj_lowlat.kernels.select import VARIABLE
+from sj_lowlat.conversion import PRECISIONS, convert, prepare, set_precision
+from sj_lowlat.data import TrafficDataset
 from sj_lowlat.layers import LowLatencyIFNode, RateReadout
 from sj_lowlat.models import snn_tiny_yolov3
+from sj_lowlat.network import schedule_for
+from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import simulate
 
 SHIPPED = "snn-tiny-yolov3-coco"
 LEVELS = 16
 MOST_STEPS = 16  # of SpikingJelly: each costs the same, and merged ones are all held in memory
-PRECISIONS = ("fp32", "bf16", "int8")
+VARIABLE = "SJ_LOWLAT_KERNEL"
 STEP_BY_STEP, MERGED = "SpikingJelly, step by step", "SpikingJelly, multi-step"
 NCHW = "SpikingJelly, step by step, NCHW"
 
@@ -38,27 +50,30 @@ class Case:
     :param name: of the competitor
     :param net: what runs
     :param how: a key of ``RUNNERS``
-    :param steps: with input; None for an ANN, which has none
+    :param schedule: None for an ANN
     :param kernel: of the package's neurons and max-pools
-    :param options: of ``simulate``, beside the steps
     """
 
     name: str
     net: nn.Module
     how: str
-    steps: int | None
+    schedule: Schedule | None = None
     kernel: str = "auto"
-    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def total(self) -> int | None:
-        """Steps in all, flush included."""
-        return None if self.steps is None else self.steps + self.options.get("flush", 0)
+        """Steps in all."""
+        return None if self.schedule is None else self.schedule.total
 
     def run(self, images: Tensor) -> Any:
         """Run it on a batch once."""
         with torch.no_grad(), kernel(self.kernel):
-            return RUNNERS[self.how](self.net, images, self.steps, **self.options)
+            return RUNNERS[self.how](self.net, images, self.schedule)
+
+
+def plain(steps: int) -> Schedule:
+    """As many steps as charge: what SpikingJelly's loop does."""
+    return Schedule(steps, charge=steps)
 
 
 @contextmanager
@@ -69,8 +84,9 @@ def kernel(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.pop(VARIABLE)
-        if before is not None:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
             os.environ[VARIABLE] = before
 
 
@@ -98,33 +114,38 @@ def spikingjelly_network(snn: nn.Module, steps: int | None = None) -> nn.Module:
     net = copy.deepcopy(snn)
     for name, module in list(net.named_modules()):
         if isinstance(module, RateReadout):
-            replace_module(net, name, module.layer)
+            new: nn.Module = module.layer
         elif isinstance(module, LowLatencyIFNode):
             if module.rule.kind != "if" or module.rule.burst > 1 or module.v_threshold.dim():
                 raise ValueError(f"SpikingJelly's IFNode cannot do what {name} does: {module}, {module.rule}")
             node = IFNode(float(module.v_threshold), None, step_mode="s" if steps is None else "m")
             node.set_reset_value("v", float(module.v_initial))
-            replace_module(net, name, node if steps is None else MergedSteps(node, steps))
+            new = node if steps is None else MergedSteps(node, steps)
+        else:
+            continue
+        parent, _, child = name.rpartition(".")
+        setattr(net.get_submodule(parent), child, new)
     functional.invalidate_reset_cache(net)
     return net
 
 
-def step_by_step(net: nn.Module, images: Tensor, steps: int) -> tuple[Tensor, ...]:
+def step_by_step(net: nn.Module, images: Tensor, run: Schedule) -> tuple[Tensor, ...]:
     """SpikingJelly's loop over time; the outputs' mean over all steps."""
     functional.reset_net(net)
     totals = net(images)
-    for _ in range(1, steps):
+    for _ in range(1, run.time_steps):
         totals = tuple(total + out for total, out in zip(totals, net(images), strict=True))
-    return tuple(total / steps for total in totals)
+    return tuple(total / run.time_steps for total in totals)
 
 
-def merged(net: nn.Module, images: Tensor, steps: int) -> tuple[Tensor, ...]:
+def merged(net: nn.Module, images: Tensor, run: Schedule) -> tuple[Tensor, ...]:
     """All steps in one batch, neurons in SpikingJelly's multi-step mode; the outputs' mean over all steps."""
     functional.reset_net(net)
+    steps = run.time_steps
     return tuple(out.unflatten(0, (steps, -1)).mean(0) for out in net(images.repeat(steps, 1, 1, 1)))
 
 
-def forward(net: nn.Module, images: Tensor, _steps: None) -> Any:
+def forward(net: nn.Module, images: Tensor, _run: None) -> Any:
     """An ANN."""
     return net(images)
 
@@ -134,8 +155,7 @@ RUNNERS = {"step by step": step_by_step, "merged": merged, "simulate": simulate,
 
 def traffic_images(count: int, size: int, device: str) -> Tensor:
     """Drawn street scenes, ``[N, 3, S, S]``."""
-    scenes = TrafficDataset(count, size)
-    return torch.stack([letterbox(scenes[index].image, size)[0] for index in range(count)]).to(device)
+    return stacked(TrafficDataset(count, size), count, size).to(device)
 
 
 def strided_cases(size: int, width: float, steps: int, device: str, brief: bool = False) -> list[Case]:
@@ -148,47 +168,39 @@ def strided_cases(size: int, width: float, steps: int, device: str, brief: bool 
     ann = snn_tiny_yolov3(width=width, input_size=size).to(device).eval()
     quant = prepare(ann, LEVELS, traffic_images(4, size, device))
     snn = convert(quant, neuron="residual-fix")
-    few = min(steps, MOST_STEPS)
+    few = plain(min(steps, MOST_STEPS))
     cases = [Case(STEP_BY_STEP, spikingjelly_network(snn), "step by step", few)]
     if not brief:
+        nchw = spikingjelly_network(snn).to(memory_format=torch.contiguous_format)
         cases += [
-            Case(
-                NCHW, spikingjelly_network(snn).to(memory_format=torch.contiguous_format), "step by step", few
-            ),
-            Case(MERGED, spikingjelly_network(snn, few), "merged", few),
-            Case("this package, fp32, reference kernel", snn, "simulate", steps, "reference"),
+            Case(NCHW, nchw, "step by step", few),
+            Case(MERGED, spikingjelly_network(snn, few.time_steps), "merged", few),
+            Case("this package, fp32, reference kernel", snn, "simulate", plain(steps), "reference"),
         ]
-    cases += ours(snn, steps)
-    if not brief:
-        cases.append(Case("ANN", ann, "forward", None))
-    return [*cases, Case("Quant ANN", quant, "forward", None)]
+    cases += ours(snn, plain(steps))
+    cases += [] if brief else [Case("ANN", ann, "forward")]
+    return [*cases, Case("Quant ANN", quant, "forward")]
 
 
 def shipped_cases(steps: int, device: str) -> list[Case]:
     """The shipped detector: signed neurons and exact max-pools, which SpikingJelly has not."""
     quant = pretrained.load(SHIPPED, spiking=False).to(device)
     snn = pretrained.load(SHIPPED).to(device)
-    schedule: Any = dict(snn.schedule)  # type: ignore[arg-type]
-    given = schedule.pop("time_steps")
-    label = f"{given}+{schedule.get('flush', 0)}b{schedule.get('burst', 1)}"
-    plain = ours(snn, steps)
+    own = schedule_for(snn)
+    cases = ours(snn, plain(steps))
+    as_shipped = f"as shipped ({replace(own, charge=None)})"
     return [
-        Case("this package, fp32, reference kernel", snn, "simulate", steps, "reference"),
-        *plain,
-        *(
-            Case(f"{case.name}, as shipped ({label})", case.net, "simulate", given, options=schedule)
-            for case in plain
-        ),
-        Case("Quant ANN", quant, "forward", None),
+        Case("this package, fp32, reference kernel", snn, "simulate", plain(steps), "reference"),
+        *cases,
+        *(replace(case, name=f"{case.name}, {as_shipped}", schedule=own) for case in cases),
+        Case("Quant ANN", quant, "forward"),
     ]
 
 
-def ours(snn: nn.Module, steps: int) -> list[Case]:
+def ours(snn: nn.Module, run: Schedule) -> list[Case]:
     """This package in every precision."""
-    return [
-        Case(f"this package, {precision}", set_precision(snn, precision), "simulate", steps)
-        for precision in PRECISIONS
-    ]
+    nets = {precision: set_precision(snn, precision) for precision in PRECISIONS}
+    return [Case(f"this package, {precision}", net, "simulate", run) for precision, net in nets.items()]
 
 
 def differing_spikes(snn: nn.Module, images: Tensor, steps: int) -> dict[str, int]:
@@ -198,8 +210,8 @@ def differing_spikes(snn: nn.Module, images: Tensor, steps: int) -> dict[str, in
     """
     net = spikingjelly_network(snn)
     with torch.no_grad():
-        theirs = _spikes(net, IFNode, lambda: step_by_step(net, images, steps))
-        own = _spikes(snn, LowLatencyIFNode, lambda: simulate(snn, images, steps, chunk=1))
+        theirs = _spikes(net, IFNode, lambda: step_by_step(net, images, plain(steps)))
+        own = _spikes(snn, LowLatencyIFNode, lambda: simulate(snn, images, plain(steps), chunk=1))
     pairs = [(a, b) for name in own for a, b in zip(own[name], theirs[name], strict=True)]
     return {
         "spikes": sum(int(a.sum()) for a, _ in pairs),
@@ -222,3 +234,45 @@ def _spikes(net: nn.Module, kind: type[nn.Module], run: Any) -> dict[str, list[T
         for handle in handles:
             handle.remove()
     return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a network once, print the memory before and the peak."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("network", type=Path)
+    parser.add_argument("--how", choices=RUNNERS, default="simulate")
+    parser.add_argument("--steps", type=int, default=16)
+    parser.add_argument("--size", type=int, default=416)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    args = parser.parse_args(argv)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    net = torch.load(args.network, weights_only=False, map_location=args.device)
+    images = traffic_images(args.batch, args.size, args.device)
+    loaded = held(args.device)
+    with torch.no_grad():
+        RUNNERS[args.how](net, images, plain(args.steps))
+    print(json.dumps({"loaded_mib": loaded, "peak_mib": held(args.device)}))
+
+
+def held(device: str) -> float:
+    """The most so far: of the GPU's memory by torch, or resident.
+
+    On Linux not ``ru_maxrss``, which begins at the size of the process that started this one.
+    """
+    if device == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        kibibytes = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):  # not Linux
+        kibibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(kibibytes / 2**10, 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,99 +5,77 @@ each place of down-sampling: how often its inputs and its outputs fire per neuro
 the spikes of each step; here a max-pool compares counts. Beside it stands the net rate that pooling the
 spikes of each step would give from the same inputs; what it has more than the net rate out is its error.
 
-    python benchmarks/firing_rates.py --data ../shared/data --kernel compiled \\
-      --pooled runs/pooled/quant8 --strided runs/coco/quant8 --images 32
+    python benchmarks/firing_rates.py --data ../shared/data \\
+      --pooled runs/pooled/quant8 --strided runs/coco/quant8
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from common import Runs, Schedule, arguments, markdown, save_figure, save_results
-from inputs import Photos, coco_photos, fingerprint, levels_of
+from inputs import Photos, fingerprint, open_photos
+from runner import Runs, arguments, markdown, save_figure, save_results, schedule
 from torch import Tensor, nn
 
 from sj_lowlat.data import batches
 from sj_lowlat.layers import SpikeMaxPool
 from sj_lowlat.monitors import FiringRateMonitor, LayerRate
+from sj_lowlat.network import schedule_for
+from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import simulate
+from sj_lowlat.zoo import find_device
 
 
-@dataclass
-class PoolSpikes:
-    """What one max-pool passed on, summed over all steps and images."""
+@contextmanager
+def watched_pools(snn: nn.Module) -> Iterator[dict[str, Tensor]]:
+    """Sum up what each max-pool passes on: outputs x steps, spikes, net spikes, and the net spikes that it
+    would have passed on, had the spikes of each step been pooled."""
+    seen: dict[str, Tensor] = {}
 
-    cells: int = 0  # outputs x steps
-    spikes: float = 0.0  # whatever their sign
-    net: float = 0.0
-    each_step: float = 0.0  # net, had the spikes of each step been pooled
+    def add(name: str, pool: Any, inputs: tuple[Tensor], out: Tensor) -> None:
+        parts = (torch.ones_like(out), out.abs(), out, pool.pool(inputs[0]))
+        seen[name] = torch.stack([part.sum(dtype=torch.float64) for part in parts]) + seen.get(name, 0)
 
-    def add(self, spikes: Tensor, each_step: Tensor) -> None:
-        """Take in merged steps ``[T * N, C, H, W]``."""
-        self.cells += spikes.numel()
-        self.spikes += float(spikes.abs().sum(dtype=torch.float64))
-        self.net += float(spikes.sum(dtype=torch.float64))
-        self.each_step += float(each_step.sum(dtype=torch.float64))
-
-    def record(self, images: int) -> dict[str, Any]:
-        """The same fields as for neurons, and the rate that pooling each step would have."""
-        return {
-            "kind": "max-pool",
-            "rate": self.spikes / self.cells,
-            "net_rate": self.net / self.cells,
-            "net_rate_each_step": self.each_step / self.cells,
-            "negative": (self.spikes - self.net) / 2 / max(self.spikes, 1),
-            "spikes_per_image": self.spikes / images,
-        }
+    with ExitStack() as hooks:
+        for name, pool in snn.named_modules():
+            if isinstance(pool, SpikeMaxPool):
+                hooks.callback(pool.register_forward_hook(partial(add, name)).remove)
+        yield seen
 
 
-class PoolMonitor:
-    """Watches the max-pools of a network while they run."""
-
-    def __init__(self, snn: nn.Module) -> None:
-        self.pools = {name: pool for name, pool in snn.named_modules() if isinstance(pool, SpikeMaxPool)}
-        self.seen = {name: PoolSpikes() for name in self.pools}
-        self.stack = ExitStack()
-
-    def __enter__(self) -> PoolMonitor:
-        for name, pool in self.pools.items():
-            handle = pool.register_forward_hook(
-                lambda pool, inputs, out, seen=self.seen[name]: seen.add(out, pool.pool(inputs[0]))
-            )
-            self.stack.callback(handle.remove)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stack.close()
+def of_pool(name: str, sums: Tensor, images: int) -> dict[str, Any]:
+    """What is kept of a max-pool: as of neurons, and the rate that pooling each step would have."""
+    cells, spikes, net, each_step = sums.tolist()
+    return {
+        "name": name,
+        "kind": "max-pool",
+        "rate": spikes / cells,
+        "net_rate": net / cells,
+        "net_rate_each_step": each_step / cells,
+        "negative": (spikes - net) / 2 / max(spikes, 1),
+        "spikes_per_image": spikes / images,
+    }
 
 
-def measure(runs: Runs, spec: str, photos: Photos, schedule: Schedule, neuron: str) -> dict[str, Any]:
+def measure(runs: Runs, spec: str, photos: Photos, run: Schedule, neuron: str) -> dict[str, Any]:
     """Firing of every layer, in the order of the network: neurons, and max-pools between them."""
-    snn, args = runs.spiking(spec, neuron), runs.args
-    snn.to("cuda" if torch.cuda.is_available() else "cpu")
-    options = schedule.options(levels_of(spec))
-    with FiringRateMonitor(snn) as rates, PoolMonitor(snn) as pools:
+    snn, args = runs.spiking(spec, neuron).to(find_device("auto")), runs.args
+    full = schedule_for(snn, run)
+    with FiringRateMonitor(snn) as rates, watched_pools(snn) as pools:
         for batch in batches(photos.dataset, args.batch_size, args.size):
-            simulate(snn, batch.images, **options)
-    layers: list[dict[str, Any]] = []
-    records = {layer.name: layer for layer in rates.layers()}
-    for name, _ in snn.named_modules():
-        if name in records:
-            layers.append(of_neurons(records[name]))
-        elif name in pools.seen:
-            layers.append({"name": name, **pools.seen[name].record(len(photos))})
-    strided = [
-        name
-        for name, module in snn.named_modules()
-        if isinstance(module, nn.Conv2d) and max(module.stride) > 1
-    ]
-    return {"layers": layers, "strided": strided, "schedule": asdict(schedule)}
+            simulate(snn, batch.images, full)
+    layers: dict[str, dict[str, Any]] = {layer.name: of_neurons(layer) for layer in rates.layers()}
+    layers |= {name: of_pool(name, sums, len(photos)) for name, sums in pools.items()}
+    modules = dict(snn.named_modules())
+    strided = [name for name, m in modules.items() if isinstance(m, nn.Conv2d) and max(m.stride) > 1]
+    ordered = [layers[name] for name in modules if name in layers]
+    return {"layers": ordered, "strided": strided, "schedule": full.to_json()}
 
 
 def of_neurons(layer: LayerRate) -> dict[str, Any]:
@@ -143,42 +121,31 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__, "firing_rates")
     parser.add_argument("--pooled", required=True, help="network with max-pools")
     parser.add_argument("--strided", required=True, help="the same with strided convolutions")
-    parser.add_argument("--schedule", type=Schedule.parse, default="8", help="time steps + flush, as in 8+4")
+    parser.add_argument("--schedule", type=schedule, default="8", help="time steps + flush, as in 8+4")
     parser.add_argument("--neurons", nargs="+", choices=("signed", "residual-fix"), default=["signed"])
     parser.set_defaults(images=32)
     args = parser.parse_args(argv)
-    photos = coco_photos(args.data).spaced(args.images)
+    photos = open_photos("coco", args.data).spaced(args.images)
     runs, rows, bars = Runs(args), [], {}
     for neuron in args.neurons:
         for kind, spec in (("max-pool", args.pooled), ("strided conv", args.strided)):
             request = {"network": spec, "weights": fingerprint(spec), "neuron": neuron, "size": args.size}
             request |= {
-                "schedule": str(args.schedule),
                 "photos": photos.label,
                 "calibration": args.calibration,
+                "schedule": str(args.schedule),
             }
-            record = runs.once(
-                f"{kind} {neuron} {args.schedule}",
-                request,
-                lambda spec=spec, neuron=neuron: measure(runs, spec, photos, args.schedule, neuron),
-            )
+            work = partial(measure, runs, spec, photos, args.schedule, neuron)
+            record = runs.once(f"{kind} {neuron} {args.schedule}", request, work)
             label = f"{kind}, {neuron}"
             rows += [row(label, *pair) for pair in downsampling(record)]
             bars[label] = {place(layer["name"]): layer["rate"] for layer in record["layers"]}
     rows.sort(key=lambda cells: int(cells[0]))
     print(f"\nSpikes per neuron and step, {photos.label}: {len(photos)} images, {args.size} px,")
     print(f"schedule {args.schedule} ({args.schedule.total} steps in all)\n")
-    head = (
-        "layer",
-        "down-sampling",
-        "rate in",
-        "rate out",
-        "net rate out",
-        "net, each step pooled",
-        "out / in",
-        "negative %",
-    )
-    print(markdown((*head, "spikes in/image", "spikes out/image"), rows))
+    head = ["layer", "down-sampling", "rate in", "rate out", "net rate out", "net, each step pooled"]
+    head += ["out / in", "negative %", "spikes in/image", "spikes out/image"]
+    print(markdown(head, rows))
     save_results(args.results, {"runs": runs.records})
     layers = sorted({layer for rates in bars.values() for layer in rates})  # in order, with gaps
     bars = {label: {str(n): rates.get(n, math.nan) for n in layers} for label, rates in bars.items()}

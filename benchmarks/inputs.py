@@ -10,39 +10,40 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
-from sj_lowlat import checkpoint, pretrained
-from sj_lowlat.conversion import convert
-from sj_lowlat.conversion.spike import negative_slope
-from sj_lowlat.data import CocoDataset, DetectionDataset, ImageFolderDataset, Sample, VocDataset, letterbox
-from sj_lowlat.data.sample import Target, ground_truth
-from sj_lowlat.layers import LowLatencyIFNode
-from sj_lowlat.models import grey_input, tiny_yolov3
+from sj_lowlat import zoo
+from sj_lowlat.data import (
+    CocoDataset,
+    DetectionDataset,
+    ImageFolderDataset,
+    Target,
+    VocDataset,
+    ground_truth,
+    letterbox,
+)
+from sj_lowlat.models import grey_input
+from sj_lowlat.network import info_of
 
-STATISTIC = "99.9%"  # scale of a network that has no trained clips, as in the paper
+NEURONS = {"if": "plain IF", "residual-fix": "residual fix", "signed": "signed"}
+PHOTOS = ("coco", "in-darknet-5k", "voc")
 
 
-class Part:
-    """Some images of a data set that has no ``subset`` of its own."""
+class Part(Subset):
+    """Some images of a data set."""
 
     def __init__(self, whole: DetectionDataset, indices: list[int]) -> None:
-        self.whole, self.indices, self.class_names = whole, indices, whole.class_names
-        targets = ground_truth(whole)
+        super().__init__(whole, indices)
+        self.class_names, targets = whole.class_names, ground_truth(whole)
         self.targets = [targets[index] for index in indices]
-
-    def __len__(self) -> int:
-        return len(self.indices)
 
     def target(self, index: int) -> Target:
         return self.targets[index]
 
-    def __getitem__(self, index: int) -> Sample:
-        return self.whole[self.indices[index]]
-
 
 @dataclass(frozen=True)
 class Photos:
-    """Images with boxes, what they are in words, and the rules they are scored by."""
+    """Images with boxes, what they are in words, and the protocol they are scored by."""
 
     label: str
     dataset: DetectionDataset
@@ -53,38 +54,44 @@ class Photos:
 
     def spaced(self, count: int | None) -> Photos:
         """So many of the images, evenly spaced; all of them where that is not fewer."""
-        whole = len(self.dataset)
+        whole = len(self)
         if count is None or count >= whole:
             return self
-        chosen = torch.linspace(0, whole - 1, count, dtype=torch.float64).round().long().tolist()
-        subset = getattr(self.dataset, "subset", None)
-        dataset = subset(chosen) if callable(subset) else Part(self.dataset, chosen)
-        return Photos(f"{self.label}, {count} of {whole} evenly spaced", dataset, self.protocol)
+        part = Part(self.dataset, spaced(whole, count))
+        return Photos(f"{self.label}, {count} of {whole} evenly spaced", part, self.protocol)
 
 
-def coco_photos(data: Path, in_darknet_5k: bool = False) -> Photos:
-    """The validation part of the COCO subset.
+def spaced(whole: int, count: int) -> list[int]:
+    """``count`` evenly spaced numbers from 0 to ``whole - 1``."""
+    return torch.linspace(0, whole - 1, count, dtype=torch.float64).round().long().tolist()
 
-    :param in_darknet_5k: only the images that the darknet weights were not trained on
+
+def open_photos(name: str, data: Path) -> Photos:
+    """Photos by name.
+
+    :param name: of ``PHOTOS``: the validation part of the COCO subset; the part of it that the darknet
+        weights were not trained on; the test part of the VOC subset
+    :param data: folder with coco-subset and voc-subset
     """
+    if name == "voc":
+        return Photos("VOC subset, test", VocDataset(data / "voc-subset"), "voc")
     folder = data / "coco-subset"
-    dataset = CocoDataset(folder / "annotations" / "instances_val2017.json", folder / "val2017")
-    if in_darknet_5k:
-        return Photos("COCO subset, in_darknet_5k", dataset.select(lambda i: i["in_darknet_5k"]), "coco")
-    return Photos("COCO subset", dataset, "coco")
+    coco = CocoDataset(folder / "annotations" / "instances_val2017.json", folder / "val2017")
+    if name == "coco":
+        return Photos("COCO subset", coco, "coco")
+    return Photos("COCO subset, in_darknet_5k", coco.select(lambda image: image["in_darknet_5k"]), "coco")
 
 
-def voc_photos(data: Path) -> Photos:
-    """The test part of the VOC subset."""
-    return Photos("VOC subset, test", VocDataset(data / "voc-subset"), "voc")
+def stacked(dataset: Any, count: int, size: int) -> Tensor:
+    """Evenly spaced images of a data set, ``[N, 3, S, S]``."""
+    chosen = torch.linspace(0, len(dataset) - 1, count).long().tolist()
+    return torch.stack([letterbox(dataset[index].image, size)[0] for index in chosen])
 
 
 @cache
 def calibration_images(data: Path, count: int, size: int) -> Tensor:
-    """Training photos of the COCO subset, evenly spaced, ``[N, 3, S, S]``."""
-    photos = ImageFolderDataset(data / "coco-subset" / "train2017")
-    chosen = torch.linspace(0, len(photos) - 1, count).long().tolist()
-    return torch.stack([letterbox(photos[index].image, size)[0] for index in chosen])
+    """Training photos of the COCO subset, ``[N, 3, S, S]``."""
+    return stacked(ImageFolderDataset(data / "coco-subset" / "train2017"), count, size)
 
 
 def named(text: str) -> tuple[str, str]:
@@ -93,60 +100,27 @@ def named(text: str) -> tuple[str, str]:
     return (name, what) if equals else (Path(text).stem, text)
 
 
-@cache
-def open_network(spec: str) -> nn.Module:
-    """Open a network; do not change it in place.
-
-    :param spec: a folder of ``checkpoint.save``, a darknet ``.weights`` file, a file of ``pretrained.pack``,
-        or the name of a shipped network
-    """
-    if Path(spec).is_dir():
-        return checkpoint.load(spec)
-    if spec.endswith(".weights"):
-        return tiny_yolov3(weights=spec).eval()
-    return pretrained.unpack(spec) if spec.endswith(".safetensors") else pretrained.load(spec, spiking=False)
+open_network = cache(zoo.open_network)  # do not change what it returns in place
 
 
 def levels_of(spec: str) -> int | None:
     """L of a quantised network; ``None`` for one with ReLUs."""
-    return getattr(open_network(spec), "levels", None)
+    return info_of(open_network(spec)).levels
 
 
-def is_leaky(spec: str) -> bool:
-    """Whether a network has activations with a negative slope, which only signed neurons stand for."""
-    return any(negative_slope(module) for module in open_network(spec).modules())
+def neurons_for(spec: str) -> dict[str, str]:
+    """The neurons that can stand for a network's activations, and what they are called; only signed ones
+    stand for leaky ReLUs."""
+    modules = open_network(spec).modules()
+    leaky = any(getattr(module, "negative_slope", 0) or getattr(module, "slope", 0) for module in modules)
+    return {"signed": NEURONS["signed"]} if leaky else NEURONS
 
 
 @cache
 def open_grey(spec: str) -> nn.Module:
-    """:func:`open_network` for grey pictures: one channel."""
+    """The network for grey pictures: one channel."""
     network: Any = open_network(spec)
     return network if network.input_shape[0] == 1 else grey_input(network)
-
-
-def spiking(
-    spec: str, neuron: str, data: Path, calibration: int, size: int, kernel: str, grey: bool = False
-) -> nn.Module:
-    """Convert a network: trained clips where it has them, else a percentile on calibration photos.
-
-    :param spec: see :func:`open_network`
-    :param neuron: of ``convert``
-    :param data: where the calibration photos are
-    :param calibration: how many of them
-    :param size: their side in pixels
-    :param kernel: of the neurons
-    :param grey: convert :func:`open_grey`
-    """
-    options: dict[str, Any] = {"neuron": neuron}
-    if levels_of(spec) is None:
-        images = calibration_images(data, calibration, size)
-        images = images.mean(1, keepdim=True) if grey else images
-        options |= {"scale": STATISTIC, "calibration": images}
-    snn = convert(open_grey(spec) if grey else open_network(spec), **options)
-    for module in snn.modules():
-        if isinstance(module, LowLatencyIFNode):
-            module.kernel = kernel
-    return snn
 
 
 @cache

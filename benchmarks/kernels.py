@@ -18,19 +18,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import Any
 
 import torch
-import torch._dynamo
-import torch._inductor.config
-from common import HERE, arguments, markdown, save_figure, save_results
-from speed_figures import draw_kernels
-from spikingjelly.activation_based import functional
+from figures import draw_kernels
+from runner import arguments, markdown, place, save_figure, save_results
 from spikingjelly.activation_based.neuron import IFNode
-from timing import machine, mebibytes, others_cores, quartiles, ratio, rounds, seconds
+from timing import device_options, others_cores, prepare, quartiles, ratio, rounds, seconds
 
-from sj_lowlat.kernels import KERNELS, FireRule, cpp_kernel, cupy_kernel, multi_step
+from sj_lowlat.kernels import KERNELS, FireRule, choose, multi_step
 
 COPY = "copy"
 RULES = {
@@ -86,11 +82,8 @@ LAYERS = (
 
 
 def available(device: str) -> list[str]:
-    """The kernels that run here."""
-    elsewhere = {"cpp"} if device == "cuda" else {"cupy"}
-    missing = {"cpp": not cpp_kernel.available(), "cupy": not cupy_kernel.available()}
-    missing["compiled"] = find_spec("triton") is None if device == "cuda" else missing["cpp"]
-    return [name for name in KERNELS if name not in elsewhere and not missing.get(name)]
+    """The kernels that run here: the reference, and the one that is chosen."""
+    return [name for name in KERNELS if name in ("reference", choose(torch.device(device)))]
 
 
 @torch.no_grad()
@@ -129,7 +122,7 @@ def measure(layer: Layer, kernels: Sequence[str], repeats: int, device: str) -> 
         first[name] = round(seconds(lambda job=job, fired=fired: fired.append(job()), device), 3)
         same[name] = torch.equal(fired[0], spikes)
     state = [v] if count is None else [v, count]
-    moved = mebibytes([currents, spikes, *state, *state])
+    moved = sum(x.numel() * x.element_size() for x in (currents, spikes, *state, *state)) / 2**20
     source = torch.ones(int(moved * 2**19), dtype=torch.uint8, device=device)  # half is read, half written
     target = torch.empty_like(source)
     jobs[COPY] = lambda: target.copy_(source)
@@ -146,30 +139,19 @@ def measure(layer: Layer, kernels: Sequence[str], repeats: int, device: str) -> 
             "same_spikes": same.get(name),
             "first_call_s": first.get(name),
         }
-    return {
-        "case": str(layer),
-        "neurons": v.numel(),
-        "steps": steps,
-        "mib": round(moved, 2),
-        "kernels": found,
-    }
+    about = {"case": str(layer), "neurons": v.numel(), "steps": steps, "mib": round(moved, 2)}
+    return {**about, "kernels": found}
 
 
-def cells(row: dict[str, Any]) -> list[list[str]]:
-    """The lines of one layer, one for each kernel."""
-    return [
-        [
-            row["case"],
-            name,
-            f"{found['ms_per_step']:.3f}",
-            f"{found['ms']['q25'] / row['steps']:.3f} to {found['ms']['q75'] / row['steps']:.3f}",
-            f"{found['ns_per_neuron_step']:.3f}",
-            f"{found['gb_per_s']:.1f}",
-            f"{100 * found['share_of_copy']:.0f}",
-            {True: "yes", False: "no", None: ""}[found["same_spikes"]],
-        ]
-        for name, found in row["kernels"].items()
-    ]
+def line(row: dict[str, Any], name: str) -> list[str]:
+    """One kernel on one layer."""
+    found, steps = row["kernels"][name], row["steps"]
+    ms = found["ms"]
+    cells = [row["case"], name, f"{found['ms_per_step']:.3f}"]
+    cells.append(f"{ms['q25'] / steps:.3f} to {ms['q75'] / steps:.3f}")
+    cells += [f"{found['ns_per_neuron_step']:.3f}", f"{found['gb_per_s']:.1f}"]
+    same = {True: "yes", False: "no", None: ""}[found["same_spikes"]]
+    return [*cells, f"{100 * found['share_of_copy']:.0f}", same]
 
 
 def build_seconds() -> float:
@@ -183,31 +165,23 @@ def build_seconds() -> float:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure all layers, print one line for each kernel of each, draw them."""
-    parser = arguments(__doc__, "kernels", data=False)
+    parser = arguments(__doc__, "", data=False)
     add = parser.add_argument
     add("--kernels", nargs="+", choices=KERNELS, help="by default all that run here")
     add("--repeats", type=int, default=15, help="rounds, after two that warm up")
     add("--shrink", type=int, default=1, help="divide the layers' sides by this")
-    add("--threads", type=int, help="of torch")
-    add("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.set_defaults(results=None, figure=None)
+    device_options(parser)
     args = parser.parse_args(argv)
     if args.repeats < 1 or not 1 <= args.shrink <= 26:
         parser.error("--repeats must be 1 or more, and --shrink from 1 to 26")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        print("There is no GPU here that torch can use, so nothing was measured.")
+    record = prepare(args)
+    if record is None:
         return
     runs_here = available(args.device)
     if missing := set(args.kernels or ()) - set(runs_here):
         parser.error(f"no kernel {', '.join(sorted(missing))} on this {args.device}; there are {runs_here}")
-    stem = "kernels" + ("_cuda" if args.device == "cuda" else "")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    torch._dynamo.config.recompile_limit = 256  # beyond 8 variants torch would stop compiling
-    torch._inductor.config.force_disable_caches = True  # or compile times would be those of a cache
-    record: dict[str, Any] = {"machine": machine(args.device), "repeats": args.repeats}
-    device = torch.device(args.device)
-    record["spikingjelly_if"] = functional.neuron_implementation("if", device)["implementation"]
+    place(args, "kernels" + ("_cuda" if args.device == "cuda" else ""))
+    record["repeats"] = args.repeats
     print(json.dumps(record))
     with others_cores() as others:
         rows = record["layers"] = []
@@ -216,17 +190,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             small = replace(layer, shape=(channels, *(side // args.shrink for side in sides)))
             rows.append(measure(small, args.kernels or runs_here, args.repeats, args.device))
     record["others_cores"] = others[0]
-    print(markdown(HEAD, [line for row in rows for line in cells(row)]))
-    compiled = [f["first_call_s"] for row in rows for name, f in row["kernels"].items() if name == "compiled"]
-    if compiled:
-        print(f"\nCompilation by torch.compile, {len(compiled)} first calls: {sum(compiled):.0f} s, ", end="")
-        print(f"the longest {max(compiled):.0f} s")
+    print(markdown(HEAD, [line(row, name) for row in rows for name in row["kernels"]]))
     if "cpp" in (args.kernels or runs_here):
         record["cpp_build_s"] = build_seconds()
         print(f"\nKernel cpp, one variant built into an empty cache: {record['cpp_build_s']:.1f} s")
-    print(f"\nOther work on the machine: {others[0]:.2f} cores on average")
-    save_results(args.results or HERE / "results" / f"{stem}.json", record)
-    save_figure(draw_kernels(rows), args.figure or HERE.parent / "docs" / "images" / f"{stem}.png")
+    save_results(args.results, record)
+    save_figure(draw_kernels(rows), args.figure)
 
 
 if __name__ == "__main__":

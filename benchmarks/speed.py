@@ -2,7 +2,8 @@
 
 All competitors run in one process, in turn, again and again; tables have medians over the rounds. Parts: the
 strided network, whose IF neurons SpikingJelly has too (are the spikes the same?); the shipped network, whose
-signed neurons and exact max-pools it has not; what read-outs at every step and monitors add; peak memory.
+signed neurons and exact max-pools it has not; what read-outs at every step and monitors add; peak memory;
+``import sj_lowlat`` once torch and spikingjelly are loaded.
 
     python benchmarks/speed.py                # 416 px, one image, T = 16; 1.5 minutes on 2 cores
     python benchmarks/speed.py --grid         # sizes x T x batches, fewer competitors; half an hour
@@ -21,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import HERE, arguments, markdown, save_figure, save_results
 from competitors import (
     MERGED,
     MOST_STEPS,
@@ -33,21 +33,29 @@ from competitors import (
     strided_cases,
     traffic_images,
 )
-from speed_figures import draw_cases, draw_grid
-from spikingjelly.activation_based import functional
-from timing import KINDS, REST, machine, others_cores, quartiles, ratio, rounds, shares
+from figures import draw_cases, draw_grid
+from runner import HERE, arguments, markdown, place, save_figure, save_results
+from timing import KINDS, REST, device_options, others_cores, prepare, quartiles, ratio, rounds, shares
 
 from sj_lowlat.detect import detections_from_maps
-from sj_lowlat.kernels.select import choose
+from sj_lowlat.kernels import choose
 from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
 from sj_lowlat.simulation import simulate, simulate_steps
 
-PARTS = ("strided", "shipped", "extras", "memory")
+PARTS = ("strided", "shipped", "extras", "memory", "import")
 ONE = {"sizes": [416], "steps": [16], "batch": [1]}
 GRID = {"sizes": [160, 320, 416], "steps": [8, 16, 64, 300], "batch": [1, 8]}
 TIMES = ["", "steps", "ms/run", "quartiles", "ms/step", "steps/s", "images/s"]
 TIMES += ["times as fast", "run / Quant ANN"]
 SHARES = [f"{kind} %" for kind in (*KINDS, REST)]
+IMPORT = """
+import time
+import torch
+import spikingjelly.activation_based.neuron
+start = time.perf_counter()
+import sj_lowlat
+print(time.perf_counter() - start)
+"""
 
 
 def measure(cases: Sequence[Case], images: torch.Tensor, args: Any, brief: bool) -> list[dict[str, Any]]:
@@ -77,50 +85,45 @@ def table(rows: Sequence[Mapping[str, Any]], brief: bool) -> str:
 
 
 def _cells(row: Mapping[str, Any], brief: bool) -> list[str]:
+    def number(key: str, digits: int) -> str:
+        return f"{row[key]:.{digits}f}" if key in row else "-"
+
     ms, parts = row["ms"], row.get("shares")
-    spiking = row["steps"] is not None
     line = [
         row["name"],
         str(row["steps"] or "-"),
         f"{ms['median']:.1f}",
         f"{ms['q25']:.1f} to {ms['q75']:.1f}",
-        f"{row['ms_per_step']:.1f}" if spiking else "-",
-        f"{row['steps_per_s']:.1f}" if spiking else "-",
-        f"{row['images_per_s']:.2f}",
-        f"{row['times_as_fast']:.2f}" if spiking else "-",
-        f"{row['run_over_ann']:.1f}",
     ]
-    if brief:
-        return line
-    return line + [f"{100 * parts[kind]:.0f}" if parts else "-" for kind in (*KINDS, REST)]
+    keys = {"ms_per_step": 1, "steps_per_s": 1, "images_per_s": 2, "times_as_fast": 2, "run_over_ann": 1}
+    line += [number(key, digits) for key, digits in keys.items()]
+    return line if brief else line + [f"{100 * parts[k]:.0f}" if parts else "-" for k in (*KINDS, REST)]
 
 
 def measure_extras(case: Case, images: torch.Tensor, args: Any) -> list[dict[str, Any]]:
     """What read-outs at every step, boxes and monitors add to a plain run; the first is the plain run."""
-    snn, steps = case.net, case.steps
-    assert steps is not None
-    every = range(1, steps + 1)
+    snn, run, every = case.net, case.schedule, range(1, (case.total or 0) + 1)
 
     def boxes(readout: Sequence[int]) -> None:
-        for read in simulate_steps(snn, images, steps, readout=readout):
-            detections_from_maps(read.outputs, snn.head_specs)  # type: ignore[arg-type]
+        for read in simulate_steps(snn, images, run, readout=readout):
+            detections_from_maps(read.outputs, snn.head_specs)
 
     def watched(monitor: Callable[[torch.nn.Module], Any]) -> None:
         with monitor(snn):
-            simulate(snn, images, steps)
+            simulate(snn, images, run)
 
     jobs = {
-        "maps at the last step": lambda: simulate(snn, images, steps),
-        "maps at every step": lambda: simulate(snn, images, steps, readout=every),
-        "boxes at the last step": lambda: boxes((steps,)),
+        "maps at the last step": lambda: simulate(snn, images, run),
+        "maps at every step": lambda: simulate(snn, images, run, readout=every),
+        "boxes at the last step": lambda: boxes(every[-1:]),
         "boxes at every step": lambda: boxes(every),
         "maps at the last step, FiringRateMonitor": lambda: watched(FiringRateMonitor),
         "maps at the last step, SynOpMonitor": lambda: watched(SynOpMonitor),
     }
     _, times = rounds(jobs, args.repeats, args.device)
-    plain = next(iter(times.values()))
+    first = times["maps at the last step"]
     return [
-        {"name": name, "ms": quartiles([1e3 * t for t in own]), "over_plain": ratio(own, plain)}
+        {"name": name, "ms": quartiles([1e3 * t for t in own]), "over_plain": ratio(own, first)}
         for name, own in times.items()
     ]
 
@@ -129,67 +132,74 @@ def measure_memory(cases: Sequence[Case], size: int, batch: int, args: Any) -> l
     """The peak of each run, and of a long one of the first of ours, each in a process of its own."""
     by_name = {case.name: case for case in cases}
     wanted = [by_name[name] for name in (STEP_BY_STEP, MERGED, "this package, fp32", "this package, int8")]
-    plain = wanted[2]
-    runs = [(case, case.steps) for case in wanted] + [(plain, args.long_steps)]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for case, steps in runs:
+        for case, steps in [*((case, case.total) for case in wanted), (wanted[2], args.long_steps)]:
             network = Path(folder) / "network.pt"
             torch.save(case.net, network)
             options = {"how": case.how, "steps": steps, "size": size, "batch": batch, "device": args.device}
             options["threads"] = torch.get_num_threads()
             words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-            command = [sys.executable, HERE / "peak_memory.py", network, *words]
-            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            printed = _child([HERE / "competitors.py", network, *words])
             rows.append({"name": case.name, "steps": steps, **json.loads(printed)})
     return rows
+
+
+def measure_import(repeats: int) -> dict[str, float]:
+    """Seconds that importing this package takes, in processes of their own."""
+    times = quartiles([float(_child(["-c", IMPORT])) for _ in range(repeats)], digits=4)
+    print(f"\nimport sj_lowlat, {repeats} times: {json.dumps(times)} seconds")
+    return times
+
+
+def _child(words: Sequence[Any]) -> str:
+    done = subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.splitlines()[-1]
 
 
 def one_setting(size: int, steps: int, batch: int, args: Any) -> dict[str, Any]:
     """All parts at one image size, number of steps and batch; prints their tables."""
     record: dict[str, Any] = {"size": size, "steps": steps, "batch": batch}
-    images = traffic_images(batch, size, args.device)
+    images, parts = traffic_images(batch, size, args.device), set(args.parts)
+    parts &= {"strided"} if args.grid else parts
     print(f"\n## {size} px, batch {batch}, T = {steps}")
-    if {"strided", "memory"} & set(args.parts):
+    if {"strided", "memory"} & parts:
         cases = strided_cases(size, args.width, steps, args.device, brief=args.grid)
-    if "strided" in args.parts:
+    if "strided" in parts:
         record["strided"] = measure(cases, images, args, brief=args.grid)
         print(f"\nSNN-Tiny-YOLOv3, width {args.width:g}, residual fix; compared with {cases[0].name}:\n")
         if steps > MOST_STEPS:
             print(f"SpikingJelly runs {MOST_STEPS} steps only: compare the times per step.\n")
         print(table(record["strided"], brief=args.grid))
-        if not args.grid:
-            snn = next(case.net for case in cases if case.how == "simulate")
-            found = record["spikes"] = differing_spikes(snn, images, min(steps, MOST_STEPS))
-            share = found["differing"] / max(found["spikes"], 1)
-            print(f"\nSpikes that SpikingJelly's network fires otherwise: {found['differing']:,} of ", end="")
-            print(f"{found['spikes']:,} ({share:.2g})")
-    if {"shipped", "extras"} & set(args.parts) and not args.grid:
+    if "strided" in parts and not args.grid:
+        snn = next(case.net for case in cases if case.how == "simulate")
+        found = record["spikes"] = differing_spikes(snn, images, min(steps, MOST_STEPS))
+        share = f"{found['spikes']:,} ({found['differing'] / max(found['spikes'], 1):.2g})"
+        print(f"\nSpikes that SpikingJelly's network fires otherwise: {found['differing']:,} of {share}")
+    if {"shipped", "extras"} & parts:
         shipped = shipped_cases(steps, args.device)
-    if "shipped" in args.parts and not args.grid:
+    if "shipped" in parts:
         record["shipped"] = measure(shipped, images, args, brief=False)
         print(f"\n{SHIPPED}, signed; compared with the reference kernel:\n")
         print(table(record["shipped"], brief=False))
-    if "extras" in args.parts and not args.grid:
+    if "extras" in parts:
         rows = record["extras"] = measure_extras(shipped[1], images, args)
         print(f"\n{SHIPPED}, fp32, {steps} steps:\n")
         lines = [(r["name"], f"{r['ms']['median']:.0f}", f"{r['over_plain']:.2f}") for r in rows]
         print(markdown(("", "ms/run", "over the first"), lines))
-    if "memory" in args.parts and not args.grid:
+    if "memory" in parts:
         rows = record["memory"] = measure_memory(cases, size, batch, args)
-        record["memory_long_over_short"] = round(rows[-1]["peak_mib"] / rows[2]["peak_mib"], 3)
+        growth = record["memory_long_over_short"] = round(rows[-1]["peak_mib"] / rows[2]["peak_mib"], 3)
         print("\nMemory in MiB, strided network:\n")
         lines = [(r["name"], str(r["steps"]), f"{r['loaded_mib']:.0f}", f"{r['peak_mib']:.0f}") for r in rows]
         print(markdown(("", "steps", "before the run", "peak"), lines))
-        print(
-            f"\nPeak of {args.long_steps} steps over that of {steps}: {record['memory_long_over_short']:.2f}"
-        )
+        print(f"\nPeak of {args.long_steps} steps over that of {steps}: {growth:.2f}")
     return record
 
 
 def parse(argv: Sequence[str] | None) -> Any:
     """The options, with the preset's values where none were given."""
-    parser = arguments(__doc__, "speed", data=False)
+    parser = arguments(__doc__, "", data=False)
     add = parser.add_argument
     add("--sizes", type=int, nargs="+", help="sides of the images in pixels, multiples of 32")
     add("--batch", type=int, nargs="+", help="images at once")
@@ -199,16 +209,12 @@ def parse(argv: Sequence[str] | None) -> Any:
     add("--repeats", type=int, default=9, help="rounds, after one that warms up")
     add("--long-steps", type=int, default=300, help="T of the long run whose memory is looked at")
     add("--width", type=float, default=1.0, help="factor of the strided network's channels")
-    add("--threads", type=int, help="of torch")
-    add("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.set_defaults(results=None, figure=None)
+    device_options(parser)
     args = parser.parse_args(argv)
     for name, values in (GRID if args.grid else ONE).items():
         if getattr(args, name) is None:
             setattr(args, name, values)
-    stem = "speed" + ("_grid" if args.grid else "") + ("_cuda" if args.device == "cuda" else "")
-    args.results = args.results or HERE / "results" / f"{stem}.json"
-    args.figure = args.figure or HERE.parent / "docs" / "images" / f"{stem}.png"
+    place(args, "speed" + ("_grid" if args.grid else "") + ("_cuda" if args.device == "cuda" else ""))
     if min(*args.sizes, *args.batch, *args.steps, args.repeats, args.long_steps) < 1:
         parser.error("sizes, batches, steps and repeats must be 1 or more")
     if any(size % 32 for size in args.sizes):
@@ -219,23 +225,17 @@ def parse(argv: Sequence[str] | None) -> Any:
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure every setting, print its tables, write the results, draw the first setting or the grid."""
     args = parse(argv)
-    if args.device == "cuda" and not torch.cuda.is_available():
-        print("There is no GPU here that torch can use, so nothing was measured.")
+    record = prepare(args)
+    if record is None:
         return
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    device = torch.device(args.device)
-    record: dict[str, Any] = {"machine": machine(args.device), "repeats": args.repeats, "width": args.width}
-    record["kernel"] = choose(device)
-    record["spikingjelly_if"] = functional.neuron_implementation("if", device)["implementation"]
+    record |= {"repeats": args.repeats, "width": args.width, "kernel": choose(torch.device(args.device))}
     print(json.dumps(record))
+    settings = itertools.product(args.sizes, args.batch, args.steps)
     with others_cores() as others:
-        record["settings"] = [
-            one_setting(size, steps, batch, args)
-            for size, batch, steps in itertools.product(args.sizes, args.batch, args.steps)
-        ]
+        record["settings"] = [one_setting(size, steps, batch, args) for size, batch, steps in settings]
     record["others_cores"] = others[0]
-    print(f"\nOther work on the machine: {others[0]:.2f} cores on average")
+    if "import" in args.parts and not args.grid:
+        record["import_s"] = measure_import(5)
     save_results(args.results, record)
     save_figure(draw_grid(record) if args.grid else draw_cases(record["settings"][0]), args.figure)
 

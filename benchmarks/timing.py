@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import itertools
 import os
 import platform
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.neuron import IFNode
-from torch import Tensor, nn
+from torch import nn
 
 from sj_lowlat.layers import SpikeMaxPool
 
@@ -83,9 +87,9 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     return round(float(torch.tensor(quotients, dtype=torch.float64).median()), 3)
 
 
-@contextmanager
-def stopwatch(net: nn.Module, device: str) -> Iterator[dict[str, float]]:
-    """Measure the seconds of each kind of layer, by hooks; they cost a little, so time whole runs without."""
+def shares(net: nn.Module, job: Job, device: str) -> dict[str, float]:
+    """Which part of a run each kind of layer takes; everything else is ``REST``. Measured by hooks, which
+    cost a little: time whole runs without."""
     spent = dict.fromkeys(KINDS, 0.0)
     started: dict[nn.Module, float] = {}
 
@@ -93,43 +97,43 @@ def stopwatch(net: nn.Module, device: str) -> Iterator[dict[str, float]]:
         wait_for(device)
         started[module] = time.perf_counter()
 
-    def stop_as(kind: str) -> Callable[[nn.Module, Any, Any], None]:
-        def stop(module: nn.Module, _args: Any, _out: Any) -> None:
-            wait_for(device)
-            spent[kind] += time.perf_counter() - started[module]
+    def stop(module: nn.Module, _args: Any, _out: Any, kind: str) -> None:
+        wait_for(device)
+        spent[kind] += time.perf_counter() - started[module]
 
-        return stop
-
-    handles = []
-    for module in net.modules():
-        for kind, types in KINDS.items():
+    with ExitStack() as hooks:
+        for module, (kind, types) in itertools.product(net.modules(), KINDS.items()):
             if isinstance(module, types):
-                handles.append(module.register_forward_pre_hook(start, prepend=True))  # casts count too
-                handles.append(module.register_forward_hook(stop_as(kind)))
-    try:
-        yield spent
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def shares(net: nn.Module, job: Job, device: str) -> dict[str, float]:
-    """Which part of a run each kind of layer takes; everything else is ``REST``."""
-    with stopwatch(net, device) as spent:
+                hooks.callback(module.register_forward_pre_hook(start, prepend=True).remove)  # with casts
+                hooks.callback(module.register_forward_hook(partial(stop, kind=kind)).remove)
         total = seconds(job, device)
-    parts = {kind: spent[kind] / total for kind in KINDS}
+    parts = {kind: own / total for kind, own in spent.items()}
     return {kind: round(part, 3) for kind, part in (parts | {REST: 1 - sum(parts.values())}).items()}
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What ran the benchmark, and how busy it was with other things when this is called."""
-    return {
+def device_options(parser: argparse.ArgumentParser) -> None:
+    """Options of all scripts that time things."""
+    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+
+
+def prepare(args: argparse.Namespace) -> dict[str, Any] | None:
+    """Set the threads; what runs the benchmark, and how busy it is with other things; None, and a sentence,
+    where there is no such device."""
+    if args.device == "cuda" and not torch.cuda.is_available():
+        print("There is no GPU here that torch can use, so nothing was measured.")
+        return None
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    implementation = functional.neuron_implementation("if", torch.device(args.device))["implementation"]
+    machine = {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if device == "cuda" else None,
+        "gpu": torch.cuda.get_device_name() if args.device == "cuda" else None,
         "load_average_1_min": round(os.getloadavg()[0], 2),
     }
+    return {"machine": machine, "spikingjelly_if": implementation}
 
 
 @contextmanager
@@ -142,6 +146,7 @@ def others_cores() -> Iterator[list[float]]:
     start, busy = time.perf_counter(), _others_seconds()
     yield found
     found.append(round(max(0.0, (_others_seconds() - busy) / (time.perf_counter() - start)), 2))
+    print(f"\nOther work on the machine: {found[0]:.2f} cores on average")
 
 
 def _others_seconds() -> float:
@@ -162,8 +167,3 @@ def _cpu_name() -> str:
         return platform.processor()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor())
-
-
-def mebibytes(tensors: Sequence[Tensor]) -> float:
-    """Size of tensors in MiB."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors) / 2**20

@@ -18,9 +18,6 @@ release = version = sj_lowlat.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_gallery.gen_gallery", "myst_parser"]
 exclude_patterns = ["_build", "tutorials", "gallery/*.ipynb", "gallery/*.py"]
 
-# benchmarks/README.md links to files beside it, which are no pages here
-myst_all_links_external = True
-
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"

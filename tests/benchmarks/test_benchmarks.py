@@ -18,6 +18,7 @@ from sj_lowlat.data import TrafficDataset, letterbox
 from sj_lowlat.detect import Detections
 from sj_lowlat.functional import rate_error
 from sj_lowlat.models import snn_tiny_yolov3
+from sj_lowlat.schedule import Schedule
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
@@ -42,40 +43,35 @@ def quant(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(checkpoint.save(prepare(model, 4, images), tmp_path_factory.mktemp("quant")))
 
 
-def test_schedules_are_read_and_written(script: Opener) -> None:
-    schedule = script("common").Schedule
-    assert schedule.parse_list("8+4,2+4b2, 16") == [schedule(8, 4), schedule(2, 4, 2), schedule(16)]
-    assert [str(s) for s in schedule.parse_list("8+4,2+4b2,16")] == ["8+4", "2+4b2", "16+0"]
-    assert schedule(2, 6).total == 8
-    assert schedule(2, 6, 2).options(8, {8, 4}) == {
-        "time_steps": 2, "flush": 6, "burst": 2, "levels": 8, "readout": [4, 8],
-    }  # fmt: skip
-    assert schedule(2, 6).options(None)["readout"] == [8]
-
-
 @pytest.mark.parametrize("text", ["", "0+4", "8+", "8-4", "4b0", "b2", "8+4,2", "x"])
 def test_what_is_no_schedule_is_refused(script: Opener, text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="8\\+4"):
-        script("common").Schedule.parse(text)
+        script("runner").schedule(text)
+
+
+def test_schedules_are_those_of_all_networks_or_of_one(script: Opener) -> None:
+    schedules = script("score").schedules
+    assert schedules("8+4,2+4b2, 16") == ("", [Schedule(8, 4), Schedule(2, 4, 2), Schedule(16)])
+    assert schedules("net=8+4") == ("net", [Schedule(8, 4)])
 
 
 def test_markdown_has_a_line_a_row_and_refuses_ragged_ones(script: Opener) -> None:
-    markdown = script("common").markdown
+    markdown = script("runner").markdown
     assert markdown(("a", "b"), [("1", "2"), ["3", ""]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 |  |"
     with pytest.raises(ValueError, match=r"\[1, 2\]"):
         markdown(("a", "b"), [("1",)])
 
 
 def test_a_run_is_done_once_for_each_request(script: Opener, tmp_path: Path) -> None:
-    common, calls = script("common"), []
+    runner, calls = script("runner"), []
 
     def work() -> dict[str, Any]:
         calls.append(1)
         return {"points": [], "rates": [1], "number": len(calls)}
 
-    args = argparse.Namespace(output=tmp_path / "runs", results=tmp_path / "all.json", kernel="reference")
+    args = argparse.Namespace(output=tmp_path / "runs", results=tmp_path / "all.json")
     for _ in range(2):  # as when an interrupted script is started again
-        runs = common.Runs(args)
+        runs = runner.Runs(args)
         assert runs.once("net, if 8+4", {"images": 2}, work)["number"] == 1
     assert runs.once("net, other", {"images": 2}, lambda: {"number": 7})["number"] == 7
     assert runs.once("net, if 8+4", {"images": 3}, work)["number"] == 2, "another request, another run"
@@ -113,7 +109,7 @@ def test_neuron_response_agrees_with_the_equations(
     script: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results, figure = tmp_path / "r.json", tmp_path / "f.png"
-    script("fig2_fig3_neuron_response").main(
+    script("neuron_response").main(
         ["--time-steps", "4", "10", "--points", "4000", "--results", str(results), "--figure", str(figure)]
     )
     errors = json.loads(results.read_text())["errors"]
@@ -132,13 +128,13 @@ def test_latency_scores_every_step(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    latency, inputs = script("latency"), script("inputs")
+    score, inputs = script("score"), script("inputs")
     photos = inputs.Photos("traffic", TrafficDataset(2, 64), "coco")
-    monkeypatch.setattr(latency, "coco_photos", lambda data, in_darknet_5k: photos)
+    monkeypatch.setattr(score, "open_photos", lambda name, data: photos)
     results, figure = tmp_path / "r.json", tmp_path / "f.png"
-    options = ["--schedules", "2+3,4b2", "--neuron", "signed", "residual-fix", "--size", "64"]
+    options = ["--schedules", "2+3,4b2", "--neurons", "signed", "residual-fix", "--size", "64", "--beside"]
     places = ["--output", str(tmp_path / "runs"), "--results", str(results), "--figure", str(figure)]
-    latency.main(["--data", str(tmp_path), "--network", f"net={quant}", *options, *places])
+    score.main(["latency", "--data", str(tmp_path), "--networks", f"net={quant}", *options, *places])
     runs = json.loads(results.read_text())["runs"]
     steps = {name: [point["steps"] for point in run["points"]] for name, run in runs.items()}
     assert steps == {
@@ -149,15 +145,22 @@ def test_latency_scores_every_step(
         "net residual fix 4+0b2": [1, 2, 3, 4],
     }
     settings = runs["net signed 2+3"]["settings"]
-    assert (settings["time_steps"], settings["flush"], settings["levels"]) == (2, 3, 4)
+    assert (settings["time_steps"], settings["flush"], settings["charge"]) == (2, 3, 4)
     assert len(list((tmp_path / "runs").glob("*.json"))) == len(runs)
-    assert "L = 4, Quant ANN" in capsys.readouterr().out and figure.is_file()
+    printed = capsys.readouterr().out
+    assert "| net, Quant ANN, L = 4 | 2 |" in printed and "| fewest within 0.5 | at 6 |" in printed
+    assert figure.is_file()
 
 
-def test_fewest_steps_is_the_first_read_out_that_is_good_enough(script: Opener) -> None:
-    fewest = script("latency").fewest
-    assert fewest({1: 3.0, 2: 19.6, 3: 18.0, 4: 20.0}, 19.5) == 2
-    assert fewest({1: 3.0}, 19.5) is None
+def test_the_first_read_out_that_is_good_enough_is_told(script: Opener, tmp_path: Path) -> None:
+    table = script("score").Table({"cell": "{map50:.1f}"}, None, None, {}, None)
+
+    def soonest(values: dict[int, float]) -> str:
+        points = [{"steps": step, "map50": value / 100} for step, value in values.items()]
+        return table._results({"points": points, "energy": None}, {"map50": 20.0})["soonest"]
+
+    assert soonest({1: 3.0, 2: 19.6, 3: 18.0, 4: 20.0}) == "2"
+    assert soonest({1: 3.0}) == "-"
 
 
 def test_table_1_runs_on_photos(
@@ -169,20 +172,102 @@ def test_table_1_runs_on_photos(
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     trained = str(checkpoint.save(prepare(network, 4, images), tmp_path / "quant4"))
     results = tmp_path / "r.json"
-    script("table1_coco").main(
-        ["--data", str(data_dir), "--networks", f"relu={relu}", f"quant={trained}", "--schedule", "quant=2+3",
-         "--steps", "2", "4", "34", "--flush", "2", "--images", "2", "--long-images", "1", "--size", "64",
-         "--calibration", "1", "--output", str(tmp_path / "runs"), "--results", str(results),
-         "--figure", str(tmp_path / "f.png")]
+    script("score").main(
+        ["table1_coco", "--data", str(data_dir), "--networks", f"relu={relu}", f"quant={trained}",
+         "--schedules", "quant=2+3", "--set", "steps=[2, 4, 34]", "long_images=1", "--images", "2",
+         "--size", "64", "--calibration", "1", "--output", str(tmp_path / "runs"),
+         "--results", str(results), "--figure", str(tmp_path / "f.png")]
     )  # fmt: skip
     runs = json.loads(results.read_text())["runs"]
     steps = {name: [point["steps"] for point in run["points"]] for name, run in runs.items()}
     assert steps["relu residual-fix, 1 images, 34 steps"] == [2, 4, 34]
     assert steps["quant signed 2+3, 2 images"] == [2, 4, 5]
-    assert runs["quant signed 2+3, 2 images"]["settings"]["levels"] == 4
+    assert runs["quant signed 2+3, 2 images"]["settings"]["charge"] == 4
     lines = capsys.readouterr().out.splitlines()
     assert sum(line.startswith("| relu, residual fix |") for line in lines) == 1
     assert any(line.startswith("| paper: residual fix") and "36.2 at 300" in line for line in lines)
+
+
+def test_each_table_has_the_rows_of_its_page(
+    script: Opener,
+    quant: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Two drawn pictures: what the tables ask of a network, and what the ablation's charge is."""
+    score, inputs = script("score"), script("inputs")
+    photos = inputs.Photos("traffic", TrafficDataset(2, 64), "coco")
+    monkeypatch.setattr(score, "open_photos", lambda name, data: photos)
+    monkeypatch.setattr(script("runner"), "calibration_images", lambda *_: torch.rand(2, 3, 64, 64))
+    fresh = snn_tiny_yolov3(4, width=0.125, class_names=photos.dataset.class_names, input_size=64)
+    relu = str(checkpoint.save(fresh, tmp_path / "relu"))
+
+    def run(table: str, *networks: str) -> tuple[list[str], dict[str, Any]]:
+        places = ["--output", str(tmp_path / table), "--results", str(tmp_path / f"{table}.json")]
+        places += (
+            [] if table in ("levels", "precision", "coco_subset") else ["--figure", str(tmp_path / "f.png")]
+        )
+        few = ["--data", str(tmp_path), "--size", "64", "--beside", "--networks", *networks]
+        score.main([table, *few, *places])
+        lines = capsys.readouterr().out.splitlines()
+        start = max(index for index, line in enumerate(lines) if line.startswith("| ---"))
+        rows = [line for line in lines[start + 1 :] if line.startswith("| ")]
+        return rows, json.loads((tmp_path / f"{table}.json").read_text())["runs"]
+
+    rows, runs = run("ablation", f"strided_relu={relu}", f"strided_quant={quant}")
+    assert len(rows) == 8 and sum("Quant-ReLU, L = 4" in row for row in rows) == 4
+    assert runs["strided_quant signed 16+4"]["settings"]["charge"] == 16  # and not the network's 4 levels
+    rows, runs = run("levels", f"net={relu}")
+    assert len(rows) == 11 and rows[6].startswith("| 8 | mse | yes | 3, x4 |")
+    rows, runs = run("precision", f"net={quant}")
+    assert [row.split(" | ")[1] for row in rows] == ["-", *["fp32"] * 2, "bf16", "int8", *["fp32"] * 7]
+    assert runs["16+16 stop 2"]["mean_steps"] <= 32 and runs["counts"]["settings"]["mode"] == "counts"
+    rows, runs = run("coco_subset", f"quant4={quant}")
+    assert len(rows) == 1 and rows[0].startswith("| 4 |")
+    assert [point["steps"] for point in runs["signed4"]["points"]] == [4, 8]
+
+
+def test_a_table_refuses_networks_that_it_cannot_score(
+    script: Opener, quant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = [f"net={quant}", f"other={quant}"]
+    refused = {
+        "levels": "no quantised network",
+        "ablation": "names its networks leaky",
+        "latency": "one network",
+    }
+    for table, words in refused.items():
+        with pytest.raises(SystemExit):
+            script("score").main([table, "--data", str(tmp_path), "--networks", *two])
+        assert words in capsys.readouterr().err
+
+
+def test_what_is_no_table_runs_on_photos(
+    script: Opener, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Firing before and behind max-pools, boxes, and settling: the shipped network on two photos."""
+    name, results = "snn-tiny-yolov3-coco", tmp_path / "r.json"
+    places = ["--data", str(data_dir), "--size", "64"]
+    kept = ["--results", str(results), "--figure", str(tmp_path / "f.png"), "--images", "1"]
+    networks = ["--pooled", name, "--strided", name, "--schedule", "2+2b4"]
+    script("firing_rates").main([*places, *kept, *networks, "--output", str(tmp_path / "runs")])
+    runs = json.loads(results.read_text())["runs"]
+    layers = runs["max-pool signed 2+2b4"]["layers"]
+    pools = [layer for layer in layers if layer["kind"] == "max-pool"]
+    assert len(pools) == 6 and runs["max-pool signed 2+2b4"]["schedule"]["charge"] == 16
+    assert all(0 < abs(pool["net_rate"]) <= pool["rate"] for pool in pools)
+    assert all(
+        pool["net_rate_each_step"] >= pool["net_rate"] for pool in pools
+    )  # maxima of sums and of steps
+    assert capsys.readouterr().out.count(" | max-pool, signed | ") == 6
+
+    script("detections").main([*places, *kept, "--schedule", "4+2b4", "--early", "3"])
+    assert len(json.loads(results.read_text())["photos"]) == 2
+
+    capsys.readouterr()
+    script("settle").main([*places, "--network", name, "--images", "1", "--flush", "16"])
+    assert capsys.readouterr().out.splitlines()[-1].endswith("1 of 1 images below 1e-3")
 
 
 def test_table_3_has_every_condition(
@@ -194,7 +279,7 @@ def test_table_3_has_every_condition(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Two clips each of generated traffic and of real photos; the second time all is there."""
-    table3 = script("table3_spike_camera")
+    table3 = script("spike_camera")
     photos = checkpoint.save(snn_tiny_yolov3(80, width=0.125, input_size=64), tmp_path / "relu")
     results, figure = tmp_path / "r.json", tmp_path / "f.png"
     places = ["--output", str(tmp_path / "runs"), "--results", str(results), "--figure", str(figure)]
@@ -223,7 +308,7 @@ def test_table_3_has_every_condition(
 def test_table_3_wants_networks_that_it_can_tell_apart(
     script: Opener, quant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table3 = script("table3_spike_camera")
+    table3 = script("spike_camera")
     with pytest.raises(SystemExit):
         table3.main(["--data", str(tmp_path), "--traffic-networks", f"a={quant}", f"b={quant}"])
     assert "folders of different names" in capsys.readouterr().err
@@ -235,6 +320,6 @@ def test_table_3_wants_networks_that_it_can_tell_apart(
 def test_classes_that_become_one_are_suppressed_together(script: Opener) -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 10, 10], [30, 30, 40, 40], [0, 0, 10, 10], [5, 5, 9, 9]])
     found = Detections(boxes, torch.tensor([0.5, 0.6, 0.7, 0.8, 0.9]), torch.tensor([0, 1, 1, 2, 3]))
-    merged = script("table3_spike_camera").persons_and_vehicles(found, ("car", "bus", "person", "cat"))
+    merged = script("spike_camera").persons_and_vehicles(found, ("car", "bus", "person", "cat"))
     assert merged.scores.tolist() == pytest.approx([0.8, 0.7, 0.6])
     assert merged.labels.tolist() == [0, 1, 1]

@@ -21,7 +21,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module("low_light")
+    return importlib.import_module("clips")
 
 
 @pytest.mark.parametrize(("rate", "window"), [(0.05, 40), (0.5, 16)])
@@ -63,9 +63,10 @@ def test_a_short_run(script: ModuleType, tmp_path: Path, capsys: pytest.CaptureF
     plan["calibration_images"] = 2
     short = tmp_path / "plan.json"
     short.write_text(json.dumps(plan))
+    train = importlib.import_module("train")
     places = ["--output", str(tmp_path), "--plan", str(short), "--shorten", "500"]
-    script.main(["--network", str(folder), *places])
+    train.main(["low-light", "--network", str(folder), *places])
     assert checkpoint.load(tmp_path / "dark16").levels == 16
     capsys.readouterr()
-    script.main(["--network", str(folder), *places])
+    train.main(["low-light", "--network", str(folder), *places])
     assert capsys.readouterr().out.count("done before") == 2

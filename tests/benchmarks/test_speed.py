@@ -16,10 +16,10 @@ import torch
 from torch import nn
 
 from sj_lowlat.conversion import convert
-from sj_lowlat.kernels.select import VARIABLE
 from sj_lowlat.models import snn_tiny_yolov3
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
+VARIABLE = "SJ_LOWLAT_KERNEL"
 TINY = ["--sizes", "64", "--steps", "2", "--repeats", "1", "--width", "0.125"]
 
 
@@ -39,7 +39,7 @@ def test_speed_compares_everything(
 ) -> None:
     results, figure = tmp_path / "r.json", tmp_path / "f.png"
     places = ["--results", str(results), "--figure", str(figure)]
-    script("speed").main([*TINY, "--parts", "strided", "shipped", "extras", *places])
+    script("speed").main([*TINY, "--parts", "strided", "shipped", "extras", "import", *places])
     record = json.loads(results.read_text())
     assert {"command", "versions", "seed", "machine", "kernel", "others_cores"} <= set(record)
     assert {"cpu", "cores", "torch_threads", "load_average_1_min"} <= set(record["machine"])
@@ -60,6 +60,7 @@ def test_speed_compares_everything(
     assert steps["this package, fp32"] == 2 and steps["this package, fp32, as shipped (4+2b4)"] == 6
     assert all(row["over_plain"] > 0 for row in setting["extras"])
     assert [row["over_plain"] for row in setting["extras"][:1]] == [1]
+    assert record["import_s"]["median"] > 0
     assert figure.read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert "fires otherwise: 0 of" in printed and printed.count("\n| this package, int8") == 3
@@ -113,7 +114,7 @@ def test_peak_memory_is_that_of_its_own_process(tmp_path: Path) -> None:
     torch.save(snn, tmp_path / "net.pt")
     command = [
         sys.executable,
-        FOLDER / "peak_memory.py",
+        FOLDER / "competitors.py",
         tmp_path / "net.pt",
         "--steps",
         "3",
@@ -142,7 +143,9 @@ def test_spikingjellys_modes_agree_with_each_other_and_with_ours(script: Opener)
     nets = {"simulate": snn, "step by step": competitors.spikingjelly_network(snn)}
     nets["merged"] = competitors.spikingjelly_network(snn, 5)
     with torch.no_grad():
-        outputs = {how: competitors.RUNNERS[how](one, images, 5) for how, one in nets.items()}
+        outputs = {
+            how: competitors.RUNNERS[how](one, images, competitors.plain(5)) for how, one in nets.items()
+        }
     wanted = outputs.pop("simulate").final
     for maps in outputs.values():
         for got, ours in zip(maps, wanted, strict=True):

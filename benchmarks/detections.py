@@ -4,7 +4,7 @@ The figure shows photographs of COCO and VOC, whose licences are their authors':
 committed. The table tells how many of the Quant ANN's boxes (score 0.25 or more) the SNN finds again: same
 class, IoU of at least 0.5.
 
-    python benchmarks/fig4_detections.py --data ../shared/data --network runs/ship/quant16 --schedule 8+4
+    python benchmarks/detections.py --data ../shared/data --schedule 4+2b4 --early 3
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import Runs, Schedule, arguments, markdown, save_figure, save_results
-from inputs import coco_photos, fingerprint, levels_of, named, open_network, voc_photos
+from inputs import fingerprint, named, open_network, open_photos
+from runner import Runs, arguments, markdown, save_figure, save_results, schedule
 from torchvision.ops import box_iou
 
 from sj_lowlat.data import letterbox
-from sj_lowlat.detect import Detections, detections_from_maps, draw
-from sj_lowlat.simulation import simulate
+from sj_lowlat.detect import Detections, draw
+from sj_lowlat.evaluation.predict import predict
 
 MIN_SCORE = 0.25
 
@@ -38,30 +38,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     from sj_lowlat.plots import plot_images
 
     parser = arguments(__doc__, "fig4_detections")
-    parser.add_argument("--network", required=True, help="[name=]folder of a Quant ANN, or a shipped name")
-    parser.add_argument("--schedule", type=Schedule.parse, default="8+4")
+    parser.add_argument("--network", type=named, default="snn-tiny-yolov3-coco", help="[NAME=]a Quant ANN")
+    parser.add_argument("--schedule", type=schedule, default="8+4")
     parser.add_argument("--early", type=int, default=6, help="the early read-out, in steps")
     parser.set_defaults(images=4, figure=Path("runs") / "fig4.png")
     args = parser.parse_args(argv)
-    name, spec = named(args.network)
-    if not 0 < args.early < args.schedule.total:
-        parser.error(f"--early {args.early} must be before the last step of {args.schedule}")
-    runs = Runs(args)
-    ann, snn = open_network(spec), runs.spiking(spec, "signed")
-    readout = (args.early, args.schedule.total)
+    (name, spec), run = args.network, args.schedule
+    if not 0 < args.early < run.total:
+        parser.error(f"--early {args.early} must be before the last step of {run}")
+    ann: Any = open_network(spec)
+    snn = Runs(args).spiking(spec, "signed")
+    readout = (args.early, run.total)
     titles = ("Quant ANN", *(f"SNN, {step} steps" for step in readout))
     pictures: list[torch.Tensor] = []
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []
-    for photos in (coco_photos(args.data).spaced(args.images), voc_photos(args.data).spaced(args.images)):
+    for photos in (open_photos(which, args.data).spaced(args.images) for which in ("coco", "voc")):
         for index in range(len(photos)):
             sample = photos.dataset[index]
-            image, place = letterbox(sample.image, args.size)
-            with torch.no_grad():
-                maps = [ann(image[None])]
-            maps += simulate(snn, image[None], **args.schedule.options(levels_of(spec), readout)).outputs
-            found = [detections_from_maps(each, ann.head_specs)[0].filter(MIN_SCORE) for each in maps]
-            found = [Detections(place.to_image(each.boxes), each.scores, each.labels) for each in found]
+            image, box = letterbox(sample.image, args.size)
+            reads = [*predict(ann, image[None], [box])]
+            reads += predict(snn, image[None], [box], schedule=run, readout=readout)
+            found = [read.detections[0].filter(MIN_SCORE) for read in reads]
             pictures += [draw(sample.image, each, ann.class_names, MIN_SCORE) for each in found]
             again = [found_again(found[0], each) for each in found[1:]]
             counts = [len(each) for each in found]
@@ -70,15 +68,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             records.append(
                 {"photos": photos.label, "image_id": sample.image_id, "boxes": counts, "found_again": again}
             )
-    print(f"{name}, {args.schedule}, {args.size} px: boxes of score {MIN_SCORE} or more; "
+    print(f"{name}, {run}, {args.size} px: boxes of score {MIN_SCORE} or more; "
           "of the SNN's: how many of the Quant ANN's are among them\n")  # fmt: skip
     print(markdown(("photos", "image", *titles), rows))
-    settings = {
-        "network": spec,
-        "weights": fingerprint(spec),
-        "schedule": str(args.schedule),
-        "size": args.size,
-    }
+    settings = {"network": spec, "weights": fingerprint(spec), "schedule": str(run), "size": args.size}
     save_results(args.results, {**settings, "titles": titles, "photos": records})
     save_figure(plot_images(pictures, list(titles) * (len(pictures) // 3), columns=3), args.figure)
 

@@ -4,7 +4,7 @@ Left: the staircase of a plain IF neuron under a ReLU (Figure 2). Right: residua
 (Figure 3). The table compares the measured error against the ReLU with ``functional.rate_error``; the paper's
 "2 to 1" is the mean absolute error, in squares it is 4 to 1.
 
-    python benchmarks/fig2_fig3_neuron_response.py
+    python benchmarks/neuron_response.py
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from common import arguments, markdown, save_results
+from runner import arguments, markdown, save_results
 
 from sj_lowlat.detect import save_image
 from sj_lowlat.functional import quant_relu, rate_error
@@ -28,11 +28,8 @@ def measure(time_steps: int, ratio: float, points: int) -> dict[str, float]:
     z = (torch.arange(points, dtype=torch.float64) + 0.5) / points
     response = neuron_response(ResidualFixIFNode(ratio=ratio).double(), z, time_steps)
     error = torch.tensor([rate - value for value, rate in response], dtype=torch.float64)
-    return {
-        "bias": float(error.mean()),
-        "mean_absolute": float(error.abs().mean()),
-        "mean_square": float(error.square().mean()),
-    }
+    parts = {"bias": error, "mean_absolute": error.abs(), "mean_square": error.square()}
+    return {name: float(part.mean()) for name, part in parts.items()}
 
 
 def panel(title: str, responses: dict[str, list[tuple[float, float]]]) -> torch.Tensor:

@@ -14,6 +14,8 @@ from sj_lowlat.data import CocoDataset
 from sj_lowlat.evaluation import evaluate
 from sj_lowlat.layers import SpikeMaxPool
 from sj_lowlat.models import tiny_yolov3
+from sj_lowlat.network import info_of
+from sj_lowlat.schedule import Schedule
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 PLAN = FOLDER / "configs" / "snn_tiny_yolov3_coco.json"
@@ -24,8 +26,18 @@ def test_a_short_run_of_the_shipped_recipe(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(FOLDER)
-    arguments = ["--data", str(data_dir), "--output", str(tmp_path), "--plan", str(PLAN), "--shorten", "100"]
-    importlib.import_module("coco_distil").main(arguments)
+    arguments = [
+        "distil",
+        "--data",
+        str(data_dir),
+        "--output",
+        str(tmp_path),
+        "--plan",
+        str(PLAN),
+        "--shorten",
+        "100",
+    ]
+    importlib.import_module("train").main(arguments)
     stages = json.loads(PLAN.read_text())["stages"]
     quant = checkpoint.load(tmp_path / stages[-1]["name"])
     assert quant.levels == stages[-1]["levels"]
@@ -44,5 +56,20 @@ def test_a_short_run_of_the_shipped_recipe(
     assert got > 0.7 * wanted > 0  # of all 1,200 iterations: above 0.9
 
     capsys.readouterr()
-    importlib.import_module("coco_distil").main(arguments)  # everything is done
+    importlib.import_module("train").main(arguments)  # everything is done
     assert capsys.readouterr().out.count("done before") == len(stages)
+
+
+def test_a_network_without_training_is_packed(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(FOLDER)
+    train = importlib.import_module("train")
+    few = ["--levels", "4", "--calibration", "1", "--size", "64"]
+    train.main(["prepare", "--data", str(data_dir), "--output", str(tmp_path), *few])
+    packed = tmp_path / "packed.safetensors"
+    places = ["--network", str(tmp_path / "quant4"), "--output", str(packed)]
+    train.main(["pack", *places, "--schedule", "2+2b2c4"])
+    network = pretrained.unpack(packed)
+    assert info_of(network).levels == 4 and info_of(network).schedule == Schedule(2, 2, 2, 4)
+    assert "tensors rounded, relative error" in capsys.readouterr().out

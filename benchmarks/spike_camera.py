@@ -1,14 +1,14 @@
 """Table 3 of Qiu & Zhu: a detector on grey pictures rebuilt from a spike camera, and on its spikes.
 
-Clips are recorded by the package's simulated spike camera (spike_clips.py): generated traffic, whose persons
-and vehicles move by themselves, and photos of the COCO and VOC subsets that move as a whole; in daylight, in
+Clips are recorded by the package's simulated spike camera (clips.py): generated traffic, whose persons and
+vehicles move by themselves, and photos of the COCO and VOC subsets that move as a whole; in daylight, in
 little light with shot noise, and fast. The ANN reads a picture made of the T frames around the labelled one;
 the SNN reads these frames one a step. AP50 by pycocotools, classes person and vehicle.
 
-    python benchmarks/table3_spike_camera.py --data ../shared/data --kernel compiled \\
-      --conditions traffic traffic-dark traffic-fast \\
+    python benchmarks/spike_camera.py --data ../shared/data \
+      --conditions traffic traffic-dark traffic-fast \
       --traffic-networks daylight=runs/spikes/quant16 "low light=runs/spikes/dark16"
-    python benchmarks/table3_spike_camera.py --data ../shared/data --kernel compiled \\
+    python benchmarks/spike_camera.py --data ../shared/data \
       --conditions coco coco-dark coco-fast voc --images 30 --size 256 --steps 8 16 32 64 128
 
 Networks are told apart by the last part of their path. Photos are read by the shipped network unless
@@ -21,22 +21,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import Runs, arguments, markdown, neurons_for, save_figure
-from inputs import fingerprint, levels_of, named, open_grey, open_network
-from spike_clips import CONDITIONS, mean_rate, record
+from clips import CONDITIONS, mean_rate, record
+from inputs import fingerprint, levels_of, named, neurons_for, open_grey, open_network
+from runner import Runs, arguments, markdown, save_figure
 from torch import Tensor
 from torchvision.ops import batched_nms
 
 from sj_lowlat.detect import Detections, detections_from_maps
 from sj_lowlat.encoders import SpikePlanes
 from sj_lowlat.evaluation import coco_ap
+from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import simulate
 from sj_lowlat.spike_camera import SpikeDataset, SpikeSample, adaptive, tfi, to_image, traffic_class
 
+SHIPPED = "snn-tiny-yolov3-coco"
 FLUSH = 4  # of signed neurons
 QUOTED = {
     "paper's ANN, Tiny-YOLOv3, on rebuilt pictures (no T)": {256: 51.6},
@@ -87,51 +90,17 @@ def window_of(clip: SpikeSample, steps: int) -> Any:
     return clip.stream[start : start + steps]
 
 
-def pictures(network: Any, rebuild: Callable[[SpikeSample], Any]) -> Read:
-    """Read clips as pictures."""
-
-    def read(clip: SpikeSample) -> Any:
-        grey = torch.from_numpy(to_image(rebuild(clip), 1 / clip.rate_at_white))[0] / 255
-        return network(padded(grey, network.stride, network.input_shape[0]))
-
-    return read
-
-
-def spikes(snn: Any, neuron: str, steps: int, levels: int | None, burst: int) -> Read:
-    """Read clips as they are, one frame a step."""
-    signed = neuron == "signed"
-
-    def read(clip: SpikeSample) -> Any:
-        encoder = SpikePlanes([window_of(clip, steps)], clip.rate_at_white)
-        blank = padded(torch.zeros(clip.stream.shape[1:]), snn.stride, snn.input_shape[0])
-        options: dict[str, Any] = {"levels": levels, "burst": burst, "flush": FLUSH} if signed else {}
-        return simulate(snn, blank, steps, encoder=encoder, **options).final
-
-    return read
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: what was read how, by which network; points are T -> AP50."""
-
-    what: str
-    network: str
-    points: dict[int, float]
-
-
 @dataclass(frozen=True)
 class Scorer:
     """Scores one network on one condition's clips; what was scored before is not done again.
 
     :param condition: its name
-    :param title: the network's name in the table
     """
 
     runs: Runs
     condition: str
     data: SpikeDataset
     spec: str
-    title: str
 
     def __call__(self, label: str, read: Callable[[], Read], steps: int | None = None) -> float:
         """AP50 in percent; ``read`` makes the reading, if it is needed."""
@@ -142,11 +111,7 @@ class Scorer:
             if levels_of(self.spec) is None:
                 request |= {"calibration": self.runs.args.calibration}
         key = f"{self.condition}, {label}, {Path(self.spec).name}" + (f", {steps} steps" if steps else "")
-
-        def work() -> dict[str, Any]:
-            return {"ap50": score(self.data, self.network, read())}
-
-        return float(self.runs.once(key, request, work)["ap50"])
+        return self.runs.once(key, request, lambda: {"ap50": score(self.data, self.network, read())})["ap50"]
 
     @property
     def grey(self) -> bool:
@@ -158,38 +123,49 @@ class Scorer:
         """The network as it reads these clips."""
         return open_grey(self.spec) if self.grey else open_network(self.spec)
 
-    def mean_of(self, steps: int) -> Read:
-        """Pictures from the mean of the frames that the SNN reads."""
-        return pictures(self.network, lambda clip: window_of(clip, steps).mean_rate())
+    def pictures(self, rebuild: Callable[[SpikeSample], Any]) -> Read:
+        """Read clips as pictures."""
+        network = self.network
 
-    def rebuilt(self, rebuild: Callable[..., Any]) -> Read:
-        """Pictures from all frames."""
-        return pictures(self.network, lambda clip: rebuild(clip.stream.planes(), clip.frame))
+        def read(clip: SpikeSample) -> Any:
+            grey = torch.from_numpy(to_image(rebuild(clip), 1 / clip.rate_at_white))[0] / 255
+            return network(padded(grey, network.stride, network.input_shape[0]))
 
-    def spiking(self, neuron: str, steps: int) -> Read:
-        """Spikes; more than one a neuron and step where there are fewer steps than levels."""
-        levels = levels_of(self.spec)
-        burst = max(1, -(-levels // steps)) if levels else 1
-        return spikes(self.runs.spiking(self.spec, neuron, self.grey), neuron, steps, levels, burst)
+        return read
 
-    def ann_rows(self, steps: Sequence[int]) -> list[Row]:
-        """The network itself, on pictures."""
-        means = {T: self("ANN on the mean", lambda T=T: self.mean_of(T), T) for T in steps}
-        rows = [Row("ANN on the mean of T frames", self.title, means)]
+    def spikes(self, neuron: str, steps: int) -> Read:
+        """Read clips as they are, one frame a step; signed neurons fire more than once a step where there are
+        fewer steps than levels."""
+        snn: Any = self.runs.spiking(self.spec, neuron, self.grey)
+        levels = levels_of(self.spec) or steps
+        run = Schedule(steps, charge=steps)
+        if neuron == "signed":
+            run = Schedule(steps, FLUSH, max(1, -(-levels // steps)), levels)
+
+        def read(clip: SpikeSample) -> Any:
+            encoder = SpikePlanes([window_of(clip, steps)], clip.rate_at_white)
+            blank = padded(torch.zeros(clip.stream.shape[1:]), snn.stride, snn.input_shape[0])
+            return simulate(snn, blank, run, encoder=encoder).final
+
+        return read
+
+    def rows(self, steps: Sequence[int]) -> dict[str, dict[int, float]]:
+        """What was read how -> T -> AP50: the network itself on pictures, the spiking one on the spikes."""
+
+        def mean_of(T: int) -> Read:
+            return self.pictures(lambda clip: window_of(clip, T).mean_rate())
+
+        def rebuilt(rebuild: Callable[..., Any]) -> Read:
+            return self.pictures(lambda clip: rebuild(clip.stream.planes(), clip.frame))
+
+        means = {T: self("ANN on the mean", partial(mean_of, T), T) for T in steps}
+        rows = {"ANN on the mean of T frames": means}
         for label, rebuild in (("TFI", tfi), ("adaptive", adaptive)):
-            value = self(f"ANN on {label}", lambda rebuild=rebuild: self.rebuilt(rebuild))
-            what = f"ANN on {label} (as many frames as it needs)"
-            rows.append(Row(what, self.title, {steps[-1]: value}))
-        return rows
-
-    def snn_rows(self, steps: Sequence[int]) -> list[Row]:
-        """The spiking network on the spikes, with each kind of neuron."""
-        rows = []
+            value = self(f"ANN on {label}", partial(rebuilt, rebuild))
+            rows[f"ANN on {label} (as many frames as it needs)"] = {steps[-1]: value}
         for neuron, label in neurons_for(self.spec).items():
-            points = {
-                T: self(f"SNN {label}", lambda T=T, neuron=neuron: self.spiking(neuron, T), T) for T in steps
-            }
-            rows.append(Row(f"SNN on the spikes, {label}", self.title, points))
+            points = {T: self(f"SNN {label}", partial(self.spikes, neuron, T), T) for T in steps}
+            rows[f"SNN on the spikes, {label}"] = points
         return rows
 
 
@@ -209,11 +185,9 @@ def table(lines: dict[str, dict[int, float]], steps: Sequence[int]) -> str:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The script's arguments; networks become (name, folder) pairs."""
     parser = arguments(__doc__, "table3_spike_camera")
-    shipped, add = "snn-tiny-yolov3-coco", parser.add_argument
+    add = parser.add_argument
     add("--traffic-networks", nargs="+", type=named, default=[], help="[NAME=]FOLDER, trained on traffic")
-    add(
-        "--networks", nargs="+", type=named, default=[named(shipped)], help="[NAME=]FOLDER, trained on photos"
-    )
+    add("--networks", nargs="+", type=named, default=[(SHIPPED, SHIPPED)], help="[NAME=]FOLDER, on photos")
     add("--conditions", nargs="+", choices=CONDITIONS, default=list(CONDITIONS))
     add("--steps", type=int, nargs="+", default=[8, 16, 32, 64, 128, 256])
     parser.set_defaults(images=60)
@@ -243,18 +217,16 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"\n{condition.label}: no network was given", flush=True)
             continue
         data = record(name, args.data, args.output, args.images, steps[-1] + 64, args.size)
-        rows: list[Row] = []
-        for title, spec in networks:
-            scorer = Scorer(runs, name, data, spec, title)
-            rows += scorer.ann_rows(steps) + scorer.snn_rows(steps)
+        rows = {
+            (what, title): points
+            for title, spec in networks
+            for what, points in Scorer(runs, name, data, spec).rows(steps).items()
+        }
         rate = rate_of(runs, name, data)
         print(f"\nAP50 in %, {condition.label}: {len(data)} clips, mean rate {rate:.1f} %\n")
-        print(table({f"{row.what}, {row.network}": row.points for row in rows}, steps), flush=True)
-        panels[condition.label] = {
-            (row.what, row.network): sorted(row.points.items())
-            for row in rows
-            if len(row.points) == len(steps)
-        }
+        print(table({", ".join(key): points for key, points in rows.items()}, steps), flush=True)
+        curves = {key: sorted(points.items()) for key, points in rows.items() if len(points) == len(steps)}
+        panels[condition.label] = curves
     runs.save()
     if panels:
         title = "A spike camera's clips, AP50 of persons and vehicles"
