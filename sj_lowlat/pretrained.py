@@ -24,28 +24,13 @@ from sj_lowlat import checkpoint
 from sj_lowlat.conversion import convert
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write
+from sj_lowlat.functional import to_int8
 from sj_lowlat.layers import LowLatencyIFNode
 from sj_lowlat.schedule import Schedule
 
 SUFFIX = ".safetensors"
 _HEADER = "sj_lowlat"  # one entry, so that the same network gives the same bytes
 _INT8, _SCALE = ".int8", ".scale"
-
-
-def to_int8(weight: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""Round a weight to 8 bits, symmetrically, with one scale per index of ``axis``.
-
-    :math:`q = \mathrm{round}(w / s)` with :math:`s = \max |w| / 127`, so that :math:`|w - s q| \le s / 2`.
-
-    :param weight: finite, of any shape
-    :param axis: the axis of the output channels
-    :return: q, int8 of the same shape; s, float32, 1 wide on all axes but ``axis``
-    """
-    weight = weight.float()
-    others = [dim for dim in range(weight.dim()) if dim != axis]
-    # a channel of zeros needs a scale that can be divided by
-    scale = (weight.abs().amax(others, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-    return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale
 
 
 def pack(

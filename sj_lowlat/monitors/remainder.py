@@ -125,7 +125,7 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
         return state
 
     def _watch(self, name: str, state: _Membranes, node: LowLatencyIFNode, spikes: Tensor) -> None:
-        state.v, state.max_count, state.burst = node.v.detach(), node.rule.max_count, node.burst
+        state.v, state.max_count, state.burst = node.v.detach(), node.rule.highest, node.burst
         if hasattr(node, "count"):
             state.count = node.count.detach()
             return
