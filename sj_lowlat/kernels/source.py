@@ -125,8 +125,8 @@ INLINE real charge(real n, real threshold, real low) { return times(n, SLOPED &&
 INLINE real level(real potential, real n, real threshold, real low) {
 """
 
-#: target -> body of ``level``, the function of the same name in ``kernels/reference.py``. Where a GPU compares
-#: potentials, subnormal numbers count as 0: it must not matter.
+#: target -> body of ``level``, as in ``kernels/reference.py``. Where a GPU compares potentials, subnormal
+#: numbers count as 0: that must not matter.
 LEVELS = {
     "linear": "return plus(n, whole(over(potential, threshold)));",
     "leaky": """
