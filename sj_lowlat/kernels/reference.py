@@ -22,8 +22,7 @@ def multi_step_reference(
     spikes = torch.empty_like(currents, dtype=spike_dtype)
     # where they lie like V, spikes need no copy
     in_place = spikes.dtype == v.dtype and spikes.stride()[1:] == v.stride()
-    buffer = torch.empty_like(v)
-    unit, single = _is_one(v_threshold), max(rule.up, rule.down) == 1
+    buffer, unit = torch.empty_like(v), _is_one(v_threshold)
     low = v_threshold / rule.slope if rule.slope else v_threshold
 
     def charge_of_all(n: Tensor) -> Tensor:
@@ -40,13 +39,9 @@ def multi_step_reference(
         if rule.slope:
             after = charge_of_all(now if count is None else count)
             v.sub_(after) if charge is None else v.add_(charge.sub_(after))
-            charge = None if charge is None else after
-        elif unit:
-            v.sub_(now)
-        elif single:
-            v.addcmul_(now, v_threshold, value=-1)
-        else:  # addcmul_ would round once and not twice
-            v.sub_(now * v_threshold)
+            charge = None if count is None else after
+        else:
+            v.sub_(now if unit else now * v_threshold)
         if not in_place:
             spike.copy_(now)
     if sums is not None:
@@ -71,9 +66,9 @@ def fired(
     :param charge: :func:`leaky_charge` of ``count``, where the caller has it already
     :param out: where to write the spikes; a new tensor if ``None``
     """
-    if count is not None and rule.slope:
-        v = v + (leaky_charge(count, v_threshold, rule.slope) if charge is None else charge)
-    spike = LEVELS[rule.target](v, count, v_threshold, rule.slope, out)
+    if count is not None and rule.slope and charge is None:
+        charge = leaky_charge(count, v_threshold, rule.slope)
+    spike = _level(v if charge is None else v + charge, count, v_threshold, rule, out)
     if rule.lowest is not None or rule.highest is not None:
         spike.clamp_(rule.lowest, rule.highest)
     if count is not None:
@@ -81,27 +76,19 @@ def fired(
     return spike.clamp_(-rule.down, rule.up)
 
 
-def _linear(v: Tensor, count: Tensor | None, v_threshold: Tensor, slope: float, out: Tensor | None) -> Tensor:
-    in_one = _is_one(v_threshold)
-    reached = torch.floor(v, out=out) if in_one else torch.div(v, v_threshold, out=out).floor_()
-    return reached if count is None else reached.add_(count)
-
-
-def _leaky(u: Tensor, count: Tensor | None, v_threshold: Tensor, slope: float, out: Tensor | None) -> Tensor:
-    below = torch.div(u, v_threshold / slope, out=out).add_(0.5)
-    # where U >= 0, both give the same level or U / V_th is more
-    return torch.maximum(u if _is_one(v_threshold) else u / v_threshold, below, out=below).floor_()
-
-
-def _imbalanced(
-    v: Tensor, count: Tensor | None, v_threshold: Tensor, slope: float, out: Tensor | None
+def _level(
+    u: Tensor, count: Tensor | None, v_threshold: Tensor, rule: FireRule, out: Tensor | None
 ) -> Tensor:
-    below = torch.div(v, v_threshold / slope, out=out)  # the less of the two where V >= 0
-    return torch.maximum(v if _is_one(v_threshold) else v / v_threshold, below, out=below).trunc_()
-
-
-#: target -> function that gives the level: of V and N for ``"linear"``, of the whole charge for the others
-LEVELS = {"linear": _linear, "leaky": _leaky, "imbalanced": _imbalanced}
+    """The level of the whole charge; ``"linear"`` is given V alone and adds the count at the end."""
+    above = u if _is_one(v_threshold) else u / v_threshold
+    if rule.target == "linear":
+        level = torch.floor(above, out=out)
+        return level if count is None else level.add_(count)
+    below = torch.div(u, v_threshold / rule.slope, out=out)
+    if rule.target == "leaky":  # where U >= 0, both give the same level or the first is more
+        return torch.maximum(above, below.add_(0.5), out=below).floor_()
+    assert rule.target == "imbalanced"
+    return torch.maximum(above, below, out=below).trunc_()
 
 
 def _is_one(v_threshold: Tensor) -> bool:

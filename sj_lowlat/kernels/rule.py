@@ -25,12 +25,12 @@ class FireRule:
     - ``"leaky"``: :math:`\lfloor \max(U / V_{th}, \alpha U / V_{th} + 1/2) \rfloor`
     - ``"imbalanced"``: :math:`V / V_{th}`, below zero :math:`\alpha V / V_{th}`, rounded towards zero
 
-    V and the charge are kept apart, so that a large count costs V no precision.
+    V and the charge are kept apart, so that a large count costs V no precision. A new target, such as a
+    table of level borders, is one text in ``LEVELS`` of ``kernels/source.py`` and one case in ``_level`` of
+    ``kernels/reference.py``, and for training one in ``_border`` of ``layers/surrogate.py``; numbers that it
+    reads travel beside ``lows`` in ``kernels/fused.py``.
 
-    Build one with :meth:`plain`, :meth:`signed` or :meth:`imbalanced`. A new target takes three entries: a
-    function in ``LEVELS`` of ``kernels/reference.py``, the same as text in ``LEVELS`` of
-    ``kernels/source.py``, and for training its borders in ``border`` of ``layers/surrogate.py``. Numbers
-    that it reads, such as a table of borders, go beside ``lows`` in ``kernels/fused.py``.
+    Build one with :meth:`plain`, :meth:`signed` or :meth:`imbalanced`.
 
     :param counts: whether a neuron remembers N; otherwise N is 0 in every step
     :param lowest: limit of N, or ``None``

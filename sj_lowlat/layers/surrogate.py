@@ -31,7 +31,7 @@ def fire_with_gradients(
     """
     soft = torch.zeros_like(v)
     for number in range(1 - rule.down, 1 + rule.up):
-        change = surrogate_function(v - border(number, count, v_threshold, rule))
+        change = surrogate_function(v - _border(number, count, v_threshold, rule))
         if number <= 0:  # a border at or below the count: leaving it downwards is a spike of -1
             change = change - 1.0
         limit = rule.highest if number > 0 else rule.lowest
@@ -43,11 +43,8 @@ def fire_with_gradients(
     return soft + (fired(v, count, v_threshold, rule) - soft).detach()
 
 
-def border(number: int, count: Tensor | None, v_threshold: Tensor, rule: FireRule) -> Tensor:
-    """V at which a neuron reaches the level ``N + number``.
-
-    :param number: levels above the count; negative below it
-    """
+def _border(number: int, count: Tensor | None, v_threshold: Tensor, rule: FireRule) -> Tensor:
+    """V at which a neuron reaches the level N + number."""
     if not rule.slope:
         return number * v_threshold
     low = v_threshold / rule.slope
