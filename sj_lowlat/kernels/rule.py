@@ -28,9 +28,7 @@ class FireRule:
     V and the charge are kept apart, so that a large count costs V no precision. A new target, such as a
     table of level borders, is one text in ``LEVELS`` of ``kernels/source.py`` and one case in ``_level`` of
     ``kernels/reference.py``, and for training one in ``_border`` of ``layers/surrogate.py``; numbers that it
-    reads travel beside ``lows`` in ``kernels/fused.py``.
-
-    Build one with :meth:`plain`, :meth:`signed` or :meth:`imbalanced`.
+    reads travel beside ``lows`` in ``kernels/fused.py``. Build a rule with one of the constructors below.
 
     :param counts: whether a neuron remembers N; otherwise N is 0 in every step
     :param lowest: limit of N, or ``None``
@@ -69,14 +67,15 @@ class FireRule:
         :param burst: most spikes of either sign in one step
         :raises InputError: for numbers out of range
         """
-        up = cls.plain(burst).up
+        cls.plain(burst)  # checks it
         if max_count is not None and max_count < 1:
             raise InputError(f"max_count is {max_count}, it must be at least 1, or None for no limit")
         if not 0 <= slope < 0.5:
             raise InputError(f"slope is {slope}, it must lie in [0, 0.5); 0 for a ReLU")
         if not slope:
-            return cls(True, 0, max_count, up, up)
-        return cls(True, None if max_count is None else -max_count, max_count, up, up, slope, "leaky")
+            return cls(True, 0, max_count, burst, burst)
+        lowest = None if max_count is None else -max_count
+        return cls(True, lowest, max_count, burst, burst, slope, "leaky")
 
     @classmethod
     def imbalanced(cls, slope: float, burst: int = 1) -> FireRule:
