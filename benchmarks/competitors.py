@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from sj_lowlat import pretrained
 from sj_lowlat.conversion import PRECISIONS, convert, prepare, set_precision
 from sj_lowlat.data import TrafficDataset
+from sj_lowlat.kernels import FireRule
 from sj_lowlat.layers import LowLatencyIFNode, RateReadout
 from sj_lowlat.models import snn_tiny_yolov3
 from sj_lowlat.network import schedule_for
@@ -116,7 +117,7 @@ def spikingjelly_network(snn: nn.Module, steps: int | None = None) -> nn.Module:
         if isinstance(module, RateReadout):
             new: nn.Module = module.layer
         elif isinstance(module, LowLatencyIFNode):
-            if module.rule.kind != "if" or module.rule.burst > 1 or module.v_threshold.dim():
+            if module.rule != FireRule.plain() or module.v_threshold.dim():
                 raise ValueError(f"SpikingJelly's IFNode cannot do what {name} does: {module}, {module.rule}")
             node = IFNode(float(module.v_threshold), None, step_mode="s" if steps is None else "m")
             node.set_reset_value("v", float(module.v_initial))

@@ -30,10 +30,10 @@ from sj_lowlat.kernels import KERNELS, FireRule, choose, multi_step
 
 COPY = "copy"
 RULES = {
-    "if": FireRule("if"),
-    "signed": FireRule("signed", max_count=16),
-    "signed, bursts of 4": FireRule("signed", max_count=16, burst=4),
-    "leaky, bursts of 4": FireRule("signed", max_count=16, slope=0.1, burst=4),
+    "if": FireRule.plain(),
+    "signed": FireRule.signed(max_count=16),
+    "signed, bursts of 4": FireRule.signed(max_count=16, burst=4),
+    "leaky, bursts of 4": FireRule.signed(max_count=16, slope=0.1, burst=4),
 }
 HEAD = ("layer", "kernel", "ms/step", "quartiles", "ns/neuron and step", "GB/s", "% of copy", "same spikes")
 BUILD = """
@@ -41,7 +41,7 @@ import time, torch
 from sj_lowlat.kernels import FireRule, multi_step
 x, v = torch.zeros(1, 1, 8), torch.zeros(1, 8)
 start = time.perf_counter()
-multi_step(x, v, torch.ones(()), FireRule("signed"), v.clone(), "cpp")
+multi_step(x, v, torch.ones(()), FireRule.signed(), v.clone(), "cpp")
 print(time.perf_counter() - start)
 """
 
@@ -95,7 +95,7 @@ def measure(layer: Layer, kernels: Sequence[str], repeats: int, device: str) -> 
     if layer.last:
         currents = currents.movedim(2, -1).contiguous().movedim(-1, 2)
     v = torch.empty_like(currents[0], dtype=torch.float32)
-    count = torch.empty_like(v) if rule.kind == "signed" else None
+    count = torch.empty_like(v) if rule.counts else None
     threshold = torch.ones((), device=device)
     node = IFNode(1.0, None, step_mode="m")
 
@@ -112,7 +112,7 @@ def measure(layer: Layer, kernels: Sequence[str], repeats: int, device: str) -> 
         return node(currents)
 
     jobs: dict[str, Callable[[], torch.Tensor]] = {name: ours(name) for name in kernels}
-    if rule.kind == "if" and layer.spikes is None:
+    if rule == FireRule.plain() and layer.spikes is None:
         jobs["SpikingJelly"] = spikingjelly
     start()
     spikes, same, first = ours("reference")(), {}, {}

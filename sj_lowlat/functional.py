@@ -8,8 +8,12 @@ Notation: ``T`` time steps, ``L`` quantisation levels, ``clip`` the clip value (
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+
+from sj_lowlat.kernels import FireRule
+from sj_lowlat.kernels.reference import charge_of, fired, leaky_charge
 
 __all__ = [
     "constant_input_count",
@@ -47,6 +51,22 @@ def quant_relu(z: torch.Tensor, clip: torch.Tensor | float, levels: int, slope: 
     return u.floor_().clamp_(-levels if slope else 0, levels).mul_(clip / levels).to(z.dtype)
 
 
+def to_int8(weight: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
+    r"""Round a weight to 8 bits, symmetrically, with one scale per index of ``axis``.
+
+    :math:`q = \mathrm{round}(w / s)` with :math:`s = \max |w| / 127`, so that :math:`|w - s q| \le s / 2`.
+
+    :param weight: finite, of any shape
+    :param axis: the axis of the output channels
+    :return: q, int8 of the same shape; s, float32, 1 wide on all axes but ``axis``
+    """
+    weight = weight.float()
+    others = [dim for dim in range(weight.dim()) if dim != axis]
+    # a channel of zeros needs a scale that can be divided by
+    scale = (weight.abs().amax(others, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+    return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale
+
+
 def soft_reset_step(
     v: torch.Tensor, current: torch.Tensor, v_threshold: torch.Tensor | float, burst: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -59,12 +79,7 @@ def soft_reset_step(
     :param burst: most spikes in one step
     :return: ``(spike, v)``, spikes 0 or 1 (or up to ``burst``)
     """
-    v = v + current
-    if burst > 1:
-        spike = torch.floor(v / v_threshold).clamp(0, burst)
-        return spike, v - spike * v_threshold
-    spike = (v >= v_threshold).to(v.dtype)
-    return spike, v - spike * v_threshold
+    return _step(FireRule.plain(burst), v, None, current, v_threshold)[:2]
 
 
 def signed_step(
@@ -97,35 +112,8 @@ def signed_step(
     :param slope: negative slope of the leaky ReLU that the neuron stands for, in [0, 0.5); 0 for a ReLU
     :return: ``(spike, v, count)``, spikes -1, 0 or 1 (or from ``-burst`` to ``burst``)
     """
-    v = v + current
-    if slope:
-        charge = v + leaky_charge(count, v_threshold, slope)
-        target = torch.floor(torch.maximum(charge / v_threshold, charge / (v_threshold / slope) + 0.5))
-        if max_count is not None:
-            target = target.clamp(-max_count, max_count)
-        spike = (target - count).clamp(-burst, burst)
-        count = count + spike
-        return spike, charge - leaky_charge(count, v_threshold, slope), count
-    if burst > 1:
-        spike = torch.maximum(torch.floor(v / v_threshold).clamp(-burst, burst), -count)
-        if max_count is not None:
-            spike = torch.minimum(spike, max_count - count)
-        return spike, v - spike * v_threshold, count + spike
-    positive = v >= v_threshold
-    if max_count is not None:
-        positive = positive & (count < max_count)
-    spike = positive.to(v.dtype) - ((v < 0) & (count > 0)).to(v.dtype)
-    return spike, v - spike * v_threshold, count + spike
-
-
-def leaky_charge(count: torch.Tensor, v_threshold: torch.Tensor | float, slope: float) -> torch.Tensor:
-    """Charge for which a net count stands: a threshold each, below zero a threshold / slope each.
-
-    :param count: net spike count, any shape
-    :param v_threshold: threshold, broadcastable
-    :param slope: negative slope in (0, 0.5)
-    """
-    return torch.where(count < 0, count * (v_threshold / slope), count * v_threshold)
+    spike, v, count = _step(FireRule.signed(max_count, slope, burst), v, count, current, v_threshold)
+    return spike, v, count
 
 
 def imbalanced_step(
@@ -142,10 +130,21 @@ def imbalanced_step(
     :param slope: negative slope of the leaky ReLU, in (0, 1]
     :return: ``(spike, v)``, spikes -1, 0 or 1
     """
+    return _step(FireRule.imbalanced(slope), v, None, current, v_threshold)[:2]
+
+
+def _step(
+    rule: FireRule,
+    v: torch.Tensor,
+    count: torch.Tensor | None,
+    current: torch.Tensor,
+    v_threshold: torch.Tensor | float,
+) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    """One step of any rule."""
     v = v + current
-    positive = (v >= v_threshold).to(v.dtype)
-    negative = (v <= -(v_threshold / slope)).to(v.dtype)
-    return positive - negative, v - positive * v_threshold + negative * (v_threshold / slope)
+    threshold = torch.as_tensor(v_threshold, dtype=v.dtype, device=v.device)
+    spike = fired(v, count, threshold, rule)
+    return spike, v - charge_of(spike, count, threshold, rule), None if count is None else count + spike
 
 
 def constant_input_count(z: torch.Tensor, time_steps: int, v0: float = 0.5) -> torch.Tensor:
@@ -199,19 +198,3 @@ def level_mismatch_mse(levels: int, time_steps: int) -> float:
     square = (levels * time_steps) ** 2
     c = g**2 / (12 * square) if (time_steps - levels) // g % 2 == 0 else -(g**2) / (24 * square)
     return 1 / (12 * levels**2) + 1 / (12 * time_steps**2) - 2 * c
-
-
-def to_int8(weight: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
-    r"""Round a weight to 8 bits, symmetrically, with one scale per index of ``axis``.
-
-    :math:`q = \mathrm{round}(w / s)` with :math:`s = \max |w| / 127`, so that :math:`|w - s q| \le s / 2`.
-
-    :param weight: finite, of any shape
-    :param axis: the axis of the output channels
-    :return: q, int8 of the same shape; s, float32, 1 wide on all axes but ``axis``
-    """
-    weight = weight.float()
-    others = [dim for dim in range(weight.dim()) if dim != axis]
-    # a channel of zeros needs a scale that can be divided by
-    scale = (weight.abs().amax(others, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-    return (weight / scale).round().clamp(-127, 127).to(torch.int8), scale

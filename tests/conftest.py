@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from sj_lowlat.kernels import FireRule
+
 # a slow or busy machine is no failure; CI takes the same examples each time, developers find new ones
 settings.register_profile("sj_lowlat", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("sj_lowlat")
@@ -41,12 +43,11 @@ def scalar_neuron() -> Callable[..., tuple[list[int], float, int]]:
         currents: Sequence[float],
         threshold: float,
         v: float,
-        kind: str = "if",
-        max_count: float | None = None,
-        slope: float = 0.0,
-        burst: int = 1,
+        rule: FireRule,
     ) -> tuple[list[int], float, int]:
         """Spikes, V(T) and the net count of one neuron that starts at ``v``."""
+        kind = "signed" if rule.counts else "imbalanced" if rule.slope else "if"
+        max_count, slope, burst = rule.highest, rule.slope, rule.up
         spikes: list[int] = []
         count = 0
         for current in currents:
@@ -54,9 +55,9 @@ def scalar_neuron() -> Callable[..., tuple[list[int], float, int]]:
             spike = 0
             if kind == "signed" and slope:  # one spike after another, towards where V has its place
                 low, most = threshold / slope, float("inf") if max_count is None else max_count
-                v += count * (low if count < 0 else threshold)
+                before = count * (low if count < 0 else threshold)
 
-                def rest(number: int, whole: float = v, below: float = low) -> float:
+                def rest(number: int, whole: float = v + before, below: float = low) -> float:
                     return whole - number * (below if number < 0 else threshold)
 
                 for _ in range(burst):
@@ -64,7 +65,7 @@ def scalar_neuron() -> Callable[..., tuple[list[int], float, int]]:
                         count, spike = count + 1, spike + 1
                     elif count > -most and rest(count) < (0.0 if count > 0 else -0.5 * low):
                         count, spike = count - 1, spike - 1
-                v = rest(count)
+                v -= count * (low if count < 0 else threshold) - before
                 spikes.append(spike)
                 continue
             if burst > 1:

@@ -269,7 +269,7 @@ def rewritten(packed: Path, path: Path, **changes: Any) -> Path:
     [
         ({"format": 3}, "holds no config of format 2"),
         ({"network": None, "build": None}, "build_config"),
-        ({"network": {"kind": "GraphNetwork", "layers": [], "nodes": []}}, "describes no network|graph"),
+        ({"network": {"kind": "GraphNetwork", "layers": [], "nodes": []}}, "do not fit the network"),
         ({"info": {}}, "describes no network"),
     ],
 )

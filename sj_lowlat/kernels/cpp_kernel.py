@@ -25,7 +25,7 @@ _ONE_THREAD = 1 << 14
 @cache
 def available() -> bool:
     """Whether there is a C++ compiler that compiles the kernels."""
-    return build(cpp_source(Variant(torch.float32, "if"))) is not None
+    return build(cpp_source(Variant(torch.float32))) is not None
 
 
 def multi_step_cpp(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sj_lowlat.kernels.source import STEP, Variant
+from sj_lowlat.kernels.source import CONVERSIONS, Variant
 
 
 def cpp_source(variant: Variant) -> str:
@@ -11,12 +11,12 @@ def cpp_source(variant: Variant) -> str:
     It goes through memory in blocks that stay in the first cache for all T steps: currents are read once,
     spikes are written once, V and counts are read and written once.
     """
-    return "\n".join([variant.source(), _BITS, _OPERATIONS, STEP, _NEURONS])
+    return "\n".join([variant.source(), _BITS, _OPERATIONS, CONVERSIONS, variant.step(), _NEURONS])
 
 
 def pool_source(variant: Variant) -> str:
     """The function ``pool``: maxima of spike counts over windows that do not overlap."""
-    return "\n".join([variant.source(), _BITS, _OPERATIONS, STEP, _POOL])
+    return "\n".join([variant.source(), _BITS, _OPERATIONS, CONVERSIONS, _POOL])
 
 
 _BITS = r"""
@@ -39,8 +39,6 @@ INLINE real plus(real a, real b) { return a + b; }
 INLINE real minus(real a, real b) { return a - b; }
 INLINE real times(real a, real b) { return a * b; }
 INLINE real over(real a, real b) { return a / b; }
-INLINE real at_least(real a, real b) { return a >= b ? (real)1 : (real)0; }
-INLINE real below(real a, real b) { return a < b ? (real)1 : (real)0; }
 #if REAL_IS_FLOAT
 INLINE real whole(real a) { return __builtin_floorf(a); }
 #else
@@ -55,16 +53,14 @@ _NEURONS = r"""
 template <bool UNIT, bool EACH, bool SUMS>
 static void step(index_t size, const current_t* __restrict__ currents, real* __restrict__ v,
                  real* __restrict__ count, const real* __restrict__ thresholds,
-                 const real* __restrict__ lows, real most, real burst, spike_t* __restrict__ spikes,
+                 const real* __restrict__ lows, Limits rule, spike_t* __restrict__ spikes,
                  int* __restrict__ active, int* __restrict__ net, int* __restrict__ absolute) {
     for (index_t i = 0; i < size; ++i) {
         const real threshold = UNIT ? (real)1 : thresholds[EACH ? i : 0];
-        real potential = plus(v[i], widen(currents[i])), n = count[i];
-        const real spike = fire(potential, n, threshold, lows[EACH ? i : 0], most, burst);
+        real potential = plus(v[i], widen(currents[i])), n = COUNTS ? count[i] : 0;
+        const real spike = fire(potential, n, threshold, lows[EACH ? i : 0], rule);
         v[i] = potential;
-#if RULE_SIGNED || RULE_LEAKY
-        count[i] = n;
-#endif
+        if (COUNTS) count[i] = n;
         spikes[i] = narrow<spike_t>(spike);
         if (SUMS) {
             const int number = (int)spike;
@@ -99,10 +95,11 @@ static void add_up(index_t first, index_t size, const int* __restrict__ each, in
 
 extern "C" void neurons(
     index_t steps, index_t size, const current_t* currents, index_t time_stride, real* v, real* count,
-    const real* thresholds, const real* lows, index_t channels, index_t inner, double max_count, double burst,
-    spike_t* spikes, real*, int* active, index_t* net, index_t* absolute, index_t sum_channels,
-    index_t sum_inner, index_t threads)
+    const real* thresholds, const real* lows, index_t channels, index_t inner,
+    double lowest, double highest, double down, double up, spike_t* spikes, real*,
+    int* active, index_t* net, index_t* absolute, index_t sum_channels, index_t sum_inner, index_t threads)
 {
+    const Limits rule = {(real)lowest, (real)highest, (real)down, (real)up};
     const index_t blocks = (size + BLOCK - 1) / BLOCK;
     const bool unit = channels == 1 && thresholds[0] == 1;
     const auto one = channels > 1 ? (active ? step<false, true, true> : step<false, true, false>)
@@ -125,10 +122,9 @@ extern "C" void neurons(
             }
             for (index_t i = 0; i < here && active; ++i) each_net[i] = each_absolute[i] = 0;
             for (index_t t = 0; t < steps; ++t)
-                one(here, currents + t * time_stride + first, v + first, count ? count + first : none,
+                one(here, currents + t * time_stride + first, v + first, COUNTS ? count + first : 0,
                     channels > 1 ? each_threshold : thresholds, channels > 1 ? each_low : lows ? lows : none,
-                    (real)max_count, (real)burst, spikes + t * size + first,
-                    active ? active + first : 0, each_net, each_absolute);
+                    rule, spikes + t * size + first, active ? active + first : 0, each_net, each_absolute);
             if (active) {
                 add_up(first, here, each_net, wide, sum_inner, sums);
                 add_up(first, here, each_absolute, wide, sum_inner, sums + wide);

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sj_lowlat.kernels.source import STEP, Variant
+from sj_lowlat.kernels.source import CONVERSIONS, Variant
 
 #: for the compiler: every operation rounds for itself, as in the reference
 OPTIONS = ("--fmad=false",)
@@ -15,9 +15,8 @@ def cuda_source(variant: Variant) -> str:
     neuron i of a step has threshold ``i // inner % channels``, so any order of the axes without gaps will do,
     as long as all tensors share it. Pointers may be null where the signature says so.
     """
-    return "\n".join(
-        [variant.source(), _OPERATIONS, STEP, _FORWARD, *([_BACKWARD] if variant.training else [])]
-    )
+    parts = [variant.source(), _OPERATIONS, CONVERSIONS, variant.step(), _FORWARD]
+    return "\n".join(parts + [_BACKWARD] * variant.training)
 
 
 _OPERATIONS = r"""
@@ -46,8 +45,6 @@ OPERATION(plus, +, "add.rn.f32")
 OPERATION(minus, -, "sub.rn.f32")
 OPERATION(times, *, "mul.rn.f32")
 OPERATION(over, /, "div.rn.f32")
-OPERATION(at_least, >=, "set.ge.f32.f32")  // 1 or 0
-OPERATION(below, <, "set.lt.f32.f32")
 #if USES_FLOAT16 && defined(__CUDACC__)
 INLINE float float_of_half(unsigned short bits) {
     float result;
@@ -70,18 +67,19 @@ extern "C" __global__ void neurons(
     real* __restrict__ v, real* __restrict__ count,             // [size], updated; count or null
     const real* __restrict__ thresholds, const real* __restrict__ lows,  // [channels]; V_th / slope, or null
     index_t channels, index_t inner,
-    double max_count, double burst,
+    double lowest, double highest, double down, double up,
     spike_t* __restrict__ spikes,                               // [T, size]
     real* __restrict__ potentials,                              // [T, size] V before firing; in training
     int* __restrict__ active, unsigned long long* net, unsigned long long* absolute,  // or null; [size],
     index_t sum_channels, index_t sum_inner)                                          // and [sum_channels]
 {
+    const Limits rule = {(real)lowest, (real)highest, (real)down, (real)up};
     const index_t threads = (index_t)gridDim.x * blockDim.x;
     for (index_t i = (index_t)blockIdx.x * blockDim.x + threadIdx.x; i < size; i += threads) {
         const index_t channel = channels == 1 ? 0 : i / inner % channels;
         const real threshold = thresholds[channel];
-        const real low = lows ? lows[channel] : 0, most = (real)max_count;
-        real n = count ? count[i] : 0;
+        const real low = lows ? lows[channel] : 0;
+        real n = COUNTS ? count[i] : 0;
         real potential = v[i];
         int times_active = 0, sum = 0, sum_absolute = 0;
 #pragma unroll 4
@@ -90,7 +88,7 @@ extern "C" __global__ void neurons(
 #if TRAINING
             potentials[t * size + i] = potential;
 #endif
-            const real spike = fire(potential, n, threshold, low, most, (real)burst);
+            const real spike = fire(potential, n, threshold, low, rule);
             spikes[t * size + i] = narrow<spike_t>(spike);
             const int whole_spike = (int)spike;
             times_active += whole_spike != 0;
@@ -98,7 +96,7 @@ extern "C" __global__ void neurons(
             sum_absolute += whole_spike < 0 ? -whole_spike : whole_spike;
         }
         v[i] = potential;
-        if (count) count[i] = n;
+        if (COUNTS) count[i] = n;
         if (active) {
             active[i] += times_active;
             const index_t sum_channel = i / sum_inner % sum_channels;
@@ -127,26 +125,24 @@ extern "C" __global__ void neurons_backward(
     const real* __restrict__ potentials,                                   // [T, size]
     const spike_t* __restrict__ spikes, const real* __restrict__ count,    // [T, size], N(T) [size]; or null
     const real* __restrict__ thresholds, index_t channels, index_t inner,
-    double max_count, double alpha, index_t arctan, index_t detach_reset,
+    double lowest, double highest, double alpha, index_t arctan, index_t detach_reset,
     current_t* __restrict__ grad_currents, real* __restrict__ grad_v0)     // [T, size], [size]
 {
     const index_t threads = (index_t)gridDim.x * blockDim.x;
     for (index_t i = (index_t)blockIdx.x * blockDim.x + threadIdx.x; i < size; i += threads) {
         const real threshold = thresholds[channels == 1 ? 0 : i / inner % channels];
         real grad = grad_v ? grad_v[i] : 0;
-#if RULE_SIGNED
-        real n = count[i];
-#endif
+        real n = COUNTS ? count[i] : 0;
 #pragma unroll 4
         for (index_t t = steps - 1; t >= 0; --t) {
             const real potential = potentials[t * size + i];
             real grad_spike = grad_spikes ? widen(grad_spikes[t * grad_stride + i]) : 0;
             if (!detach_reset) grad_spike -= grad * threshold;
             real slope = slope_at(potential - threshold, (real)alpha, arctan != 0);
-#if RULE_SIGNED
+#if COUNTS
             n -= widen(spikes[t * size + i]);  // the count before this step
-            if (!(n < (real)max_count)) slope = 0;
-            if (n > 0) slope += slope_at(potential, (real)alpha, arctan != 0);
+            if (!(n < (real)highest)) slope = 0;
+            if (n > (real)lowest) slope += slope_at(potential, (real)alpha, arctan != 0);
 #endif
             grad += grad_spike * slope;
             grad_currents[t * size + i] = narrow<current_t>(grad);

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.kernels import cupy_kernel
-from sj_lowlat.kernels.fused import highest_count, run_neurons, variant_for
+from sj_lowlat.kernels.fused import limits, run_neurons, variant_for
 from sj_lowlat.kernels.memory import StepMemory
 from sj_lowlat.kernels.rule import FireRule
 
@@ -29,9 +29,8 @@ def trainable(
 ) -> bool:
     """Whether :func:`multi_step_training` can run these neurons.
 
-    It knows the rules ``"if"`` and ``"signed"`` with one spike a step and no slope, SpikingJelly's
-    ``Sigmoid`` and ``ATan``, and the dtypes of :func:`~sj_lowlat.kernels.cupy_kernel.multi_step_cupy`.
-    Thresholds get no gradient.
+    It knows the target ``"linear"`` with one spike a step, SpikingJelly's ``Sigmoid`` and ``ATan``, and the
+    dtypes of :func:`~sj_lowlat.kernels.cupy_kernel.multi_step_cupy`. Thresholds get no gradient.
     """
     variant = variant_for(currents, v, v_threshold, rule, count, training=True)
     known = type(surrogate_function) in _SURROGATES and bool(surrogate_function.spiking)
@@ -61,7 +60,7 @@ def multi_step_training(
     :return: spikes ``[T, N, *]``, V and counts after the last step (counts carry no gradient)
     :raises InputError: where :func:`trainable` says no, without a GPU or without CuPy
     """
-    count = count if rule.kind == "signed" else None
+    count = count if rule.counts else None
     if not trainable(currents, v, v_threshold, rule, count, surrogate_function):
         raise InputError(
             f"no kernel has gradients for {rule}, {type(surrogate_function).__name__} and currents of "
@@ -118,7 +117,7 @@ class _MultiStep(torch.autograd.Function):
         grad_v0 = memory.empty(potentials)
         arguments = (
             *(steps, memory.size, grad_spikes, 0 if grad_spikes is None else grad_spikes.stride(0), grad_v),
-            *(potentials, spikes, count, *memory.per_channel(v_threshold), highest_count(rule)),
+            *(potentials, spikes, count, *memory.per_channel(v_threshold), *limits(rule)),
             *(float(surrogate_function.alpha), int(arctan), int(detach_reset), grad_currents, grad_v0),
         )
         cupy_kernel.launch("neurons_backward", ctx.variant, memory.size, arguments, potentials.device)

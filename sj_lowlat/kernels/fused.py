@@ -33,7 +33,6 @@ def multi_step_fused(
     V must be float32 for float32, float16 and bfloat16 currents and float64 for float64; anything else goes
     to the reference.
     """
-    count = count if rule.kind == "signed" else None
     variant = variant_for(currents, v, v_threshold, rule, count, spikes=spike_dtype)
     if variant is None:
         return multi_step_reference(currents, v, v_threshold, rule, count, spike_dtype, sums)
@@ -75,7 +74,7 @@ def variant_for(
         return None
     if any(tensor.dtype != variant.membrane for tensor in (*state, v_threshold)):
         return None
-    return None if training and (rule.slope or rule.burst > 1) else variant
+    return variant
 
 
 def run_neurons(
@@ -102,13 +101,15 @@ def run_neurons(
     v, count, *sums = written
     arguments = (
         *(len(rows), memory.size, rows, rows.stride(0), v, count),
-        *(thresholds, lows, channels, inner, highest_count(rule), float(rule.burst)),
+        *(thresholds, lows, channels, inner, *limits(rule), float(rule.down), float(rule.up)),
         *(spikes, potentials, *sums, *memory.channels()),
     )
     launch("neurons", variant, memory.size, arguments, currents.device)
     return spikes
 
 
-def highest_count(rule: FireRule) -> float:
-    """``max_count`` as the kernels take it."""
-    return float("inf") if rule.max_count is None else float(rule.max_count)
+def limits(rule: FireRule) -> tuple[float, float]:
+    """Lowest and highest count as the kernels take them."""
+    lowest, highest = rule.lowest, rule.highest
+    infinity = float("inf")
+    return -infinity if lowest is None else float(lowest), infinity if highest is None else float(highest)

@@ -75,6 +75,6 @@ def _pool_cpp(spikes: Tensor, count: Tensor, sent: Tensor, side: int) -> Tensor:
 
 @cache
 def _library(dtype: torch.dtype) -> ctypes.CDLL:
-    library = build(pool_source(Variant(torch.float32, "if", spikes=dtype)))
+    library = build(pool_source(Variant(torch.float32, spikes=dtype)))
     assert library is not None  # kernel "cpp" is available
     return library

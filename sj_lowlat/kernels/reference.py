@@ -1,109 +1,117 @@
-"""The reference kernel: plain torch operations, in place, a loop over time."""
+"""The neuron's step in torch operations, and the reference kernel: a loop over time."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from sj_lowlat.kernels.memory import SpikeSums
 from sj_lowlat.kernels.rule import FireRule
 
 
 def multi_step_reference(
-    currents: torch.Tensor,
-    v: torch.Tensor,
-    v_threshold: torch.Tensor,
+    currents: Tensor,
+    v: Tensor,
+    v_threshold: Tensor,
     rule: FireRule,
-    count: torch.Tensor | None = None,
+    count: Tensor | None = None,
     spike_dtype: torch.dtype | None = None,
     sums: SpikeSums | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     """Run ``T`` steps of a layer of neurons; see :func:`sj_lowlat.kernels.multi_step`."""
     spikes = torch.empty_like(currents, dtype=spike_dtype)
-    if rule.kind == "signed" and rule.slope:
-        _leaky(currents, v, v_threshold, rule, count, spikes)
-    elif rule.burst > 1:
-        _bursts(currents, v, v_threshold, rule, count, spikes)
-    else:
-        _single(currents, v, v_threshold, rule, count, spikes)
+    # where they lie like V, spikes need no copy
+    in_place = spikes.dtype == v.dtype and spikes.stride()[1:] == v.stride()
+    buffer, unit = torch.empty_like(v), _is_one(v_threshold)
+    low = v_threshold / rule.slope if rule.slope else v_threshold
+
+    def charge_of_all(n: Tensor) -> Tensor:
+        """:func:`leaky_charge` without a mask, for which torch takes longer."""
+        charge = n * low
+        return torch.minimum(charge, n if unit else n * v_threshold, out=charge)
+
+    charge = charge_of_all(count) if count is not None and rule.slope else None
+    for current, spike in zip(currents, spikes, strict=True):
+        v.add_(current)
+        now = fired(v, count, v_threshold, rule, charge, spike if in_place else buffer)
+        if count is not None:
+            count.add_(now)
+        if rule.slope:
+            after = charge_of_all(now if count is None else count)
+            v.sub_(after) if charge is None else v.add_(charge.sub_(after))
+            charge = None if count is None else after
+        else:
+            v.sub_(now if unit else now * v_threshold)
+        if not in_place:
+            spike.copy_(now)
     if sums is not None:
         sums.add_(spikes)
     return spikes
 
 
-def _single(
-    currents: torch.Tensor,
-    v: torch.Tensor,
-    v_threshold: torch.Tensor,
+@torch.no_grad()
+def fired(
+    v: Tensor,
+    count: Tensor | None,
+    v_threshold: Tensor,
     rule: FireRule,
-    count: torch.Tensor | None,
-    spikes: torch.Tensor,
-) -> None:
-    """At most one spike a step."""
-    positive, negative, allowed = torch.empty_like(v), torch.empty_like(v), torch.empty_like(v)
-    for current, spike in zip(currents, spikes, strict=True):
-        v.add_(current)
-        torch.ge(v, v_threshold, out=positive)
-        if rule.kind == "if":
-            v.addcmul_(positive, v_threshold, value=-1)
-            spike.copy_(positive)
-            continue
-        if rule.kind == "imbalanced":
-            low = v_threshold / rule.slope
-            torch.le(v, -low, out=negative)
-            v.addcmul_(positive, v_threshold, value=-1).addcmul_(negative, low)
-            spike.copy_(positive.sub_(negative))
-            continue
-        assert count is not None  # the caller checked it
-        if rule.max_count is not None:
-            positive.mul_(torch.lt(count, rule.max_count, out=allowed))
-        torch.lt(v, 0, out=negative)
-        negative.mul_(torch.gt(count, 0, out=allowed))
-        positive.sub_(negative)
-        count.add_(positive)
-        v.addcmul_(positive, v_threshold, value=-1)
-        spike.copy_(positive)
+    charge: Tensor | None = None,
+    out: Tensor | None = None,
+) -> Tensor:
+    """Spikes of one step, with which a neuron moves its count towards the level of its charge.
+
+    :param v: membrane potentials with the current of the step ``[N, *]``
+    :param count: net spike counts before the step ``[N, *]``; ``None`` for a rule that does not count
+    :param v_threshold: thresholds, broadcastable
+    :param charge: :func:`leaky_charge` of ``count``, where the caller has it already
+    :param out: where to write the spikes; a new tensor if ``None``
+    """
+    if count is not None and rule.slope and charge is None:
+        charge = leaky_charge(count, v_threshold, rule.slope)
+    spike = _level(v if charge is None else v + charge, count, v_threshold, rule, out)
+    if rule.lowest is not None or rule.highest is not None:
+        spike.clamp_(rule.lowest, rule.highest)
+    if count is not None:
+        spike.sub_(count)
+    return spike.clamp_(-rule.down, rule.up)
 
 
-def _bursts(
-    currents: torch.Tensor,
-    v: torch.Tensor,
-    v_threshold: torch.Tensor,
-    rule: FireRule,
-    count: torch.Tensor | None,
-    spikes: torch.Tensor,
-) -> None:
-    """As many spikes as there are whole thresholds in V, up to the cap."""
-    signed = rule.kind == "signed"
-    for current, spike in zip(currents, spikes, strict=True):
-        v.add_(current)
-        fired = torch.floor(v / v_threshold).clamp_(-rule.burst if signed else 0, rule.burst)
-        if signed:
-            assert count is not None  # the caller checked it
-            fired = torch.maximum(fired, -count)
-            if rule.max_count is not None:
-                fired = torch.minimum(fired, rule.max_count - count)
-            count.add_(fired)
-        v.sub_(fired * v_threshold)  # not addcmul_, which rounds once and not twice
-        spike.copy_(fired)
+def _level(
+    u: Tensor, count: Tensor | None, v_threshold: Tensor, rule: FireRule, out: Tensor | None
+) -> Tensor:
+    """The level of the whole charge; ``"linear"`` is given V alone and adds the count at the end."""
+    above = u if _is_one(v_threshold) else u / v_threshold
+    if rule.target == "linear":
+        level = torch.floor(above, out=out)
+        return level if count is None else level.add_(count)
+    below = torch.div(u, v_threshold / rule.slope, out=out)
+    if rule.target == "leaky":  # where U >= 0, both give the same level or the first is more
+        return torch.maximum(above, below.add_(0.5), out=below).floor_()
+    assert rule.target == "imbalanced"
+    return torch.maximum(above, below, out=below).trunc_()
 
 
-def _leaky(
-    currents: torch.Tensor,
-    v: torch.Tensor,
-    v_threshold: torch.Tensor,
-    rule: FireRule,
-    count: torch.Tensor | None,
-    spikes: torch.Tensor,
-) -> None:
-    """Signed neurons whose count may fall below zero, where a spike stands for a threshold / slope."""
-    assert count is not None  # the caller checked it
-    low = v_threshold / rule.slope
-    for current, spike in zip(currents, spikes, strict=True):
-        v.add_(current).add_(torch.where(count < 0, count * low, count * v_threshold))  # the whole charge
-        target = torch.maximum(v / v_threshold, v / low + 0.5).floor_()
-        if rule.max_count is not None:
-            target.clamp_(-rule.max_count, rule.max_count)
-        fired = target.sub_(count).clamp_(-rule.burst, rule.burst)
-        count.add_(fired)
-        v.sub_(torch.where(count < 0, count * low, count * v_threshold))
-        spike.copy_(fired)
+def _is_one(v_threshold: Tensor) -> bool:
+    """Whether dividing by it can be left out; on a GPU, asking would take longer than dividing."""
+    return v_threshold.is_cpu and v_threshold.dim() == 0 and bool(v_threshold == 1)
+
+
+def leaky_charge(count: Tensor, v_threshold: Tensor | float, slope: float) -> Tensor:
+    """Charge for which a net count stands: a threshold each, below zero a threshold / slope each.
+
+    :param count: net spike count, any shape
+    :param v_threshold: threshold, broadcastable
+    :param slope: negative slope in (0, 1]
+    """
+    threshold = torch.as_tensor(v_threshold, dtype=count.dtype, device=count.device)
+    return count * torch.where(count < 0, threshold / slope, threshold)
+
+
+def charge_of(spike: Tensor, count: Tensor | None, v_threshold: Tensor, rule: FireRule) -> Tensor:
+    """Charge that spikes carry away: that of the count after them less that of the count before."""
+    if not rule.slope:
+        return spike * v_threshold
+    if count is None:
+        return leaky_charge(spike, v_threshold, rule.slope)
+    before = leaky_charge(count, v_threshold, rule.slope)
+    return leaky_charge(count + spike, v_threshold, rule.slope) - before

@@ -1,4 +1,4 @@
-"""What a neuron does with its potential, as data that every kernel reads."""
+"""What a neuron does with its potential, as numbers that every kernel reads."""
 
 from __future__ import annotations
 
@@ -6,37 +6,87 @@ from dataclasses import dataclass
 
 from sj_lowlat.errors import InputError
 
-KINDS = ("if", "signed", "imbalanced")
-
 
 @dataclass(frozen=True)
 class FireRule:
-    """When an integrate-and-fire neuron fires.
+    r"""When an integrate-and-fire neuron fires: its net spike count N follows the level of its charge.
 
-    :param kind: ``"if"`` (:func:`~sj_lowlat.functional.soft_reset_step`), ``"signed"``
-        (:func:`~sj_lowlat.functional.signed_step`) or ``"imbalanced"``
-        (:func:`~sj_lowlat.functional.imbalanced_step`)
-    :param max_count: limit of the net spike count of a signed neuron, or ``None``
-    :param slope: negative slope of the leaky ReLU that the neuron stands for, in (0, 1] for an imbalanced
-        one, in [0, 0.5) for a signed one; 0 for a ReLU
-    :param burst: most spikes of a neuron in one step (``"if"`` and ``"signed"``)
+    .. math::
+        V &\leftarrow V + current \\
+        spike &= \mathrm{clip}(\mathrm{clip}(level(V, N), lowest, highest) - N, -down, up) \\
+        V &\leftarrow V - (charge(N + spike) - charge(N)) \\
+        N &\leftarrow N + spike
+
+    :math:`charge(N)` is what a count stands for: a threshold each; with a slope :math:`\alpha`, below zero a
+    threshold / :math:`\alpha` each. The level is that of the whole charge :math:`U = V + charge(N)`:
+
+    - ``"linear"``: :math:`N + \lfloor V / V_{th} \rfloor`, which is :math:`\lfloor U / V_{th} \rfloor`
+      without the rounding of U
+    - ``"leaky"``: :math:`\lfloor \max(U / V_{th}, \alpha U / V_{th} + 1/2) \rfloor`
+    - ``"imbalanced"``: :math:`V / V_{th}`, below zero :math:`\alpha V / V_{th}`, rounded towards zero
+
+    V and the charge are kept apart, so that a large count costs V no precision. A new target, such as a
+    table of level borders, is one text in ``LEVELS`` of ``kernels/source.py`` and one case in ``_level`` of
+    ``kernels/reference.py``, and for training one in ``_border`` of ``layers/surrogate.py``; numbers that it
+    reads travel beside ``lows`` in ``kernels/fused.py``. Build a rule with one of the constructors below.
+
+    :param counts: whether a neuron remembers N; otherwise N is 0 in every step
+    :param lowest: limit of N, or ``None``
+    :param highest: limit of N, or ``None``
+    :param up: most spikes of +1 in one step
+    :param down: most spikes of -1 in one step
+    :param slope: negative slope of the leaky ReLU that the neuron stands for; 0 for a ReLU
+    :param target: name of the function that gives the level
     """
 
-    kind: str = "if"
-    max_count: int | None = None
+    counts: bool = False
+    lowest: int | None = None
+    highest: int | None = None
+    up: int = 1
+    down: int = 0
     slope: float = 0.0
-    burst: int = 1
+    target: str = "linear"
 
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise InputError(f"kind is {self.kind!r}, it must be one of {', '.join(KINDS)}")
-        if self.max_count is not None and self.max_count < 1:
-            raise InputError(f"max_count is {self.max_count}, it must be at least 1, or None for no limit")
-        if self.burst < 1 or (self.burst > 1 and self.kind == "imbalanced"):
-            raise InputError(f"burst is {self.burst}, it must be at least 1 (1 for an imbalanced neuron)")
-        if self.kind == "if" and self.slope:
-            raise InputError(f"slope is {self.slope}; a neuron without negative spikes has none: leave it 0")
-        if self.kind == "imbalanced" and not 0 < self.slope <= 1:
-            raise InputError(f"slope is {self.slope}, it must lie in (0, 1], as that of a leaky ReLU")
-        if self.kind == "signed" and not 0 <= self.slope < 0.5:
-            raise InputError(f"slope is {self.slope}, it must lie in [0, 0.5); 0 for a ReLU")
+    @classmethod
+    def plain(cls, burst: int = 1) -> FireRule:
+        """IF neuron with soft reset (:func:`~sj_lowlat.functional.soft_reset_step`).
+
+        :param burst: most spikes of a neuron in one step
+        :raises InputError: for ``burst`` below 1
+        """
+        if burst < 1:
+            raise InputError(f"burst is {burst}, it must be at least 1 (1 for an imbalanced neuron)")
+        return cls(up=burst)
+
+    @classmethod
+    def signed(cls, max_count: int | None = None, slope: float = 0.0, burst: int = 1) -> FireRule:
+        """Neuron that takes back spikes that came too early (:func:`~sj_lowlat.functional.signed_step`).
+
+        :param max_count: limit of the net spike count, with a slope on both sides of 0; or ``None``
+        :param slope: negative slope of the leaky ReLU that the neuron stands for, in [0, 0.5)
+        :param burst: most spikes of either sign in one step
+        :raises InputError: for numbers out of range
+        """
+        cls.plain(burst)  # checks it
+        if max_count is not None and max_count < 1:
+            raise InputError(f"max_count is {max_count}, it must be at least 1, or None for no limit")
+        if not 0 <= slope < 0.5:
+            raise InputError(f"slope is {slope}, it must lie in [0, 0.5); 0 for a ReLU")
+        if not slope:
+            return cls(True, 0, max_count, burst, burst)
+        lowest = None if max_count is None else -max_count
+        return cls(True, lowest, max_count, burst, burst, slope, "leaky")
+
+    @classmethod
+    def imbalanced(cls, slope: float, burst: int = 1) -> FireRule:
+        """Neuron with imbalanced threshold (:func:`~sj_lowlat.functional.imbalanced_step`).
+
+        :param slope: negative slope of the leaky ReLU that the neuron stands for, in (0, 1]
+        :param burst: 1, as it has no bursts
+        :raises InputError: for numbers out of range
+        """
+        if burst != 1:
+            raise InputError(f"burst is {burst}, it must be at least 1 (1 for an imbalanced neuron)")
+        if not 0 < slope <= 1:
+            raise InputError(f"slope is {slope}, it must lie in (0, 1], as that of a leaky ReLU")
+        return cls(down=1, slope=slope, target="imbalanced")

@@ -80,7 +80,7 @@ def multi_step(
     :param v: membrane potentials ``[N, *]``, updated in place; float32 where currents are float16 or bfloat16
     :param v_threshold: thresholds, broadcastable to ``[N, *]``
     :param rule: when the neurons fire
-    :param count: net spike counts ``[N, *]``, updated in place; a signed neuron needs them
+    :param count: net spike counts ``[N, *]``, updated in place; a rule with ``counts`` needs them
     :param kernel: name of the implementation, a key of ``KERNELS``; ``"auto"`` for that of :func:`choose`
     :param spike_dtype: dtype of the spikes; that of ``currents`` if ``None``
     :param sums: if given, the spikes are added to it
@@ -90,6 +90,6 @@ def multi_step(
     name = choose(currents.device) if kernel == "auto" else _known(kernel, f"there is no kernel {kernel!r}")
     if currents.shape[1:] != v.shape:
         raise InputError(f"currents have shape {tuple(currents.shape)}, it must be (T, *{tuple(v.shape)})")
-    if rule.kind == "signed" and (count is None or count.shape != v.shape):
+    if rule.counts and (count is None or count.shape != v.shape):
         raise InputError("a signed neuron needs count, a tensor of the shape of v")
-    return KERNELS[name](currents, v, v_threshold, rule, count, spike_dtype, sums)
+    return KERNELS[name](currents, v, v_threshold, rule, count if rule.counts else None, spike_dtype, sums)

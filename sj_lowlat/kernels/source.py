@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sj_lowlat.kernels.rule import KINDS, FireRule
+from sj_lowlat.kernels.rule import FireRule
 
 #: dtype of currents -> their type in C++; 16-bit floats are bits, which needs no CUDA header
 _CURRENTS = {
@@ -23,16 +23,16 @@ class Variant:
     """What is fixed when the source is compiled.
 
     :param currents: dtype of the currents
-    :param kind: kind of the :class:`~sj_lowlat.kernels.FireRule`; ``"leaky"`` for ``"signed"`` with a slope
-    :param bursts: whether a neuron may fire several spikes in a step
-    :param training: whether V of every step is kept and there is a backward kernel; for single spikes of
-        the kinds ``"if"`` and ``"signed"``
+    :param target: that of the :class:`~sj_lowlat.kernels.FireRule`, a key of ``LEVELS``
+    :param counts: whether neurons remember their count
+    :param training: whether V of every step is kept and there is a backward kernel; for single spikes and
+        the target ``"linear"``
     :param spikes: dtype of the spikes; that of the currents if ``None``
     """
 
     currents: torch.dtype
-    kind: str
-    bursts: bool = False
+    target: str = "linear"
+    counts: bool = False
     training: bool = False
     spikes: torch.dtype | None = None
 
@@ -44,13 +44,12 @@ class Variant:
         training: bool = False,
         spikes: torch.dtype | None = None,
     ) -> Variant | None:
-        """The variant for a rule; ``None`` if there is no kernel for these dtypes."""
+        """The variant for a rule; ``None`` if there is no kernel for it or for these dtypes."""
         spikes = spikes or currents
-        if currents not in _CURRENTS or spikes not in _SPIKES:
+        known = currents in _CURRENTS and spikes in _SPIKES and rule.target in LEVELS
+        if not known or (training and (rule.target != "linear" or rule.up > 1)):
             return None
-        kind = "leaky" if rule.kind == "signed" and rule.slope else rule.kind
-        bursts = rule.burst > 1 and kind != "leaky"
-        return cls(currents, kind, bursts, training, None if spikes == currents else spikes)
+        return cls(currents, rule.target, rule.counts, training, None if spikes == currents else spikes)
 
     @property
     def membrane(self) -> torch.dtype:
@@ -58,7 +57,7 @@ class Variant:
         return torch.float64 if self.currents == torch.float64 else torch.float32
 
     def source(self) -> str:
-        """Macros, arithmetic and the step, for a text that defines ``INLINE`` and the operations."""
+        """Macros and types."""
         double = self.membrane == torch.float64
         spikes = self.spikes or self.currents
         macros = {
@@ -67,11 +66,15 @@ class Variant:
             "CURRENT": _CURRENTS[self.currents],
             "SPIKE": _SPIKES[spikes],
             "USES_FLOAT16": int(torch.float16 in (self.currents, spikes)),
-            **{f"RULE_{kind.upper()}": int(kind == self.kind) for kind in (*KINDS, "leaky")},
-            "BURSTS": int(self.bursts),
+            "SLOPED": int(self.target != "linear"),
+            "COUNTS": int(self.counts),
             "TRAINING": int(self.training),
         }
         return "\n".join([*(f"#define {name} {value}" for name, value in macros.items()), _TYPE_NAMES])
+
+    def step(self) -> str:
+        """One step of a neuron; needs :data:`CONVERSIONS`."""
+        return _CHARGE + LEVELS[self.target] + _FIRE
 
 
 _TYPE_NAMES = r"""
@@ -84,7 +87,7 @@ typedef long long index_t;
 """
 
 #: needs ``INLINE``, the operations on reals, ``float_of_half``/``half_of_float`` and CUDA's bit casts
-STEP = r"""
+CONVERSIONS = r"""
 // a NaN in a stays, as in torch.maximum
 INLINE real raise_to(real a, real least) { return a < least ? least : a; }
 INLINE real cut_at(real a, real most) { return a > most ? most : a; }
@@ -110,38 +113,44 @@ template <> INLINE Float16 narrow<Float16>(real a) {
     return result;
 }
 #endif
+"""
 
-// Fire at a potential that has the step's current; n is the net count of a signed neuron.
-INLINE real fire(real& potential, real& n, real threshold, real low, real most, real burst) {
-#if RULE_LEAKY
-    potential = plus(potential, times(n, n < 0 ? low : threshold));  // the whole charge
-    const real above = over(potential, threshold), under = plus(over(potential, low), (real)0.5);
-    const real target = cut_at(raise_to(whole(raise_to(above, under)), -most), most);
-    const real spike = cut_at(raise_to(minus(target, n), -burst), burst);
-    n = plus(n, spike);
-    potential = minus(potential, times(n, n < 0 ? low : threshold));
-#elif BURSTS
-    real spike = whole(over(potential, threshold));
-    spike = cut_at(raise_to(spike, RULE_SIGNED ? -burst : 0), burst);
-#if RULE_SIGNED
-    spike = cut_at(raise_to(spike, minus(0, n)), minus(most, n));
-    n = plus(n, spike);
-#endif
-    potential = minus(potential, times(spike, threshold));
-#elif RULE_IMBALANCED
-    const real positive = at_least(potential, threshold);
-    const real negative = at_least(minus(0, low), potential);
-    const real spike = minus(positive, negative);
-    potential = minus(potential, times(positive, threshold));
-    potential = plus(potential, times(negative, low));
+_CHARGE = r"""
+struct Limits { real lowest, highest, down, up; };  // of the FireRule
+
+// For which a net count stands; low: threshold / slope.
+INLINE real charge(real n, real threshold, real low) { return times(n, SLOPED && n < 0 ? low : threshold); }
+
+// The level of the whole charge.
+INLINE real level(real potential, real n, real threshold, real low) {
+"""
+
+#: target -> body of ``level``, as in ``kernels/reference.py``. Where a GPU compares potentials, subnormal
+#: numbers count as 0: that must not matter.
+LEVELS = {
+    "linear": "return plus(n, whole(over(potential, threshold)));",
+    "leaky": """
+    const real u = plus(potential, charge(n, threshold, low));
+    return whole(raise_to(over(u, threshold), plus(over(u, low), (real)0.5)));""",
+    "imbalanced": """
+    const real reached = raise_to(over(potential, threshold), over(potential, low));
+    return minus(raise_to(whole(reached), 0), raise_to(whole(minus(0, reached)), 0));  // towards 0""",
+}
+
+_FIRE = r"""
+}
+
+// Fire at a potential that has the step's current; n: the net count, 0 in every step without COUNTS.
+INLINE real fire(real& potential, real& n, real threshold, real low, Limits rule) {
+    const real target = cut_at(raise_to(level(potential, n, threshold, low), rule.lowest), rule.highest);
+    const real spike = cut_at(raise_to(minus(target, n), -rule.down), rule.up);
+    const real after = plus(n, spike);
+#if SLOPED
+    potential = minus(potential, minus(charge(after, threshold, low), charge(n, threshold, low)));
 #else
-    real spike = at_least(potential, threshold);
-#if RULE_SIGNED
-    spike = minus(n < most ? spike : 0, n > 0 ? below(potential, 0) : 0);
-    n = plus(n, spike);
-#endif
     potential = minus(potential, times(spike, threshold));
 #endif
+    if (COUNTS) n = after;
     return spike;
 }
 """

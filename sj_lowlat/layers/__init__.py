@@ -6,9 +6,14 @@ from sj_lowlat.layers.merged import MergedTime
 from sj_lowlat.layers.quant_relu import QuantReLU
 from sj_lowlat.layers.readout import RateReadout
 from sj_lowlat.layers.same_max_pool import SameMaxPool
-from sj_lowlat.layers.signed import SignedIFNode
 from sj_lowlat.layers.spike_max_pool import SpikeMaxPool
-from sj_lowlat.layers.spiking import ImbalancedIFNode, LowLatencyIFNode, ResidualFixIFNode, is_spiking
+from sj_lowlat.layers.spiking import (
+    ImbalancedIFNode,
+    LowLatencyIFNode,
+    ResidualFixIFNode,
+    SignedIFNode,
+    is_spiking,
+)
 from sj_lowlat.layers.synapse import Synapse, as_synapse, connect
 
 __all__ = [

@@ -13,7 +13,9 @@ from sj_lowlat import kernels
 from sj_lowlat.errors import InputError
 from sj_lowlat.kernels import FireRule, SpikeSums
 from sj_lowlat.kernels.cupy_training import multi_step_training, trainable
+from sj_lowlat.kernels.reference import charge_of
 from sj_lowlat.layers.merged import MergedTime
+from sj_lowlat.layers.surrogate import fire_with_gradients
 
 # whole numbers that spikes of small dtypes can be
 _EXACT_UP_TO = {torch.int8: 127, torch.bfloat16: 256, torch.float16: 2048}
@@ -31,8 +33,8 @@ def _as_buffer(name: str, value: float | torch.Tensor) -> torch.Tensor:
 
 
 class LowLatencyIFNode(MergedTime, IFNode):
-    r"""Base of the neurons of this package: SpikingJelly's :class:`IFNode` with soft reset, Eq. (2) to (5),
-    and the initial potential :math:`V(0) = \mathrm{ratio} \cdot V_{th}`.
+    r"""Neuron driven by its :class:`~sj_lowlat.kernels.FireRule`: SpikingJelly's :class:`IFNode` with soft
+    reset, Eq. (2) to (5), and the initial potential :math:`V(0) = \mathrm{ratio} \cdot V_{th}`.
 
     Without gradients it runs a multi-step kernel; where gradients are needed it runs step by step through
     ``surrogate_function``. ``step_mode="s"`` takes ``[N, *]``, ``"m"`` takes ``[T, N, *]``; the state goes on
@@ -46,7 +48,11 @@ class LowLatencyIFNode(MergedTime, IFNode):
     :param step_mode: ``"s"`` or ``"m"``
     :param burst: most spikes in one step; their sum is passed on
     :param store_v_seq: whether ``v_seq`` records the potential of every step, for looking at single neurons
-    :raises InputError: for a threshold that is not positive, or another number of channels than the input has
+    :param counts: whether it remembers its net count (:class:`SignedIFNode`), in ``count``
+    :param max_count: limit of the net count, or ``None``
+    :param slope: negative slope of the leaky ReLU that it stands for; 0 for a ReLU
+    :raises InputError: for a threshold that is not positive, another number of channels than the input has,
+        or numbers that :class:`~sj_lowlat.kernels.FireRule` refuses
     """
 
     v_threshold: torch.Tensor
@@ -62,6 +68,10 @@ class LowLatencyIFNode(MergedTime, IFNode):
         step_mode: str = "s",
         store_v_seq: bool = False,
         burst: int = 1,
+        *,
+        counts: bool = False,
+        max_count: int | None = None,
+        slope: float = 0.0,
     ) -> None:
         if v_reset is not None:
             raise InputError(f"v_reset is {v_reset!r}, it must be None (soft reset); use IFNode for another")
@@ -85,7 +95,10 @@ class LowLatencyIFNode(MergedTime, IFNode):
         self.spike_dtype: torch.dtype | None = None  # that of the currents
         # of a monitor: V -> where the kernel adds its spikes
         self.sums_wanted: Callable[[torch.Tensor], SpikeSums | None] | None = None
-        self.burst = FireRule(burst=burst).burst  # checks it
+        self.burst, self.max_count, self.slope, self.counts = burst, max_count, slope, counts
+        _ = self.rule  # checks them
+        if counts:
+            self.register_memory("count", 0.0)
         self.steps = 0
         self.register_load_state_dict_post_hook(_reset_after_load)
         self.reset()
@@ -93,7 +106,13 @@ class LowLatencyIFNode(MergedTime, IFNode):
     @property
     def rule(self) -> FireRule:
         """When the neuron fires: in a simulation, with its bursts and limits."""
-        return FireRule("if", burst=self._most_spikes())
+        burst = self._most_spikes()
+        if not self.counts:
+            return FireRule.imbalanced(self.slope, burst) if self.slope else FireRule.plain(burst)
+        charge = self.clock.now.charge
+        # a quantised ReLU of L levels counts to L
+        limit = charge * self.burst if self.max_count is None and charge is not None else self.max_count
+        return FireRule.signed(limit, self.slope, burst)
 
     def _most_spikes(self) -> int:
         """Most spikes of the present steps.
@@ -150,36 +169,26 @@ class LowLatencyIFNode(MergedTime, IFNode):
         return tuple(s.to(dtype=dtype, device=x.device) if isinstance(s, torch.Tensor) else s for s in states)
 
     def _fresh_states(self, v: torch.Tensor) -> tuple[object, ...]:
-        return (v,)
+        return (v, torch.zeros_like(v)) if self.counts else (v,)
 
     def single_step_functional_forward(
         self, inputs: tuple[torch.Tensor, ...], states: tuple[object, ...], **kwargs: object
     ) -> tuple[tuple[torch.Tensor, ...], tuple[object, ...]]:
         """One step with gradients through the surrogate; leaves the module's state alone."""
-        x, v = inputs[0], states[0]
-        assert isinstance(v, torch.Tensor)
+        x = inputs[0]
+        v, count = self._v_and_count(states)
         threshold = self._per_channel(self.v_threshold, x).to(v.dtype)
         v = v + x
-        spike, counted = self._fire(v, threshold, states)
-        drop = spike.detach() if self.detach_reset else spike
-        return (spike.to(self.spike_dtype or x.dtype),), (self._drop(v, drop, threshold, states), *counted)
+        spike = fire_with_gradients(v, count, threshold, self.rule, self.surrogate_function)
+        carried = charge_of(spike.detach() if self.detach_reset else spike, count, threshold, self.rule)
+        counted = () if count is None else (count + spike.detach(),)
+        return (spike.to(self.spike_dtype or x.dtype),), (v - carried, *counted)
 
-    def _fire(
-        self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
-    ) -> tuple[torch.Tensor, tuple[object, ...]]:
-        return self._thresholds_reached(v, threshold), ()
-
-    def _thresholds_reached(self, v: torch.Tensor, threshold: torch.Tensor) -> torch.Tensor:
-        """Whole thresholds in V, from 0 to ``burst``, with gradients."""
-        reached = self.surrogate_function(v - threshold)
-        for number in range(2, self.rule.burst + 1):
-            reached = reached + self.surrogate_function(v - number * threshold)
-        return reached
-
-    def _drop(
-        self, v: torch.Tensor, spike: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
-    ) -> torch.Tensor:
-        return v - spike * threshold
+    @staticmethod
+    def _v_and_count(states: tuple[object, ...]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        v, count = states[0], states[1] if len(states) > 1 else None
+        assert isinstance(v, torch.Tensor) and (count is None or isinstance(count, torch.Tensor))
+        return v, count
 
     def multi_step_functional_forward(
         self, inputs: tuple[torch.Tensor, ...], states: tuple[object, ...], **kwargs: object
@@ -205,8 +214,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         """All steps in one kernel with gradients; None where there is none for this neuron."""
         if (kernels.choose(x.device) if self.kernel == "auto" else self.kernel) != "cupy":
             return None
-        v, count = states[0], states[1] if len(states) > 1 else None
-        assert isinstance(v, torch.Tensor) and (count is None or isinstance(count, torch.Tensor))
+        v, count = self._v_and_count(states)
         threshold = self._per_channel(self.v_threshold, v).to(v.dtype)
         neuron = x, v, threshold, self.rule, count, self.surrogate_function
         if self.spike_dtype not in (None, x.dtype) or not trainable(*neuron):
@@ -218,8 +226,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
     def _run_kernel(
         self, x: torch.Tensor, states: tuple[object, ...]
     ) -> tuple[tuple[torch.Tensor, ...], tuple[object, ...]]:
-        v, count = states[0], states[1] if len(states) > 1 else None
-        assert isinstance(v, torch.Tensor) and (count is None or isinstance(count, torch.Tensor))
+        v, count = self._v_and_count(states)
         threshold = self._per_channel(self.v_threshold, v).to(v.dtype)
         sums = None if self.sums_wanted is None else self.sums_wanted(v)
         spikes = kernels.multi_step(x, v, threshold, self.rule, count, self.kernel, self.spike_dtype, sums)
@@ -277,25 +284,26 @@ class ImbalancedIFNode(LowLatencyIFNode):
 
     Fires +1 at :math:`V \ge V_{th}`; fires -1 at :math:`V \le -V_{th}/\alpha` and adds :math:`V_{th}/\alpha`.
 
-    :param slope: :math:`\alpha`, the negative slope of the leaky ReLU
+    :param slope: :math:`\alpha`, the negative slope of the leaky ReLU, in (0, 1]
     """
 
     def __init__(self, *args: Any, slope: float = 0.1, **kwargs: Any) -> None:
-        FireRule("imbalanced", slope=slope)  # checks the slope
-        self.slope = slope
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, slope=FireRule.imbalanced(slope).slope, **kwargs)
 
-    @property
-    def rule(self) -> FireRule:
-        return FireRule("imbalanced", slope=self.slope, burst=self._most_spikes())
 
-    def _fire(
-        self, v: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
-    ) -> tuple[torch.Tensor, tuple[object, ...]]:
-        positive = self.surrogate_function(v - threshold)
-        return positive - self.surrogate_function(-v - threshold / self.slope), ()
+class SignedIFNode(LowLatencyIFNode):
+    r"""IF neuron that takes back a spike that came too early: it fires -1 when V < 0 and N > 0.
 
-    def _drop(
-        self, v: torch.Tensor, spike: torch.Tensor, threshold: torch.Tensor, states: tuple[object, ...]
-    ) -> torch.Tensor:
-        return v - torch.where(spike > 0, threshold, threshold / self.slope) * spike
+    V stays in :math:`[0, V_{th})` while N > 0, so that :math:`N(t) = \max(0, \lfloor v_0 + S(t) \rfloor)` at
+    every t, up to the limit of one spike a step, where S(t) is the sum of the inputs so far in thresholds.
+
+    With a slope it stands for a leaky ReLU: N may fall below 0, where each spike is worth a threshold / slope
+    (:func:`sj_lowlat.functional.signed_step`), so that N(t) is the quantised leaky ReLU of S(t).
+
+    :param max_count: the highest net count N (for a quantised ReLU of T levels: T), or ``None``;
+        ``sj_lowlat.simulate`` sets it to its number of steps
+    :param slope: negative slope in [0, 0.5); 0 for a ReLU
+    """
+
+    def __init__(self, *args: Any, max_count: int | None = None, slope: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(*args, counts=True, max_count=max_count, slope=slope, **kwargs)

@@ -126,7 +126,7 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
 
     def _watch(self, name: str, state: _Membranes, node: LowLatencyIFNode, spikes: Tensor) -> None:
         rule = node.rule
-        state.v, state.max_count, state.burst = node.v.detach(), rule.max_count, rule.burst
+        state.v, state.max_count, state.burst = node.v.detach(), rule.highest, rule.up
         if hasattr(node, "count"):
             state.count = node.count.detach()
             return

@@ -14,7 +14,7 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.kernels import FireRule, cpp_build, cpp_kernel, multi_step, select
 
 SOURCE = 'extern "C" long long twice(long long n) { return 2 * n; }'
-ARGUMENTS = torch.ones(2, 1, 3), torch.ones(1, 3), torch.ones(()), FireRule(), None
+ARGUMENTS = torch.ones(2, 1, 3), torch.ones(1, 3), torch.ones(()), FireRule.plain(), None
 pytestmark = pytest.mark.skipif(cpp_build.compiler() is None, reason="needs a C++ compiler")
 
 

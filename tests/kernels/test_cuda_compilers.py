@@ -19,20 +19,13 @@ from sj_lowlat.kernels.source import Variant
 # what CuPy adds to the options of a RawKernel
 CUPY_OPTIONS = ("-std=c++17", "-ftz=true", "--device-as-default-execution-space")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-KINDS = (
-    ("if", False),
-    ("if", True),
-    ("signed", False),
-    ("signed", True),
-    ("imbalanced", False),
-    ("leaky", False),
-)
-TRAINING = [Variant(dtype, kind, training=True) for dtype in DTYPES for kind in ("if", "signed")]
+KINDS = (("linear", False), ("linear", True), ("leaky", True), ("imbalanced", False))
+TRAINING = [Variant(dtype, counts=counts, training=True) for dtype in DTYPES for counts in (False, True)]
 OTHER_SPIKES = [
-    Variant(torch.float32, "leaky", spikes=torch.int8),
-    Variant(torch.bfloat16, "signed", spikes=torch.int8),
-    Variant(torch.float32, "signed", True, spikes=torch.bfloat16),
-    Variant(torch.float32, "if", spikes=torch.float16),
+    Variant(torch.float32, "leaky", True, spikes=torch.int8),
+    Variant(torch.bfloat16, counts=True, spikes=torch.int8),
+    Variant(torch.float32, counts=True, spikes=torch.bfloat16),
+    Variant(torch.float32, spikes=torch.float16),
 ]
 VARIANTS = [*(Variant(dtype, *kind) for dtype in DTYPES for kind in KINDS), *TRAINING, *OTHER_SPIKES]
 
@@ -79,7 +72,7 @@ def nvrtc() -> Callable[[str, str], bytes]:
 # the assembler takes seconds for each
 @pytest.mark.parametrize(
     "variant",
-    [v for v in VARIANTS if v.kind == "leaky" or (v.currents, v.training) == (torch.float32, False)],
+    [v for v in VARIANTS if v.target == "leaky" or (v.currents, v.training) == (torch.float32, False)],
     ids=str,
 )
 def test_the_assembler_takes_it(nvrtc: Callable[[str, str], bytes], variant: Variant) -> None:
@@ -105,9 +98,7 @@ def test_every_operation_on_the_membrane_rounds_once_and_keeps_subnormal_numbers
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
-@pytest.mark.parametrize(
-    "variant", [Variant(torch.float32, "signed"), Variant(torch.bfloat16, "if", True)], ids=str
-)
+@pytest.mark.parametrize("variant", [Variant(torch.float32, counts=True), Variant(torch.bfloat16)], ids=str)
 def test_nvcc(tmp_path: Path, variant: Variant, architecture: str) -> None:
     nvcc = shutil.which("nvcc")
     if nvcc is None or subprocess.run([nvcc, "--version"], capture_output=True).returncode:

@@ -70,7 +70,7 @@ def test_is_autograd_step_by_step(
     given_currents = torch.randn(shape, device=device, dtype=torch.float64).to(dtype)
     if channels_last:
         given_currents = given_currents.movedim(2, -1).contiguous().movedim(-1, 2)
-    given_v = torch.rand(shape[1:], device=device).to(Variant(dtype, "if").membrane)
+    given_v = torch.rand(shape[1:], device=device).to(Variant(dtype).membrane)
     weights = torch.randn(shape, device=device).to(dtype), torch.randn_like(given_v)
 
     results = []
@@ -132,7 +132,7 @@ def test_16_bit_gradients_are_rounded_to_the_nearest(device: str, dtype: torch.d
             currents.requires_grad_(),
             torch.zeros(50, 7, device=device),
             torch.ones((), device=device),
-            FireRule(),
+            FireRule.plain(),
             None,
             surrogate.Sigmoid(),
         )
@@ -145,7 +145,7 @@ def test_the_states_given_are_left_alone(device: str) -> None:
     v, count = torch.full((2, 3), 0.5, device=device), torch.zeros(2, 3, device=device)
     currents = torch.ones(4, 2, 3, device=device, requires_grad=True)
     _, new_v, new_count = multi_step_training(
-        currents, v, torch.ones((), device=device), FireRule("signed"), count, surrogate.Sigmoid()
+        currents, v, torch.ones((), device=device), FireRule.signed(), count, surrogate.Sigmoid()
     )
     assert bool((v == 0.5).all()) and not count.any()
     assert new_v.requires_grad and new_count is not None and not new_count.requires_grad
@@ -155,12 +155,12 @@ def test_the_states_given_are_left_alone(device: str) -> None:
 @pytest.mark.parametrize(
     ("rule", "surrogate_function", "dtype"),
     [
-        (FireRule("imbalanced", slope=0.1), surrogate.Sigmoid(), torch.float32),
-        (FireRule("signed", slope=0.1), surrogate.Sigmoid(), torch.float32),
-        (FireRule("if", burst=2), surrogate.Sigmoid(), torch.float32),
-        (FireRule(), surrogate.PiecewiseQuadratic(), torch.float32),
-        (FireRule(), surrogate.Sigmoid(spiking=False), torch.float32),
-        (FireRule(), surrogate.Sigmoid(), torch.float64),
+        (FireRule.imbalanced(slope=0.1), surrogate.Sigmoid(), torch.float32),
+        (FireRule.signed(slope=0.1), surrogate.Sigmoid(), torch.float32),
+        (FireRule.plain(burst=2), surrogate.Sigmoid(), torch.float32),
+        (FireRule.plain(), surrogate.PiecewiseQuadratic(), torch.float32),
+        (FireRule.plain(), surrogate.Sigmoid(spiking=False), torch.float32),
+        (FireRule.plain(), surrogate.Sigmoid(), torch.float64),
     ],
 )
 def test_what_has_no_kernel(rule: FireRule, surrogate_function: torch.nn.Module, dtype: torch.dtype) -> None:
@@ -175,7 +175,7 @@ def test_what_has_no_kernel(rule: FireRule, surrogate_function: torch.nn.Module,
 def test_waits_for_what_is_on_the_stream(device: str) -> None:
     if device != "cuda":
         pytest.skip("the CPU has no streams")
-    threshold, rule = torch.tensor(0.01, device=device), FireRule("signed")
+    threshold, rule = torch.tensor(0.01, device=device), FireRule.signed()
     for stream in (torch.cuda.current_stream(), torch.cuda.Stream()):
         with torch.cuda.stream(stream):
             product = torch.randn(4096, 4096, device=device)

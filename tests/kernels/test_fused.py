@@ -16,12 +16,12 @@ from sj_lowlat.kernels.source import Variant
 
 limits, bursts = st.one_of(st.none(), st.integers(1, 5)), st.integers(2, 5)
 RULES = {
-    "if": st.just(FireRule()),
-    "bursts": st.builds(FireRule, burst=bursts),
-    "signed": st.builds(FireRule, st.just("signed"), limits),
-    "signed bursts": st.builds(FireRule, st.just("signed"), limits, burst=bursts),
-    "leaky": st.builds(FireRule, st.just("signed"), limits, st.sampled_from([0.1, 0.25]), st.integers(1, 3)),
-    "imbalanced": st.builds(FireRule, st.just("imbalanced"), slope=st.sampled_from([0.1, 0.7, 1.0])),
+    "if": st.just(FireRule.plain()),
+    "bursts": st.builds(FireRule.plain, burst=bursts),
+    "signed": st.builds(FireRule.signed, limits),
+    "signed bursts": st.builds(FireRule.signed, limits, burst=bursts),
+    "leaky": st.builds(FireRule.signed, limits, st.sampled_from([0.1, 0.25]), st.integers(1, 3)),
+    "imbalanced": st.builds(FireRule.imbalanced, slope=st.sampled_from([0.1, 0.7, 1.0])),
 }
 # [T, N, C] and [T, N, C, H, W]
 shapes = st.one_of(
@@ -92,7 +92,7 @@ def test_is_the_reference(
     torch.manual_seed(seed)
     cuda_as_cpp.grid = grid  # a GPU has its own
     given_currents = torch.randn(shape, device=device) + mean
-    v = torch.rand(shape[1:], device=device, dtype=Variant(dtype, "if").membrane) - 0.2
+    v = torch.rand(shape[1:], device=device, dtype=Variant(dtype).membrane) - 0.2
     threshold = threshold_for(v, thresholds)
     if ties:  # V often is a threshold, or 0
         given_currents, v = (given_currents * 2).round() / 2, (v * 2).round() / 2
@@ -130,11 +130,11 @@ def test_sums_are_those_of_the_spikes(
 @pytest.mark.parametrize(
     "rule",
     [
-        FireRule(),
-        FireRule("if", burst=2),
-        FireRule("signed"),
-        FireRule("signed", slope=0.25),
-        FireRule("imbalanced", slope=0.1),
+        FireRule.plain(),
+        FireRule.plain(burst=2),
+        FireRule.signed(),
+        FireRule.signed(slope=0.25),
+        FireRule.imbalanced(slope=0.1),
     ],
 )
 def test_numbers_at_the_ends_of_the_range(place: tuple[str, str], rule: FireRule) -> None:
@@ -157,7 +157,7 @@ def test_nothing_to_do(place: tuple[str, str]) -> None:
     for shape in ((0, 2, 3), (4, 0, 3), (4, 2, 0)):
         v = torch.ones(shape[1:], device=device)
         spikes = multi_step(
-            torch.ones(shape, device=device), v, torch.ones_like(v[:1, :1]), FireRule(), None, kernel
+            torch.ones(shape, device=device), v, torch.ones_like(v[:1, :1]), FireRule.plain(), None, kernel
         )
         assert spikes.shape == shape and bool((v == 1).all())
 
@@ -166,7 +166,7 @@ def test_what_has_no_kernel_goes_to_the_reference(place: tuple[str, str]) -> Non
     device, kernel = place
     currents, v = torch.randn(5, 2, 3, device=device), torch.zeros(2, 3, device=device, dtype=torch.float64)
     have, want = SpikeSums.of(v), SpikeSums.of(v)
-    want.add_(multi_step(currents, v, torch.ones_like(v), FireRule(), None, kernel, sums=have))
+    want.add_(multi_step(currents, v, torch.ones_like(v), FireRule.plain(), None, kernel, sums=have))
     assert torch.equal(have.net, want.net) and bool(want.net.any())
 
 
@@ -175,5 +175,5 @@ def test_spikes_keep_channels_last_of_the_merged_batch(place: tuple[str, str], l
     device, kernel = place
     x = torch.randn(6, 3, 4, 5, device=device).contiguous(memory_format=torch.channels_last)
     currents = x.unflatten(0, (3, 2)) if layout == "channels_last" else x[:2].expand(3, -1, -1, -1, -1)
-    spikes = multi_step(currents, torch.zeros_like(x[:2]), x.new_ones(()), FireRule(), None, kernel)
+    spikes = multi_step(currents, torch.zeros_like(x[:2]), x.new_ones(()), FireRule.plain(), None, kernel)
     assert spikes.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)

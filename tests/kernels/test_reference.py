@@ -15,15 +15,14 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.kernels import FireRule
 
 rules = st.one_of(
-    st.builds(FireRule, st.just("if"), burst=st.integers(1, 3)),
+    st.builds(FireRule.plain, burst=st.integers(1, 3)),
     st.builds(
-        FireRule,
-        st.just("signed"),
+        FireRule.signed,
         max_count=st.one_of(st.none(), st.integers(1, 6)),
         slope=st.sampled_from([0.0, 0.1, 0.25]),
         burst=st.integers(1, 3),
     ),
-    st.builds(FireRule, st.just("imbalanced"), slope=st.sampled_from([0.1, 0.3, 1.0])),
+    st.builds(FireRule.imbalanced, slope=st.sampled_from([0.1, 0.3, 1.0])),
 )
 # [T, N, C] and [T, N, C, H, W]
 shapes = st.one_of(
@@ -84,12 +83,10 @@ def test_kernel_is_the_scalar_neuron(
     starts, thresholds = start.flatten().tolist(), threshold.expand_as(v).flatten().tolist()
     columns = currents.flatten(1).T.tolist(), spikes.flatten(1).T.tolist()
     for i, (current, spike) in enumerate(zip(*columns, strict=True)):
-        want, potential, total = scalar_neuron(
-            current, thresholds[i], starts[i], rule.kind, rule.max_count, rule.slope, rule.burst
-        )
+        want, potential, total = scalar_neuron(current, thresholds[i], starts[i], rule)
         assert spike == want
         assert v.flatten()[i].item() == potential  # the same float64 operations in the same order
-        if rule.kind == "signed":
+        if rule.counts:
             assert count.flatten()[i].item() == total
 
 
@@ -104,12 +101,12 @@ def test_kernel_is_the_step_function_in_float32(
     count = torch.zeros_like(v)
     want_v, want_count, want = v.clone(), count.clone(), []
     for current in currents:
-        if rule.kind == "if":
-            spike, want_v = functional.soft_reset_step(want_v, current, threshold, rule.burst)
-        elif rule.kind == "signed":
+        if rule.counts:
             spike, want_v, want_count = functional.signed_step(
-                want_v, want_count, current, threshold, rule.max_count, rule.burst, rule.slope
+                want_v, want_count, current, threshold, rule.highest, rule.up, rule.slope
             )
+        elif not rule.slope:
+            spike, want_v = functional.soft_reset_step(want_v, current, threshold, rule.up)
         else:
             spike, want_v = functional.imbalanced_step(want_v, current, threshold, rule.slope)
         want.append(spike)
@@ -118,7 +115,7 @@ def test_kernel_is_the_step_function_in_float32(
 
 
 @pytest.mark.parametrize(
-    "rule", [FireRule(), FireRule("signed"), FireRule("signed", slope=0.1), FireRule("imbalanced", slope=0.1)]
+    "rule", [FireRule.plain(), FireRule.signed(), FireRule.signed(slope=0.1), FireRule.imbalanced(slope=0.1)]
 )
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_16_bit_currents_on_a_float32_membrane(rule: FireRule, dtype: torch.dtype) -> None:
@@ -135,42 +132,43 @@ def test_16_bit_currents_on_a_float32_membrane(rule: FireRule, dtype: torch.dtyp
 def test_spikes_keep_channels_last_of_the_merged_batch(constant: bool) -> None:
     x = torch.randn(6, 2, 3, 4, 5).flatten(0, 1).contiguous(memory_format=torch.channels_last)
     currents = x[:2].unsqueeze(0).expand(6, -1, -1, -1, -1) if constant else x.unflatten(0, (6, 2))
-    merged = kernels.multi_step(currents, torch.zeros_like(x[:2]), torch.ones(()), FireRule()).flatten(0, 1)
+    merged = kernels.multi_step(currents, torch.zeros_like(x[:2]), torch.ones(()), FireRule.plain()).flatten(
+        0, 1
+    )
     assert merged.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_bad_input() -> None:
     currents, v, threshold = torch.zeros(3, 2, 4), torch.zeros(2, 4), torch.ones(())
     with pytest.raises(InputError, match="no kernel 'fast'.*reference"):
-        kernels.multi_step(currents, v, threshold, FireRule(), kernel="fast")
+        kernels.multi_step(currents, v, threshold, FireRule.plain(), kernel="fast")
     with pytest.raises(InputError, match=r"\(3, 2, 4\).*\(T, \*\(2, 5\)\)"):
-        kernels.multi_step(currents, torch.zeros(2, 5), threshold, FireRule())
+        kernels.multi_step(currents, torch.zeros(2, 5), threshold, FireRule.plain())
     for count in (None, torch.zeros(2, 5)):
         with pytest.raises(InputError, match="needs count"):
-            kernels.multi_step(currents, v, threshold, FireRule("signed"), count)
+            kernels.multi_step(currents, v, threshold, FireRule.signed(), count)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("make", "message"),
     [
-        ({"kind": "lif"}, "'lif'.*if, signed, imbalanced"),
-        ({"kind": "signed", "max_count": 0}, "max_count is 0"),
-        ({"burst": 0}, "burst is 0"),
-        ({"slope": 0.1}, "slope is 0.1; a neuron without negative spikes"),
-        ({"kind": "signed", "slope": -0.1}, "slope is -0.1"),
-        ({"kind": "imbalanced", "burst": 2}, "burst is 2, .*1 for an imbalanced"),
-        ({"kind": "imbalanced", "slope": 0.0}, "slope is 0.0"),
-        ({"kind": "imbalanced", "slope": 1.5}, "slope is 1.5"),
-        ({"kind": "imbalanced", "slope": float("nan")}, "slope is nan"),
+        (lambda: FireRule.signed(max_count=0), "max_count is 0"),
+        (lambda: FireRule.plain(burst=0), "burst is 0"),
+        (lambda: FireRule.signed(burst=0), "burst is 0"),
+        (lambda: FireRule.signed(slope=-0.1), "slope is -0.1"),
+        (lambda: FireRule.imbalanced(0.1, burst=2), "burst is 2, .*1 for an imbalanced"),
+        (lambda: FireRule.imbalanced(0.0), "slope is 0.0"),
+        (lambda: FireRule.imbalanced(1.5), "slope is 1.5"),
+        (lambda: FireRule.imbalanced(float("nan")), "slope is nan"),
     ],
 )
-def test_bad_rules(arguments: dict, message: str) -> None:
+def test_bad_rules(make: Callable[[], FireRule], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        FireRule(**arguments)
+        make()
 
 
 def test_a_registered_kernel_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(kernels.KERNELS, "silent", lambda currents, *rest: torch.zeros_like(currents))
     currents = torch.ones(2, 1, 3)
-    spikes = kernels.multi_step(currents, torch.ones(1, 3), torch.ones(()), FireRule(), kernel="silent")
+    spikes = kernels.multi_step(currents, torch.ones(1, 3), torch.ones(()), FireRule.plain(), kernel="silent")
     assert not spikes.any()

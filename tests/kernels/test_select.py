@@ -38,7 +38,7 @@ def test_the_variable_decides_for_auto_only(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(kernels.KERNELS, "silent", lambda currents, *rest: torch.zeros_like(currents))
     monkeypatch.setenv(select.VARIABLE, "silent")
     assert select.choose(CPU) == select.choose(GPU) == "silent"
-    arguments = torch.ones(2, 1, 3), torch.ones(1, 3), torch.ones(()), FireRule(), None
+    arguments = torch.ones(2, 1, 3), torch.ones(1, 3), torch.ones(()), FireRule.plain(), None
     assert not multi_step(*arguments, "auto").any()
     assert multi_step(*arguments, "reference").any()
 
@@ -58,19 +58,24 @@ def test_a_variable_that_names_no_kernel(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_cupy_on_the_cpu() -> None:
     with pytest.raises(InputError, match='"cupy" runs on a GPU, the tensors are on cpu.*reference'):
-        multi_step(torch.ones(2, 1, 3), torch.ones(1, 3), torch.ones(()), FireRule(), None, "cupy")
+        multi_step(torch.ones(2, 1, 3), torch.ones(1, 3), torch.ones(()), FireRule.plain(), None, "cupy")
 
 
 def test_cpp_elsewhere() -> None:
     tensors = (torch.ones(shape, device="meta") for shape in ((2, 1, 3), (1, 3), ()))
     with pytest.raises(InputError, match='"cpp" runs on the CPU, the tensors are on meta.*reference'):
-        multi_step(*tensors, FireRule(), None, "cpp")
+        multi_step(*tensors, FireRule.plain(), None, "cpp")
 
 
 def test_currents_and_state_on_two_devices() -> None:
     with pytest.raises(InputError, match="currents are on meta, the state of the neurons is on cpu"):
         multi_step(
-            torch.ones(2, 1, 3, device="meta"), torch.ones(1, 3), torch.ones(()), FireRule(), None, "cupy"
+            torch.ones(2, 1, 3, device="meta"),
+            torch.ones(1, 3),
+            torch.ones(()),
+            FireRule.plain(),
+            None,
+            "cupy",
         )
 
 
@@ -88,7 +93,7 @@ def test_what_cupy_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     monkeypatch.setattr(cupy_kernel, "_current_stream", lambda device: nullcontext())
     cupy_kernel._compiled.cache_clear()
-    variant, tensor = Variant(torch.bfloat16, "if"), torch.zeros(3)
+    variant, tensor = Variant(torch.bfloat16), torch.zeros(3)
     for size in (0, 1, 257, 2**33):
         cupy_kernel.launch("neurons", variant, size, (size, tensor, None, 0.5), GPU)
     cupy_kernel._compiled.cache_clear()
@@ -104,4 +109,4 @@ def test_without_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     cupy_kernel._compiled.cache_clear()
     with pytest.raises(InputError, match=r"needs CuPy.*pip install .sj-lowlat\[cuda12\]"):
-        cupy_kernel.launch("neurons", Variant(torch.float32, "if"), 1, (), GPU)
+        cupy_kernel.launch("neurons", Variant(torch.float32), 1, (), GPU)

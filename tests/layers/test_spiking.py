@@ -72,9 +72,7 @@ def test_against_scalar_neurons(
             currents.flatten(1)[:, i].tolist(),
             threshold[i],
             start[i],
-            node.rule.kind,
-            node.rule.max_count,
-            node.rule.slope,
+            node.rule,
         )
         assert spikes.flatten(1)[:, i].tolist() == want
         assert node.v.flatten()[i].item() == v

@@ -56,7 +56,7 @@ def test_oracle_2_figure_3(
     samples = 200_000
     z = (torch.arange(samples, dtype=torch.float64) + 0.5) / samples  # midpoint rule over [0, 1]
     v = torch.full_like(z, ratio)
-    spikes = kernels.multi_step(z.expand(time_steps, -1), v, torch.ones((), dtype=z.dtype), FireRule())
+    spikes = kernels.multi_step(z.expand(time_steps, -1), v, torch.ones((), dtype=z.dtype), FireRule.plain())
     error = spikes.sum(0) / time_steps - z
     want = {
         "bias": bias / time_steps,
