@@ -7,7 +7,7 @@ import matplotlib
 
 import sj_lowlat
 
-sys.path.insert(0, str(Path(__file__).parent))  # for figures_scraper
+sys.path.insert(0, str(Path(__file__).parent))  # for figures_scraper and data_way
 
 matplotlib.use("Agg")
 
@@ -15,7 +15,13 @@ project = "sj_lowlat"
 author = "the sj_lowlat authors"
 release = version = sj_lowlat.__version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx_gallery.gen_gallery", "myst_parser"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+    "myst_parser",
+    "data_way",
+]
 exclude_patterns = ["_build", "tutorials", "gallery/*.ipynb", "gallery/*.py"]
 
 autodoc_member_order = "bysource"

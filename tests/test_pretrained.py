@@ -97,7 +97,7 @@ def test_eight_bits_are_within_half_a_step(
 def test_round_trip(tmp_path: Path, kind: str) -> None:
     net = network(kind)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    card = {"schedule": SCHEDULE, "pictures": ["none", 1, None, {"é": 0.5}]}
+    card = {"schedule": str(SCHEDULE), "pictures": ["none", 1, None, {"é": 0.5}]}
     path = pack(net, tmp_path / "new" / "net.safetensors", card)
     assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())

@@ -17,6 +17,7 @@ from sj_lowlat.conversion.plan import LayerPlan, make_plan
 from sj_lowlat.conversion.spike import NEURONS, activation_types, refuse_leaky
 from sj_lowlat.conversion.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError
+from sj_lowlat.graph.edit import drop_layer, replace_layer
 from sj_lowlat.layers import RateReadout, SpikeMaxPool
 from sj_lowlat.network import ConversionReport, GraphNetwork, LayerReport, SpikingNetwork, refuse_spiking
 from sj_lowlat.schedule import Schedule
@@ -85,7 +86,7 @@ def convert(
                         _span(scale_out.to(sample.dtype)), _span(scales_in[plan.name]))
         )  # fmt: skip
     for name in pools:
-        network.replace(name, SpikeMaxPool(network.get_submodule(name)))
+        replace_layer(network, name, SpikeMaxPool(network.get_submodule(name)))
         report.pools.append(name)
     info = network.info
     schedule = info.schedule or (Schedule(info.levels) if info.levels else None)
@@ -101,7 +102,7 @@ def _fold(network: GraphNetwork, plans: list[LayerPlan]) -> dict[str, str]:
         if plan.batch_norm:
             norm = cast(_BatchNorm, network.get_submodule(plan.batch_norm))
             fold_batch_norm(network.get_submodule(plan.name), norm)
-            network.drop(plan.batch_norm)
+            drop_layer(network, plan.batch_norm)
             folded[plan.name] = plan.batch_norm
     return folded
 
@@ -138,10 +139,10 @@ def _spike(network: GraphNetwork, plan: LayerPlan, neuron: str, ratio: float, bu
     if plan.activation:
         node = NEURONS[neuron](network.get_submodule(plan.activation), ratio)
         node.burst = bursts[plan.activation]
-        network.replace(plan.activation, node)
+        replace_layer(network, plan.activation, node)
         return type(node).__name__ + (f" x{node.burst}" if node.burst > 1 else "")
     if plan.is_head:
-        network.replace(plan.name, RateReadout(network.get_submodule(plan.name)))
+        replace_layer(network, plan.name, RateReadout(network.get_submodule(plan.name)))
         return RateReadout.__name__
     return "current"
 

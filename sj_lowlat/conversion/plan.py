@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sj_lowlat.graph import IMAGES, operations
+from sj_lowlat.graph.edit import downstream
 from sj_lowlat.graph.operations import MAX_POOLS, PASSIVE_MODULES, has_own_forward, is_weighted
 from sj_lowlat.network import GraphNetwork
 
@@ -118,7 +120,7 @@ class _Analysis:
     def _is_head(self, node: fx.Node) -> bool:
         return not any(
             is_weighted(self.module(other)) or isinstance(self.module(other), self.activations)
-            for other in self.network.downstream(node)
+            for other in downstream(node)
         )
 
     def _value(self, node: fx.Node) -> str:
@@ -128,7 +130,8 @@ class _Analysis:
         if is_weighted(module):
             self._check_layer(node)
             return "output" if self._is_head(node) else "current"
-        if not values or (node.op == "call_function" and operations.is_size(node)):
+        function = node.op == "call_function"
+        if not values or (function and (operations.is_size(node) or operations.is_fresh(node))):
             return "constant"
         if values == {"input"}:
             return "input"
@@ -161,10 +164,15 @@ class _Analysis:
         return "spike" if "spike" in values else values.pop()
 
     def _is_constant_map(self, node: fx.Node) -> bool:
-        """Whether it is a tensor that does not depend on the image; zeros are spikes that nobody fires."""
-        if self.value[node] != "constant" or (node.op == "call_function" and operations.is_size(node)):
+        """Whether it is a map that does not depend on the image; zeros are spikes that nobody fires, whole
+        numbers are places of an index."""
+        if self.value[node] != "constant" or node.op == "call_module":
             return False
-        return node.op == "get_attr" or operations.function_name(node) not in operations.ZEROS
+        if node.op == "get_attr":
+            return operator.attrgetter(str(node.target))(self.network).is_floating_point()
+        if operations.is_size(node) or operations.function_name(node) in operations.ZEROS:
+            return False
+        return not node.all_input_nodes or any(map(self._is_constant_map, node.all_input_nodes))
 
     def _check_layer(self, node: fx.Node) -> None:
         """Refuse a layer that is not what its type says, or that reads what could not be followed."""

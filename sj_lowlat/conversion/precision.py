@@ -12,6 +12,7 @@ from spikingjelly.activation_based import functional
 from torch import nn
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.graph.edit import replace_layer
 from sj_lowlat.layers import Int8Conv2d, LowLatencyIFNode, Synapse, reader_of, share_clock
 from sj_lowlat.network import SpikingNetwork, unwrapped
 
@@ -52,7 +53,7 @@ def set_precision(snn: nn.Module, precision: str) -> SpikingNetwork:
             module.spike_dtype = torch.bfloat16
     for name, layer in inner:
         if name in whole and _takes_int8(layer):
-            snn.replace(name, Int8Conv2d(layer))
+            replace_layer(snn, name, Int8Conv2d(layer))
         else:
             layer.to(torch.bfloat16)
     share_clock(snn)

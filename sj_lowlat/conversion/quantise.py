@@ -14,6 +14,7 @@ from sj_lowlat.conversion.plan import make_plan
 from sj_lowlat.conversion.spike import activation_types, negative_slope
 from sj_lowlat.conversion.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError
+from sj_lowlat.graph.edit import replace_layer
 from sj_lowlat.layers import QuantReLU
 from sj_lowlat.network import GraphNetwork, refuse_spiking
 
@@ -85,7 +86,7 @@ def prepare(
         clip = old.clip.detach() if isinstance(old, QuantReLU) else scales[name]
         channels = len(clip) if clip.dim() else None
         new = QuantReLU(own_levels[name], clip, channels, negative_slope(old)).to(sample.device)
-        prepared.replace(name, new.train(old.training))
+        replace_layer(prepared, name, new.train(old.training))
     prepared.info = replace(prepared.info, levels=levels)
     return prepared
 

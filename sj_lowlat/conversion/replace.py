@@ -12,6 +12,7 @@ from sj_lowlat.conversion.examples import Images, find_example, first_images, li
 from sj_lowlat.conversion.fit import fit_to_pool, match_batch_norm, upsampling_convolution
 from sj_lowlat.conversion.plan import make_plan
 from sj_lowlat.errors import ConversionError
+from sj_lowlat.graph.edit import downstream, drop_layer, replace_layer, upstream
 from sj_lowlat.graph.operations import function_name, is_weighted, place
 from sj_lowlat.layers import QuantReLU
 from sj_lowlat.network import GraphNetwork, refuse_spiking
@@ -126,7 +127,7 @@ def replace_layers(
     activations, pools = _replaceable(new)
     pools = {} if only_activations else pools
     for name, module in activations.items():
-        new.replace(name, nn.ReLU().train(module.training))
+        replace_layer(new, name, nn.ReLU().train(module.training))
     replaced = {name: f"{type(module).__name__} -> ReLU" for name, module in activations.items()}
     for name, module in pools.items():
         replaced[name] = _replace_pool(new, name, module, sample, images)
@@ -144,7 +145,7 @@ def replace_layers(
 
 def _is_between(network: GraphNetwork, node: fx.Node) -> bool:
     """Whether weighted layers come before and behind it, so that spikes would pass it."""
-    sides = (network.upstream(node), network.downstream(node))
+    sides = (upstream(node), downstream(node))
     return all(any(is_weighted(network.module_of(other)) for other in side) for side in sides)
 
 
@@ -176,7 +177,7 @@ def _replace_pool(
     with torch.random.fork_rng(devices=()):  # fresh layers draw weights, which are set below
         new = handler(pool, x.shape[1], size, out_size).to(x)
     if isinstance(new, nn.Identity):
-        network.drop(name)
+        drop_layer(network, name)
         return f"{type(pool).__name__} -> dropped"
     layer = new
     if isinstance(new, nn.Sequential) and isinstance(new[1], nn.BatchNorm2d):
@@ -189,7 +190,7 @@ def _replace_pool(
         else:
             with torch.no_grad():  # the identity, but for rounding
                 new[1].weight.fill_((1 + new[1].eps) ** 0.5)
-    network.replace(name, new.train(pool.training))
+    replace_layer(network, name, new.train(pool.training))
     return f"{type(pool).__name__} -> {type(layer).__name__}"
 
 

@@ -42,30 +42,41 @@ class _Flat(nn.Module):
         return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
 
 
-def capture(model: nn.Module, example: torch.Tensor) -> fx.Graph:
+def capture(model: nn.Module, example: torch.Tensor) -> tuple[fx.Graph, dict[str, torch.Tensor]]:
     """The graph of a network's forward in eval mode.
 
     Nodes are ``call_module`` of layers by their names in ``model``, ``call_function`` of ATen operations and
     ``get_attr`` of parameters that no layer owns. Each has in its ``meta``: ``where`` (``file:line``),
-    ``owner`` (the module whose forward made the call) and ``dim0`` (size of dimension 0 of its result for
-    two images).
+    ``owner`` (the module whose forward made the call) and ``dim0`` (size of dimension 0 of its result for two
+    images); the node of the images also ``sizes``: height and width that the graph is bound to, 0 where any
+    will do, empty if none is.
 
     :param model: the network, left as it is
     :param example: input ``[N, *]``, of which the first image is used
+    :return: the graph; and the tensors that it reads by ``get_attr`` and are no parameters and no buffers,
+        such as the numbers of an index
     :raises ConversionError: if the forward cannot be followed, with its line and what to do
     """
     kept: list[tuple[list[Any], Any]] = []
     flat = _Flat(model, kept.append)
     images = torch.cat([example[:1]] * IMAGES)
-    free = {0: Dim.DYNAMIC, **dict.fromkeys(range(2, example.dim()), Dim.AUTO)}
+    batch: dict[int, Any] = {0: Dim.DYNAMIC}
     try:
-        with torch.no_grad():
-            exported = torch.export.export(flat, (images,), dynamic_shapes=(free,), strict=False)
+        try:
+            exported = _export(flat, images, batch | dict.fromkeys(range(2, images.dim()), Dim.AUTO))
+        except NotImplementedError:  # torch's solver gives up on some sizes; then they are the example's
+            exported = _export(flat, images, batch)
     except InputError:
         raise
     except Exception as error:  # export lets out errors of torch's tracers, compilers and solvers
         raise ConversionError(_not_followed(model, error)) from error
-    return _Lifting(model, exported, kept[-1]).graph()
+    lifting = _Lifting(model, exported, kept[-1])
+    return lifting.graph(), lifting.constants
+
+
+def _export(network: nn.Module, images: torch.Tensor, free: dict[int, Any]) -> Any:
+    with torch.no_grad():
+        return torch.export.export(network, (images,), dynamic_shapes=(free,), strict=False)
 
 
 def _not_followed(model: nn.Module, error: Exception) -> str:
@@ -174,6 +185,9 @@ class _Lifting:
                 if node.name not in self.owned and node.name not in self.constants:
                     self.new[node] = self.result.placeholder("images")
                     self.new[node].meta["dim0"] = IMAGES
+                    sides = node.meta["val"].shape[2:]
+                    fixed = [side if isinstance(side, int) else 0 for side in sides]
+                    self.new[node].meta["sizes"] = fixed if any(fixed) else ()
             elif node.op == "output":
                 self._return(node)
             elif call is not None and call[0] in self.calls:
@@ -197,22 +211,40 @@ class _Lifting:
         if node.name in self.owned:
             return self.result.get_attr(self.owned[node.name])
         if node.name in self.constants:
-            raise ConversionError(
-                f"the forward of {type(self.model).__name__} holds a tensor that is no parameter and no "
-                "buffer: register it (self.register_buffer(name, tensor)), and keep modules in nn.ModuleList "
-                "or nn.ModuleDict, not in a plain list or dictionary"
-            )
+            return self.result.get_attr(node.name)
         return self.new[node]
 
     def _function(self, node: fx.Node) -> fx.Node:
-        args, target = node.args, cast(Callable[..., Any], node.target)
+        target = cast(Callable[..., Any], node.target)
+        args: Any = fx.node.map_arg(node.args, self._value)
+        kwargs: Any = fx.node.map_arg(node.kwargs, self._value)
         name = target._schema.name if isinstance(target, torch._ops.OpOverload) else ""
-        if name in _RESHAPES:  # a reshape takes any memory format; -1: the batch is that of its input
-            args = (args[0], [-1 if self._depends_on_batch(size) else size for size in args[1]])  # type: ignore[union-attr]
-            target = torch.ops.aten.reshape.default
-        return self.result.call_function(
-            target, fx.node.map_arg(args, self._value), fx.node.map_arg(node.kwargs, self._value)
-        )
+        if name in _RESHAPES:  # a reshape takes any memory format
+            args, target = (args[0], self._shape(node, args[0], args[1])), torch.ops.aten.reshape.default
+        return self.result.call_function(target, args, kwargs)
+
+    def _shape(self, node: fx.Node, source: fx.Node, shape: Any) -> list[Any]:
+        """The shape that a reshape is asked for, its batch not that of the images but that of what it reads:
+        spikes have their time steps in it.
+
+        :param node: of the exported graph
+        :param source: what it reads, in the new graph
+        :param shape: what it is asked for, in the new graph
+        """
+        sizes, wanted = list(shape), list(node.args[1])  # type: ignore[arg-type]
+        own = [place for place, size in enumerate(wanted) if self._depends_on_batch(size)]
+        if len(own) == 1 and -1 not in wanted:
+            sizes[own[0]] = -1
+        elif own and self._is_batch(cast(fx.Node, node.args[0]).meta["val"].shape[0]):
+            here = self.result.call_function(torch.ops.aten.sym_size.int, (source, 0))
+            sizes = [
+                here if place in own and self._is_batch(wanted[place].meta["val"]) else size
+                for place, size in enumerate(sizes)
+            ]
+        return sizes
+
+    def _is_batch(self, size: Any) -> bool:
+        return isinstance(size, torch.SymInt) and size.node.expr == self.batch
 
     def _depends_on_batch(self, size: Any) -> bool:
         value = size.meta.get("val") if isinstance(size, fx.Node) else None

@@ -93,8 +93,8 @@ FUNCTIONS: dict[str, Operation] = {
         (
             "cat", "view", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim",
             "contiguous", "clone", "detach", "alias", "to", "_to_copy", "chunk", "split",
-            "split_with_sizes", "tensor_split", "narrow", "slice", "index_select", "select", "unbind",
-            "getitem", "squeeze", "unsqueeze", "mean", "avg_pool1d", "avg_pool2d", "avg_pool3d",
+            "split_with_sizes", "tensor_split", "narrow", "slice", "index", "index_select", "select",
+            "unbind", "getitem", "squeeze", "unsqueeze", "mean", "avg_pool1d", "avg_pool2d", "avg_pool3d",
             "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "pixel_shuffle",
             "pixel_unshuffle", "channel_shuffle", "roll", "flip", "dropout", "dropout_", "feature_dropout",
             "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d",
@@ -118,6 +118,16 @@ FUNCTIONS: dict[str, Operation] = {
         _INTERPOLATES,
     ),
 }  # fmt: skip
+_AS_FUNCTION = Operation(
+    False,
+    "make it a module (self.conv = nn.Conv2d(...), one for each call), kept in nn.ModuleList or "
+    "nn.ModuleDict and not in a plain list or dictionary",
+)
+FUNCTIONS |= dict.fromkeys(
+    ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "linear",
+     "batch_norm"),
+    _AS_FUNCTION,
+)  # fmt: skip
 _OTHER = Operation(
     False,
     "if it is an activation, make it a module (self.act = nn.ReLU(), one for each call); "
@@ -125,11 +135,9 @@ _OTHER = Operation(
 )
 # functions of zeros, which are spikes that nobody fires
 ZEROS = {"zeros", "new_zeros", "zeros_like"}
+_FRESH = ("new_", "zeros", "ones", "full", "empty", "rand", "arange", "linspace", "scalar_tensor")
 # what users write for a function
-_WRITTEN = {
-    "copy_": "__setitem__",
-    **dict.fromkeys((k for k, v in FUNCTIONS.items() if v is _INTERPOLATES), "interpolate"),
-}
+_WRITTEN = {"copy_": "__setitem__", **{name: "interpolate" for name in FUNCTIONS if "upsample" in name}}
 
 #: childless modules that are taken as a whole though they don't derive from a layer of torch.nn
 LEAF_TYPES: set[type[nn.Module]] = {QuantReLU}
@@ -200,6 +208,11 @@ def is_size(node: fx.Node) -> bool:
     if isinstance(node.target, torch._ops.OpOverload):
         return function_name(node).startswith("sym_")
     return function_name(node) != "getitem"
+
+
+def is_fresh(node: fx.Node) -> bool:
+    """Whether a function reads the shape of a tensor and not its values."""
+    return function_name(node).startswith(_FRESH) and not function_name(node).endswith("_")
 
 
 def _row(module: nn.Module) -> Operation:

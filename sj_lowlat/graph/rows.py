@@ -16,7 +16,8 @@ from sj_lowlat.errors import InputError
 
 _OPS = ("placeholder", "call_module", "call_function", "get_attr", "output")
 _NAME = re.compile(r"[\w +:-]+(\.[\w +:-]+)*")  # what a user may call a layer, without quotes
-_META = ("where", "owner", "dim0")
+_META = ("where", "owner", "dim0", "sizes")
+_NONE: dict[str, Any] = {"where": "", "owner": "", "dim0": 0, "sizes": ()}
 # what a graph calls beside ATen: sizes are computed with Python's operators
 _OPERATORS = {
     name: getattr(operator, name) for name in ("getitem", "add", "sub", "mul", "floordiv", "mod", "neg")
@@ -64,7 +65,7 @@ def from_rows(rows: Sequence[Mapping[str, Any]]) -> fx.Graph:
             else:
                 node = graph.create_node(op, target, args, kwargs, name)
             nodes[name] = node
-            node.meta.update({key: row.get(key, 0 if key == "dim0" else "") for key in _META})
+            node.meta.update({key: row.get(key, _NONE[key]) for key in _META})
         except (KeyError, TypeError, AttributeError, IndexError, ValueError, AssertionError) as error:
             raise InputError(f"a row of the graph cannot be read ({error!r}): {dict(row)!r:.200}") from error
     try:

@@ -34,11 +34,12 @@ def grey_input(model: _Net) -> _Net:
     shape = model.info.input_shape
     if shape is None or shape[0] == 1:
         raise InputError(
-            f"a network for images of {shape and shape[0]} channels came: "
+            f"a network with {shape and shape[0]} input channels came: "
             "give one of models.tiny_yolov3 or models.snn_tiny_yolov3 that reads colour"
         )
     grey = copy.deepcopy(model)
-    graph = grey.graph if isinstance(grey, GraphNetwork) else capture(grey, torch.rand(1, *shape))
+    example = torch.rand(1, *shape).to(next(grey.parameters()))
+    graph = grey.graph if isinstance(grey, GraphNetwork) else capture(grey, example)[0]
     for node in next(node for node in graph.nodes if node.op == "placeholder").users:
         conv: Any = grey.get_submodule(str(node.target)) if node.op == "call_module" else None
         if not isinstance(conv, nn.Conv2d) or conv.groups != 1:

@@ -41,7 +41,7 @@ def module_rows(network: nn.Module) -> list[dict[str, Any]]:
     seen: dict[int, str] = {}
     inside: tuple[str, ...] = ("\0",)  # prefixes of names below a module whose row tells all
     for name, module in network.named_modules(remove_duplicate=False):
-        if not name or name.startswith(inside):
+        if name.startswith(inside):
             continue
         if id(module) in seen:
             rows.append({"name": name, "same": seen[id(module)]})
@@ -63,7 +63,12 @@ def _kind(module: nn.Module) -> type[nn.Module]:
 
 def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
     kind: Any = _kind(module)
-    if kind in _CONTAINERS.values() or kind.__name__ in _AROUND:
+    if not name or kind in _CONTAINERS.values():
+        tensors = [*module._parameters.items(), *module._buffers.items()]
+        shapes = {key: [*value.shape] for key, value in tensors if value is not None}
+        kept = {"parameters": [key for key in module._parameters if key in shapes], "shapes": shapes}
+        return kept if shapes else {}
+    if kind.__name__ in _AROUND:
         return {}
     if isinstance(module, layers.LowLatencyIFNode):
         args = {"v_threshold": module.v_threshold.tolist(), "ratio": module.ratio.tolist()}
@@ -109,22 +114,24 @@ def root_from_rows(rows: Sequence[Mapping[str, Any]]) -> nn.Module:
     :raises InputError: for rows of an unknown type, or arguments that it does not take
     """
     made: dict[str, nn.Module] = {}
-    children: dict[str, dict[str, nn.Module | str]] = {"": {}}
-    for row in reversed(rows):  # children first
+    children: dict[str, dict[str, nn.Module | str]] = {}
+    root_row = next((row for row in rows if row.get("name") == ""), {"name": ""})
+    below = [row for row in rows if row.get("name") != ""]
+    for row in reversed([{**root_row, "type": "Module"}, *below]):  # children first
         try:
             name = row["name"]
             if "same" not in row:
                 made[name] = _made(row, children.pop(name, {}))
             parent, _, child = name.rpartition(".")
-            children.setdefault(parent, {})[child] = made.get(name) or row["same"]
+            if name:
+                children.setdefault(parent, {})[child] = made[name] if "same" not in row else row["same"]
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
             text = repr(dict(row))[:200]
             raise InputError(f"a layer cannot be made as its row says ({error}): {text}") from error
-    if len(children) > 1:
-        raise InputError(f"the rows name layers of {sorted(children)[1]!r}, which has no row")
-    root = nn.Module()
-    _hang(root, children[""])
-    for row in rows:
+    if children:
+        raise InputError(f"the rows name layers of {min(children)!r}, which has no row")
+    root = made[""]
+    for row in below:
         if "same" in row:
             if row["same"] not in made:
                 raise InputError(f"{row['name']!r} is said to be {row['same']!r}, which has no row")
@@ -145,6 +152,12 @@ def _made(row: Mapping[str, Any], children: dict[str, nn.Module | str]) -> nn.Mo
     if name in _CONTAINERS:
         container = _CONTAINERS[name]()
         _hang(container, children)
+        for key, shape in row.get("shapes", {}).items():
+            tensor = torch.empty(shape, device="meta")
+            if key in row["parameters"]:
+                container.register_parameter(key, nn.Parameter(tensor))
+            else:
+                container.register_buffer(key, tensor)
         return container
     if name in _AROUND:
         (inner,) = children.values()

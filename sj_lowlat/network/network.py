@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import fx, nn
 
-from sj_lowlat.errors import ConversionError
+from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph import capture, from_rows, to_rows
 from sj_lowlat.graph.operations import is_leaf, is_weighted
 from sj_lowlat.layers import RateReadout, connect
@@ -33,7 +33,9 @@ class GraphNetwork(WithInfo, nn.Module):
 
     def __init__(self, root: nn.Module, graph: fx.Graph, info: NetworkInfo) -> None:
         super().__init__()
-        taken = [name for name in (*root._modules, *root._parameters, *root._buffers) if hasattr(self, name)]
+        taken = [
+            name for name in (*root._modules, *root._parameters, *root._buffers) if hasattr(type(self), name)
+        ]
         if taken:
             raise ConversionError(
                 f"the network names a module or tensor {taken[0]!r}, which is an attribute of converted "
@@ -59,13 +61,18 @@ class GraphNetwork(WithInfo, nn.Module):
         model = unwrapped(model)
         if isinstance(model, GraphNetwork):
             return copy.deepcopy(model)
+        if is_leaf(model):
+            raise ConversionError("the network itself is a single layer; put it into an nn.Sequential")
         model = copy.deepcopy(model)
         info = info_of(model)
         if info.input_shape is None:
             info = info.with_shape(tuple(example.shape[1:]))
-        graph = capture(model, example)
+        graph, constants = capture(model, example)
         called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
-        return GraphNetwork(_plain(model, {model.get_submodule(name) for name in called}, {}), graph, info)
+        root = _plain(model, {model.get_submodule(name) for name in called}, {})
+        for name, tensor in constants.items():
+            root.register_buffer(name, tensor)
+        return GraphNetwork(root, graph, info)
 
     def forward(self, images: torch.Tensor) -> Any:
         """What the network returns for ``[N, *]``.
@@ -74,6 +81,27 @@ class GraphNetwork(WithInfo, nn.Module):
         """
         self.check_input(images)
         return self._run(self, images)
+
+    # as the ``nn.Sequential`` has it that a network was captured from
+    def __getitem__(self, index: int | slice) -> nn.Module:
+        layers = list(self.children())[index]
+        return nn.Sequential(*layers) if isinstance(layers, list) else layers
+
+    def __setitem__(self, index: int, layer: nn.Module) -> None:
+        setattr(self, list(self._modules)[index], layer)
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def check_input(self, x: torch.Tensor) -> None:
+        """Refuse a batch that the layers, or a forward that is bound to a size, cannot take."""
+        super().check_input(x)
+        sizes = next(node for node in self.graph.nodes if node.op == "placeholder").meta["sizes"]
+        if any(size not in (0, side) for size, side in zip(sizes, x.shape[2:], strict=False)):
+            raise InputError(
+                f"the network's forward is bound to images of {list(sizes)} pixels (0: any), "
+                f"{list(x.shape[2:])} came: resize them, or write the forward without sizes in numbers"
+            )
 
     def recompile(self) -> None:
         """Make the code of ``forward`` anew, after a change of the graph."""
@@ -95,65 +123,6 @@ class GraphNetwork(WithInfo, nn.Module):
     def module_of(self, node: fx.Node) -> nn.Module | None:
         """The module that a node calls; ``None`` for other nodes."""
         return self.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-    def calls_of(self, name: str) -> list[fx.Node]:
-        """The nodes that call a module."""
-        return [node for node in self.graph.nodes if node.op == "call_module" and node.target == name]
-
-    def downstream(self, node: fx.Node) -> set[fx.Node]:
-        """Every node that depends on ``node``."""
-        found: set[fx.Node] = set()
-        stack = [node]
-        while stack:
-            new = set(stack.pop().users) - found
-            found |= new
-            stack.extend(new)
-        return found
-
-    def upstream(self, node: fx.Node) -> set[fx.Node]:
-        """Every node that ``node`` depends on."""
-        found: set[fx.Node] = set()
-        stack = [node]
-        while stack:
-            new = set(stack.pop().all_input_nodes) - found
-            found |= new
-            stack.extend(new)
-        return found
-
-    def replace(self, name: str, new: nn.Module) -> None:
-        """Put ``new`` in the place of a layer, under every name that it has.
-
-        A container is called layer by layer: ``new`` may be an ``nn.Sequential`` of leaf modules.
-        """
-        old = self.get_submodule(name)
-        for parent in list(self.modules()):
-            for child, module in parent._modules.items():
-                if module is old:
-                    parent._modules[child] = new
-        if isinstance(new, nn.Sequential):
-            for node in self.calls_of(name):
-                self._call_each(node, name, new)
-            self.recompile()
-
-    def _call_each(self, node: fx.Node, name: str, layers: nn.Sequential) -> None:
-        value = node.args[0]
-        with self.graph.inserting_before(node):
-            for key, _ in layers.named_children():
-                value = self.graph.call_module(f"{name}.{key}", (value,))
-                value.meta.update(node.meta)
-        node.replace_all_uses_with(value)  # type: ignore[arg-type]
-        self.graph.erase_node(node)
-
-    def drop(self, name: str) -> None:
-        """Take the calls of a layer out of the graph: its readers read what it read.
-
-        An ``nn.Identity`` holds its name.
-        """
-        for node in self.calls_of(name):
-            node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]
-            self.graph.erase_node(node)
-        self.replace(name, nn.Identity())
-        self.recompile()
 
 
 class SpikingNetwork(GraphNetwork):

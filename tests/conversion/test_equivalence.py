@@ -165,7 +165,7 @@ def test_leaky_networks_with_max_pools(
     net = trained(Chain([4] * len(kinds), kinds), seed).double()
     for layer in list(net)[:-1]:
         layer[2] = nn.Sequential(nn.LeakyReLU(slope), nn.MaxPool2d(2, 1))
-    assert_settles(net, torch.rand(2, 2, 10, 10, dtype=torch.float64), levels)
+    assert_settles(net, torch.rand(2, 2, 20, 20, dtype=torch.float64), levels)
 
 
 @pytest.mark.parametrize("make", [TwoHeads, Classifier, FullyConvolutional])

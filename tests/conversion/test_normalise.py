@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from sj_lowlat.conversion.fold import in_channels, out_channels
 from sj_lowlat.conversion.normalise import normalise_layer, probe_input_scales
 from sj_lowlat.conversion.plan import make_plan
-from sj_lowlat.conversion.trace import trace
 from sj_lowlat.errors import ConversionError
+from sj_lowlat.network import GraphNetwork
 
 
 class Clip(nn.ReLU):
@@ -59,12 +59,12 @@ class Branches(nn.Module):
 
 
 def normalise(
-    net: nn.Module, x: torch.Tensor, draw: Callable[[int], torch.Tensor]
+    net: GraphNetwork, x: torch.Tensor, draw: Callable[[int], torch.Tensor]
 ) -> tuple[dict[str, torch.Tensor], Any, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Give each activation a scale from ``draw(channels)`` and normalise.
 
     Returns the scales, the network's output before, and each activation's before and after."""
-    plans, refused, _ = make_plan(trace(net, x), {Clip})
+    plans, refused, _ = make_plan(net, {Clip})
     assert refused == []
     scales = {}
     for plan in plans:
@@ -99,8 +99,8 @@ def test_outputs_stay_and_activations_shrink_by_their_scale(per_channel: bool, s
         return scale if per_channel else scale[0]
 
     torch.manual_seed(seed)
-    net = Branches().double().eval()
     x = torch.rand(2, 2, 8, 8, dtype=torch.float64)
+    net = GraphNetwork.of(Branches().double().eval(), x)
     scales, want, before, after = normalise(net, x, draw)
     assert len(scales) == 6
     clipped = 0
@@ -176,8 +176,9 @@ def probe(
             y = self.a(x) if second is None else torch.cat([self.a(x), self.b(x)], 1)
             return self.last(self.between(y))
 
-    net, x = Net().eval(), torch.rand(1, 1, 4, 4)
-    plans, refused, _ = make_plan(trace(net, x), {Clip})
+    x = torch.rand(1, 1, 4, 4)
+    net = GraphNetwork.of(Net().eval(), x)
+    plans, refused, _ = make_plan(net, {Clip})
     assert refused == []
     scales = {"a.1": scale} | ({} if second is None else {"b.1": second})
     return probe_input_scales(net, plans, scales, x)["last"]
@@ -229,6 +230,7 @@ def test_scales_travel(
         (Reorder(), 1, EACH, None),
         (Mean(), 1, EACH, None),
         (Mean(), 1, torch.tensor(7.0), torch.tensor(70.0)),
+        (nn.Sequential(nn.PixelShuffle(2), nn.MaxPool2d(2)), 1, EACH, None),  # a maximum hides no scale
     ],
 )
 def test_mixed_scales_are_refused(

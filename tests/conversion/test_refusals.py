@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from sj_lowlat.conversion import ACTIVATIONS, convert, prepare, register_activation, replace_layers
-from sj_lowlat.conversion.trace import LEAF_TYPES
 from sj_lowlat.errors import ConversionError
+from sj_lowlat.graph.operations import LEAF_TYPES
 from sj_lowlat.simulation import simulate
 
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -237,7 +237,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "slice assignment": (AssignedSlice, "calls __setitem__"),
     "numpy": (
         ThroughNumpy,
-        r"'conv2' \(Conv2d\) reads nothing that could be followed from the image: give it",
+        r"forward of ThroughNumpy cannot be followed at test_refusals.py:\d+ .*without NumPy",
     ),
     "max-pool": (
         lambda: body(HalvedPool(2)),
@@ -275,7 +275,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         "activation 'act1' must read one convolution .*of its own",
     ),
     "two ReLUs in a row": (lambda: body(nn.ReLU()), "activation 'extra' must read one convolution"),
-    "in place": (ReadsInPlaceResult, "activation 'act1' must read one convolution"),
+    "in place": (ReadsInPlaceResult, "the activation 'act1' itself"),
     "current and spike": (
         CurrentMeetsSpike,
         r"'cat' \(test_refusals.py:\d+\) joins current and spike: put a conv",
@@ -362,10 +362,10 @@ def test_a_spiking_network_is_refused(snapshot: Callable[..., Any]) -> None:
     assert snapshot(snn) == before
 
 
-def test_modules_out_of_reach_are_refused() -> None:
-    """A forward that calls its layers from a plain list would go on calling the old ones."""
+def test_registered_modules_may_be_called_from_a_plain_list() -> None:
+    """The graph calls layers by their names, wherever forward finds them."""
 
-    class Hidden(Body):
+    class Listed(Body):
         def __init__(self) -> None:
             super().__init__()
             self.order = [self.conv1, self.act1, self.conv2, self.act2, self.head]
@@ -375,11 +375,29 @@ def test_modules_out_of_reach_are_refused() -> None:
                 x = layer(x)
             return x
 
+    images = IMAGES.double()
+    quant = prepare(Listed().double(), 8, images).eval()
+    out = simulate(convert(quant), images, 8, flush=40).final
+    with torch.no_grad():
+        torch.testing.assert_close(out, quant(images), rtol=1e-9, atol=1e-12)
+
+
+def test_modules_out_of_reach_are_refused() -> None:
+    """A layer that is registered nowhere has no name, so nothing can take its place."""
+
+    class Hidden(Body):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = [conv(4)]
+
+        def between(self, x: torch.Tensor) -> torch.Tensor:
+            return self.hidden[0](x)
+
     for verb in (
         lambda: prepare(Hidden(), 8, IMAGES),
         lambda: convert(Hidden(), scale="max", calibration=IMAGES),
     ):
-        with pytest.raises(ConversionError, match="'act1' was replaced, but .*nn.ModuleList"):
+        with pytest.raises(ConversionError, match="calls conv2d: make it a module .*nn.ModuleList"):
             verb()
 
 

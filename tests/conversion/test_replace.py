@@ -196,8 +196,6 @@ def test_tiny_yolo_becomes_the_papers_network(size: int) -> None:
     assert kinds.count("SameMaxPool -> dropped") == 1
     assert kinds.count("Upsample -> ConvTranspose2d") == 1
     assert kinds.count("LeakyReLU -> ReLU") == 11
-    step = {"verb": "replace_layers", "input_shape": [3, size, size], "only_activations": False}
-    assert new.history == [step]
     assert new.input_shape == net.input_shape and all(module.training for module in new.modules())
     assert [out.shape for out in new(torch.rand(2, 3, 64, 64))] == [(2, 21, 2, 2), (2, 21, 4, 4)]
 
@@ -316,7 +314,6 @@ def test_a_second_replacement_adds_to_the_record() -> None:
     first[2] = nn.SiLU()
     second = replace_layers(first, torch.rand(2, 3, 8, 8))
     assert second.replaced == {"3": "MaxPool2d -> Conv2d", "2": "SiLU -> ReLU"}
-    assert [step["verb"] for step in second.history] == ["replace_layers", "replace_layers"]
 
 
 def test_replacement_in_double_precision() -> None:

@@ -224,7 +224,7 @@ def test_network_is_left_as_it_was(signed: nn.Module, end: str, flushing: bool) 
             if len(done) == readout[0]:
                 raise ZeroDivisionError
 
-        handle = signed.down.register_forward_pre_hook(fail_late)
+        handle = signed.down[0].register_forward_pre_hook(fail_late)
         with pytest.raises(ZeroDivisionError):
             simulate(signed, IMAGES, T, **options)
         handle.remove()
@@ -483,7 +483,7 @@ def test_counts_need_one_convolution_a_layer(signed: nn.Module) -> None:
         ({"mode": "counts", "readout": (1,)}, "settled network only: leave readout out"),
         ({"mode": "counts", "encoder": "poisson"}, "needs the constant encoder"),
         ({"stop": "soon"}, "stop is 'soon', it must be 'stable'"),
-        ({"stop": "stable"}, "Net has no head_specs"),
+        ({"stop": "stable"}, "has no head_specs"),
     ],
 )
 def test_modes_that_cannot_be(signed: nn.Module, options: dict[str, Any], message: str) -> None:

@@ -1,0 +1,67 @@
+"""Networks that cannot be converted yet: strict, so that the day on which they can is noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from sj_lowlat.conversion import convert, prepare
+from sj_lowlat.errors import ConversionError
+from sj_lowlat.models import darknet
+from sj_lowlat.simulation import simulate
+
+CFG = """[net]
+width=32
+height=32
+channels=3
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=1
+pad=1
+activation=leaky
+[convolutional]
+batch_normalize=1
+filters=8
+size=3
+stride=1
+pad=1
+activation=leaky
+[shortcut]
+from=-2
+activation=linear
+[convolutional]
+filters=21
+size=1
+stride=1
+pad=1
+activation=linear
+[yolo]
+mask=0,1,2
+anchors=10,14,23,27,37,58
+classes=2
+num=3
+"""
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet18": lambda: torchvision.models.resnet18(num_classes=10),
+    "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(num_classes=10, width_mult=0.25),
+    "darknet shortcut": lambda: darknet(CFG),
+}
+
+
+@pytest.mark.xfail(strict=True, raises=ConversionError, reason="sums of branches have no spiking form yet")
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_settles_to_its_quantised_network(name: str) -> None:
+    net = NETWORKS[name]().double()
+    images = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    net.train()(images)
+    quant = prepare(net.eval(), 8, images).eval()
+    out = simulate(convert(quant), images, 8, flush=100).final
+    with torch.no_grad():
+        torch.testing.assert_close(out, quant(images), rtol=0, atol=1e-9)
