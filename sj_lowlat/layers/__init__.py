@@ -3,17 +3,12 @@
 from sj_lowlat.layers.clock import Clock, Clocked, Pass, clock_of, reader_of, share_clock
 from sj_lowlat.layers.int8_conv import Int8Conv2d
 from sj_lowlat.layers.merged import MergedTime
+from sj_lowlat.layers.neurons import ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
 from sj_lowlat.layers.quant_relu import QuantReLU
 from sj_lowlat.layers.readout import RateReadout
 from sj_lowlat.layers.same_max_pool import SameMaxPool
 from sj_lowlat.layers.spike_max_pool import SpikeMaxPool
-from sj_lowlat.layers.spiking import (
-    ImbalancedIFNode,
-    LowLatencyIFNode,
-    ResidualFixIFNode,
-    SignedIFNode,
-    is_spiking,
-)
+from sj_lowlat.layers.spiking import LowLatencyIFNode, is_spiking
 from sj_lowlat.layers.synapse import Synapse, as_synapse, connect
 
 __all__ = [

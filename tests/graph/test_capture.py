@@ -198,7 +198,7 @@ def test_names_that_are_taken_are_told() -> None:
 
 
 def test_the_batch_may_be_read_from_the_image() -> None:
-    """Time is merged into the batch: a size that was read from the image must not be taken for the spikes'."""
+    """Time is merged into the batch: the images' size must not be taken for that of the spikes."""
 
     class Reads(nn.Module):
         def __init__(self) -> None:
