@@ -31,7 +31,10 @@ def _loop(image: Tensor, spec: HeadSpec) -> tuple[list[list[float]], list[list[f
                 value = [raw[first + c][row][column] for c in range(5 + spec.num_classes)]
                 x = (_sigmoid(value[0]) + column) * spec.stride
                 y = (_sigmoid(value[1]) + row) * spec.stride
-                w, h = (math.exp(min(v, 10.0)) * side for v, side in zip(value[2:4], (anchor_w, anchor_h)))
+                w, h = (
+                    math.exp(min(v, 10.0)) * side
+                    for v, side in zip(value[2:4], (anchor_w, anchor_h), strict=True)
+                )
                 boxes.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
                 if spec.kind == "region":
                     total = sum(math.exp(v) for v in value[5:])
