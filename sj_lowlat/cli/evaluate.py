@@ -61,7 +61,7 @@ def run(
     :param limit: score at most this many images, the first ones
     :param encoder: constant (the image is a current) or poisson (random spikes)
     :param seed: of the poisson encoder, and of a fresh network
-    :param monitored: number of images, from the first, on which firing rates and energy are counted
+    :param monitored: number of images, from the first, to count firing rates and energy on; 0 for none
     :param output: JSON file for all results
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """

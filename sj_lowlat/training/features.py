@@ -56,8 +56,8 @@ def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[s
     :math:`1 - \mathrm{corr}` over channels and layers; 0 where each is the teacher's up to scale and offset.
 
     Scale and offset do not count, because equalising channels changes them without changing the function.
-    Maps of more than 104 positions a side are left out, if there are smaller ones; those above 52 are compared
-    at every second position, because neighbours in large maps are nearly equal.
+    Maps of more than 104 positions a side are left out, if there are smaller ones; those above 52 are
+    compared at every second position, because neighbours in large maps are nearly equal.
 
     :param student: maps ``[N, C, H, W]``
     :param teacher: the same shapes; no gradient flows into them
