@@ -38,8 +38,8 @@ def save(model: nn.Module, folder: str | Path) -> Path:
 
     A network in this folder is replaced only when both new files are whole.
 
-    :param model: what ``replace_layers``, ``prepare`` or ``convert`` returned, which is loaded without any
-        code of its own; a network of :mod:`sj_lowlat.models`; or any other one, of which the weights are kept
+    :param model: what ``replace_layers``, ``prepare`` or ``convert`` returned, which loads without code of
+        its own class; a network of :mod:`sj_lowlat.models`; or any other one, of which only weights are kept
     :param folder: is made; gets ``model.safetensors`` and ``config.json``
     :return: the folder
     :raises InputError: for a network with layers that cannot be written
@@ -91,10 +91,10 @@ def _tied(model: nn.Module) -> list[list[str]]:
 def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     """Read a network that :func:`save` wrote.
 
-    A folder of version 0.1 is read and written anew in the present format.
+    A folder of version 0.1 is rewritten in place in the present format.
 
     :param folder: holds ``model.safetensors`` and ``config.json``
-    :param model: for a network of one's own of which only the weights were kept: the same network, left
+    :param model: for a network of your own of which only the weights were kept: the same network, left
         untouched
     :return: the network, in eval mode
     :raises FileNotFoundError: if one of the two files is missing

@@ -51,7 +51,7 @@ def rebuild(
     :param config: its JSON
     :param tensors: its values
     :param source: the file, for errors
-    :param model: for a network that is not one of :mod:`sj_lowlat.models`: as it was before the first verb
+    :param model: for a network that is not one of :mod:`sj_lowlat.models`: in its state before the first verb
     :return: the network, in eval mode
     :raises InputError: if the config is damaged, or the values are those of another network
     """

@@ -1,4 +1,4 @@
-"""From images to what the first layer sees at each step."""
+"""Encoders: from images to the input of the first layer at each step."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Encoder(Protocol):
     """Gives the input of steps ``start`` to ``start + steps - 1``, counted from 0.
 
     Returns ``[N, C, H, W]`` for an input that is the same at all these steps, or ``[steps * N, C, H, W]``
-    (time-major). One with an attribute ``goes_on`` that is true is also asked after the time steps, where
-    others are followed by a flush without input.
+    (time-major). An encoder whose attribute ``goes_on`` is true also gives the input of the flush, which is
+    without input for others.
     """
 
     def __call__(self, images: torch.Tensor, start: int, steps: int) -> torch.Tensor: ...
@@ -108,7 +108,7 @@ class SpikePlanes:
 
 class SlidingPlanes(SpikePlanes):
     r"""A window that moves along endless streams: after the first ``window`` steps each step adds its plane
-    and takes back the one that leaves the window,
+    and subtracts the one that leaves the window,
 
     .. math:: x(t) = s(t) - s(t - w)
 

@@ -47,11 +47,11 @@ def pack(
     :param model: what :func:`~sj_lowlat.conversion.prepare` returned, trained or not
     :param path: the file, ``NAME.safetensors``
     :param card: what JSON can hold and users should know; ``card["schedule"]``, written as
-        in ``"4+2b4"``, is how the spiking network is meant to be run
+        in ``"4+2b4"``, becomes the spiking network's own schedule
     :param small: a weight with fewer values than this is a small one
     :return: the file
-    :raises InputError: for a network that is not such a one, values that are not finite, another name, or a
-        card that cannot be
+    :raises InputError: for a network that is not a Quant ANN, values that are not finite, another file name,
+        or a card that is no JSON or holds no valid schedule
     :raises OSError: if the file cannot be written
     """
     path = Path(path)
@@ -158,7 +158,7 @@ def names() -> tuple[str, ...]:
 def load(name: str, *, spiking: bool = True) -> GraphNetwork:
     """A detector that ships with the package; nothing is downloaded.
 
-    ``simulate(snn, images)`` runs it as it is meant to be run.
+    ``simulate(snn, images)`` runs its own schedule.
 
     :param name: one of :func:`names`, such as ``"snn-tiny-yolov3-coco"``
     :param spiking: converted, with signed neurons; otherwise its Quant ANN

@@ -57,7 +57,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
 
     :param head: column titles
     :param rows: lines of as many cells
-    :param left: so many columns are set to the left, the others (numbers) to the right
+    :param left: number of left-aligned columns; the others (numbers) are right-aligned
     """
     widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
     lines = [head, ["-" * width for width in widths], *rows]

@@ -1,4 +1,4 @@
-"""How a spiking network is run, as one record."""
+"""The schedule of a run, as one record."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class Schedule:
     """Time steps of a run, and what happens in them.
 
     Written ``4+2b4``: 4 steps with input, 2 of flush, bursts of up to 4 spikes; ``16`` is ``16+0b1``;
-    ``8+4c16`` brings the charge of 16 steps.
+    ``8+4c16``: 8 steps with input carry the charge of 16, and 4 of flush follow.
 
     :param time_steps: T, steps with input
     :param flush: K, further steps without input, in which signed neurons settle
-    :param burst: most spikes of a neuron in one step; a neuron of finer levels fires so many times more
-    :param charge: the T input steps carry the charge of so many steps: input and biases are multiplied by
-        charge / T. ``None``: the levels of the network, so that whatever T is the counts can settle to those
-        of the quantised network; T for a network without levels
-    :raises InputError: naming the value that cannot be
+    :param burst: most spikes of a neuron in one step; times k for a neuron whose levels are k times as fine
+    :param charge: L, input gain: the T input steps carry the charge of L steps, so input and biases are
+        multiplied by L / T. ``None``: the levels of the network, so that the counts can settle to those of
+        the quantised network whatever T is; T for a network without levels
+    :raises InputError: naming the value that is not possible
     """
 
     time_steps: int
@@ -72,7 +72,7 @@ class Schedule:
 
     @property
     def gain(self) -> float:
-        """How many steps' charge each step with input brings.
+        """Input gain L / T: the charge of one step with input, in steps.
 
         :raises InputError: if the charge is not known
         """

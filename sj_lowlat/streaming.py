@@ -1,4 +1,4 @@
-"""Detection on endless spike streams: the state is carried over, an answer comes every few frames."""
+"""Detection on endless spike streams: the state is carried over, detections come every few frames."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def detect_stream(
 ) -> Iterator[StreamDetections]:
     """Run a spiking network of signed neurons along a stream, without ever resetting it.
 
-    At each step the network gets a frame, and the one that leaves the window is taken back
+    Sliding window: at each step a frame is added and the one that leaves the window subtracted
     (:class:`~sj_lowlat.encoders.SlidingPlanes`); signed neurons follow. So every answer is that of the last
     ``window`` frames, as far as the counts have settled, which takes about as many steps as there are layers.
-    A network takes one stream at a time: cameras side by side need a copy each (``copy.deepcopy``).
+    A network takes one stream at a time: several cameras need a copy each (``copy.deepcopy``).
 
     :param snn: a detector from :func:`~sj_lowlat.conversion.convert`, of one or three input channels
     :param stream: its sides are filled up to multiples of the network's stride
@@ -73,7 +73,7 @@ def detect_stream(
     :param rate_at_white: spikes a frame of a white pixel; guessed by :func:`white_rate` if not given
     :param schedule: of which burst and charge count; the network's own by default
     :param score_threshold: detections score more than this
-    :param changes: fields of the schedule with other values, such as ``burst=4``
+    :param changes: overrides of single fields of the schedule, such as ``burst=4``
     :return: the answers, as soon as they are known
     :raises InputError: for a stream shorter than the window, or neurons that cannot take spikes back
     """

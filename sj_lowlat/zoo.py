@@ -31,8 +31,8 @@ def open_network(
 ) -> nn.Module:
     """Open the network that a word names.
 
-    :param spec: see ``MODEL_FORMS``; a shipped network goes before a folder of its name (which is ``./NAME``)
-    :param spiking: of a shipped network, the spiking one and not its Quant ANN
+    :param spec: see ``MODEL_FORMS``; a shipped network precedes a folder of its name (``./NAME``)
+    :param spiking: of a shipped network: the spiking one instead of its Quant ANN
     :param class_names: classes of a fresh network, unless the word gives their number
     :param seed: of a fresh network's weights
     :param device: ``"cpu"``, ``"cuda"``, ..., or ``"auto"``: a GPU where there is one

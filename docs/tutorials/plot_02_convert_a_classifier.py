@@ -3,7 +3,7 @@ Convert a classifier, the SpikingJelly way
 ==========================================
 
 A small VGG-like network (max-pool, batch norm, ReLU, linear) learns to tell persons, bicycles, cars and
-buses apart, is made fit for spikes, and becomes a spiking network through SpikingJelly's
+buses apart, is prepared for conversion, and becomes a spiking network through SpikingJelly's
 ``ModuleConverter``. Then we look at the accuracy after every time step, for four kinds of neuron.
 """
 
@@ -21,7 +21,7 @@ from sj_lowlat.plots.style import PALETTE
 torch.manual_seed(0)
 
 # %%
-# The data: what stands in the boxes of generated street scenes, cut out and brought to 32 x 32 pixels.
+# The data: the objects of generated street scenes, cropped and resized to 32 x 32 pixels.
 
 
 def crops(scenes: TrafficDataset, side: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,8 +137,9 @@ print(f"  trained (Quant ANN):  {accuracy(quant_scores):.1f} %")
 # .. math:: \hat w^l = w^l \, \lambda^{l-1} / \lambda^l, \qquad \hat b^l = b^l / \lambda^l,
 #    \qquad V_\mathrm{th} = 1,
 #
-# so that spikes are 0 and 1 (or -1). Layers are found by running the network once, hence the ``example``.
-# The report tells what became of each.
+# so that spikes are 0 and 1 (or -1). The network's forward was captured as a graph by the first verb, and
+# every later one edits that graph; ``example`` gives the shape of its input. The report says what each layer
+# became.
 
 recipe = sj_lowlat.LowLatencyRecipe(neuron="signed", example=test_images[:1])
 snn = ann2snn.ModuleConverter(recipe).convert(quant)
@@ -148,10 +149,10 @@ print(snn.conversion_report)
 # Run it step by step
 # -------------------
 # This is the loop that SpikingJelly users know. The image is a constant current. The head does not fire: at
-# step :math:`t` it answers from the mean of the spikes so far, so there is nothing to add up outside.
+# step :math:`t` its output is that of the mean of the spikes so far, so the loop has nothing to add up.
 #
-# A Quant-ReLU of :math:`L` levels never counts higher than :math:`L`; in one's own loop the signed neurons
-# have to be told so.
+# A Quant-ReLU of :math:`L` levels never counts higher than :math:`L`; in a loop of your own, set this limit
+# as ``max_count`` of the signed neurons.
 
 for module in snn.modules():
     if isinstance(module, sj_lowlat.SignedIFNode):
@@ -165,15 +166,15 @@ with torch.no_grad():
 
 # %%
 # ``sj_lowlat.simulate`` does the same: it resets, computes the convolution of the constant image once, runs
-# several steps in one batch, and reads the head at all the steps that are asked for. It also sets
-# ``max_count``. (Compared in double precision, because in float32 rounding may move a spike that is just at
+# several steps in one batch, and reads the head at every step of ``readout``. It also limits the counts.
+# (Compared in double precision, because in float32 rounding may move a spike that is just at
 # the threshold.)
 
 snn, few = snn.double(), test_images[:64].double()
 functional.reset_net(snn)
 with torch.no_grad():
     by_hand = [snn(few) for _ in range(T)]
-result = sj_lowlat.simulate(snn, few, time_steps=T, readout=range(1, T + 1))
+result = sj_lowlat.simulate(snn, few, T, readout=range(1, T + 1))
 differences = [(a - b).abs().max().item() for a, b in zip(by_hand, result.outputs, strict=True)]
 print(f"largest difference from the loop: {max(differences):.1e}")
 
@@ -183,8 +184,8 @@ print(f"largest difference from the loop: {max(differences):.1e}")
 # * *plain IF* starts at V(0) = 0, Eq. (2) to (5): its rate is rounded down in every layer;
 # * *residual fix* starts at half its threshold (section 4.3): rounded to the nearest step;
 # * *signed* may also take back a spike that came too early, by a spike of -1. This is not in the paper;
-# * *signed + flush* runs some steps more without any input, in which late corrections reach the head. They
-#   are counted as latency.
+# * *signed + flush* runs a few more steps without input, in which late corrections reach the head. They
+#   count as latency.
 
 FLUSH = 4
 kinds = {
@@ -212,8 +213,8 @@ for label, curve in accuracies.items():
     print(f"{label:<16}{t:>5}  {curve[t]:>5.1f} %  {errors[label][t]:6.2f} %")
 
 # %%
-# Each remedy brings the answers closer to those of the Quant ANN, and the last one onto them. The right
-# answer asks for less than that: it is there steps before.
+# Each remedy brings the scores closer to those of the Quant ANN, and the last one makes them equal. The right
+# class needs less than equal scores: it is found several steps earlier.
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
 for label, colour in zip(kinds, PALETTE, strict=False):

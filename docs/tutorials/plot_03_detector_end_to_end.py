@@ -5,7 +5,7 @@ A detector from end to end
 Train a narrow SNN-Tiny-YOLOv3 on generated street scenes, quantise it with the trained network as its
 teacher, convert it, and score it at several latencies. These are the verbs of the package in their order:
 ``finetune``, ``prepare``, ``convert``, ``simulate``, ``evaluate``, ``save``. Everything here is small and
-short, so that it runs in a minute on one core; the detector is accordingly weak.
+short, so that it runs in a minute on one core; the detector is therefore weak.
 """
 
 import tempfile
@@ -13,6 +13,7 @@ import tempfile
 import torch
 
 import sj_lowlat
+from sj_lowlat import Schedule
 from sj_lowlat.data import TrafficDataset, batches
 from sj_lowlat.detect import Detections, detections_from_maps, draw
 from sj_lowlat.plots import plot_images, plot_map_curve, plot_rates
@@ -63,28 +64,27 @@ print(quant_score)
 # %%
 # Convert and score
 # -----------------
-# ``convert`` folds batch norms, scales the weights (Eq. 13 to 15) and puts a neuron where each Quant-ReLU
-# was. ``evaluate`` then runs each spiking network once: the heads are linear and read the mean of the
-# spikes,
+# ``convert`` folds batch norms, scales the weights (Eq. 13 to 15) and replaces each Quant-ReLU by neurons.
+# ``evaluate`` then runs each spiking network once: the heads are linear and read the mean of the spikes,
 #
 # .. math:: \mathrm{out}(t) = w \, \frac{1}{t} \sum_{s \le t} \Theta_s + b,
 #
-# so that they can be read after any step on the way, and the whole curve comes from one simulation. Latency
-# is counted in full: the T steps with input, and the flush, steps without input in which the signed neurons
-# settle.
+# so they can be read after any step, and the whole curve comes from one simulation. A ``Schedule`` is how a
+# network is run: T steps with input, then the flush, steps without input in which signed neurons settle. Both
+# count as latency. Its written form here is ``8+8``, which every verb takes as well.
 
-FLUSH = 8
+plain, flushed = Schedule(T), Schedule(T, flush=8)
 kinds = {
-    "plain IF": ("if", 0),
-    "residual fix": ("residual-fix", 0),
-    "signed": ("signed", 0),
-    "signed + flush": ("signed", FLUSH),
+    "plain IF": ("if", plain),
+    "residual fix": ("residual-fix", plain),
+    "signed": ("signed", plain),
+    "signed + flush": ("signed", flushed),
 }
 scores = {}
-for label, (neuron, flush) in kinds.items():
+for label, (neuron, schedule) in kinds.items():
     snn = sj_lowlat.convert(quant, neuron=neuron)
-    readout = (T, T + 2, T + 4, T + flush) if flush else (2, 4, 6, T)
-    scores[label] = sj_lowlat.evaluate(snn, test_scenes, T, flush=flush, readout=readout, batch_size=20)
+    readout = (T, T + 2, T + 4, schedule.total) if schedule.flush else (2, 4, 6, T)
+    scores[label] = sj_lowlat.evaluate(snn, test_scenes, schedule, readout=readout, batch_size=20)
 
 # %%
 # The networks differ in their neurons only. Energy counts the spikes of the run against the multiplications
@@ -108,12 +108,12 @@ figure = plot_map_curve(
 # %%
 # What it sees
 # ------------
-# One simulation, read at several steps. ``decode`` and non-maximum suppression come after the mean; the
-# letterbox brings boxes back to the pixels of the picture.
+# One simulation, read at several steps. Decoding and non-maximum suppression work on the mean; the letterbox
+# maps boxes back to the pixels of the picture.
 
 large_scenes = TrafficDataset(3, size=3 * SIZE, seed=2)  # large for the eye; the network sees SIZE pixels
 images, letterboxes, samples = next(iter(batches(large_scenes, 3, SIZE)))
-result = sj_lowlat.simulate(snn, images, T, flush=FLUSH, readout=(4, T, T + FLUSH))
+result = sj_lowlat.simulate(snn, images, flushed, readout=(4, T, flushed.total))
 with torch.no_grad():
     runs = {f"SNN, {step} steps": maps for step, maps in zip(result.steps, result.outputs, strict=True)}
     runs["Quant ANN"] = quant.eval()(images)
@@ -148,7 +148,8 @@ figure.set_size_inches(9, 3.8)
 # %%
 # Keep it
 # -------
-# A folder with ``model.safetensors`` and ``config.json``; nothing in it is pickled.
+# A folder with ``model.safetensors`` (weights) and ``config.json`` (the graph and its layers, as rows).
+# Nothing in it is pickled, and loading it needs no code of the network's own class.
 
 with tempfile.TemporaryDirectory() as folder:
     sj_lowlat.save(snn, folder)

@@ -1,11 +1,11 @@
 r"""
-Where accuracy goes: the residual as a certificate
-==================================================
+Where accuracy goes: the remainder as a certificate
+===================================================
 
-A converted network is never quite the network that it came from. This page shows how to find, layer by
-layer, which neurons fired too often or too seldom, from nothing but the potential that is left in their
-membranes. The weights are random: the question here is only how well the spiking network computes what its
-Quant ANN computes.
+A converted network does not always compute what its quantised network computes. This page shows how to find,
+layer by layer, which neurons fired too often or too seldom, from the potential left in their membranes alone.
+The weights are random: the question here is only how well the spiking network computes what its Quant ANN
+computes.
 """
 
 from collections import OrderedDict
@@ -65,15 +65,15 @@ axes.legend(frameon=False, loc="upper left")
 axes.spines[["top", "right"]].set_visible(False)
 
 # %%
-# The residual tells
-# ------------------
+# The remainder tells
+# -------------------
 # Subtract what is wanted from what was fired, and only the membrane is left: while no count is clipped,
 #
 # .. math:: N(T) - \lfloor V(0) + S(T) \rfloor = -\lfloor V(T) / V_\mathrm{th} \rfloor.
 #
 # :math:`V(T) < 0` says over-fired, :math:`V(T) \ge V_\mathrm{th}` under-fired, anything between: exact. The
-# paper calls :math:`Re = V(T)/T` the remainder (section 4.2). So a residual monitor sees each layer's own
-# error, without running the ANN beside it. Check it on many neurons with random input:
+# paper calls :math:`Re = V(T)/T` the remainder (section 4.2). So ``RemainderMonitor`` sees each layer's
+# own error, without running the ANN as well. Check it on many neurons with random input:
 
 random_input = 0.2 + 0.4 * torch.randn(8, 1, 20_000)  # [T, N, neurons]
 neuron = sj_lowlat.ResidualFixIFNode(step_mode="m").double()
@@ -86,8 +86,8 @@ print(f"{(surplus > 0).float().mean():.1%} of them have fired more often than th
 # A network of twelve layers
 # --------------------------
 # Random weights that keep the size of the activations; ``prepare`` chooses the clips. All in double
-# precision, because a quantised network multiplies small causes: rounding may move a value over the border
-# of a level.
+# precision, because a quantised network amplifies rounding errors: a tiny one may move a value over the
+# border of a level.
 
 T = 16
 images = next(iter(batches(TrafficDataset(6, size=48), 6, 48))).images.double()
@@ -106,8 +106,8 @@ with torch.no_grad():
 
 # %%
 # Each kind of neuron runs with a ``RemainderMonitor``, for several lengths of the flush (steps without input
-# or bias that follow the T steps with input). Plain neurons do not know that a Quant-ReLU counts to T at
-# most, so the monitor is told.
+# or bias that follow the T steps with input). Plain neurons have no limit of counts, and a Quant-ReLU
+# counts to T at most, so the monitor gets this limit as ``max_count``.
 
 FLUSHES = (0, 1, 2, 3, 4, 6, 8, 12)
 kinds = {"plain IF": ("if", PLAIN), "residual fix": ("residual-fix", FIXED), "signed": ("signed", SIGNED)}
@@ -122,8 +122,8 @@ for label, (kind, _) in kinds.items():
         errors[label, flush] = ((output - target).norm() / target.norm()).item()
 
 # %%
-# One monitor's table, for the residual fix. The first layer sees a constant image and is exact; then it
-# starts.
+# One monitor's table, for the residual fix. The first layer sees a constant image and is exact; errors arise
+# from the second layer on.
 
 print(monitors["residual fix", 0].table())
 
@@ -154,7 +154,7 @@ for axes in grid.flat[1:]:
     axes.get_legend().remove()
 
 # %%
-# Plain IF is held against its own :math:`\lfloor S(T) \rfloor`, which rounds down where Quant-ReLU rounds
+# Plain IF is compared with its own :math:`\lfloor S(T) \rfloor`, which rounds down where Quant-ReLU rounds
 # to the nearest: part of its error does not show in its remainders. The residual fix cures that part; but
 # starting halfway up, a neuron reaches its threshold more easily, and over-fires more often. Signed neurons
 # take such spikes back; those that are still wrong have not had the time. Neurons, output and time in one
@@ -187,8 +187,8 @@ for axes in (left, right):
     axes.grid(axis="y", color="0.9")
 
 # %%
-# Firing rates beside it
-# ----------------------
+# Firing rates
+# ------------
 # Section 4.2 of the paper: the lower a layer's rate, the heavier its remainder weighs.
 # ``FiringRateMonitor`` counts spikes in the same way. The table sets the mean of :math:`\lvert Re \rvert`
 # against the rate, for the residual fix.
@@ -206,7 +206,7 @@ for record in monitors["residual fix", 0].layers():
     print(f"{record.name:<6}{rate:>22.4f}{record.mean_abs_re:>18.4f}{record.mean_abs_re / rate:>12.2f}")
 
 # %%
-# Last, the rates beside those of the Quant ANN, its activations in units of their clips. Behind the first
+# Last, the rates against the activations of the Quant ANN, in units of their clips. Behind the first
 # layer plain IF falls short, because every layer rounds down, and the residual fix runs ahead, because
 # early spikes stay. Signed neurons are near, and a little late (spikes of -1 are subtracted here).
 

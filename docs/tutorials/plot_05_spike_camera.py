@@ -4,7 +4,7 @@ A spike camera: from photons to boxes
 
 Each pixel of a spike camera adds up light and fires when a threshold is reached, tens of thousands of times a
 second. A network for pictures needs a picture first; a spiking network can read the spikes as they come. Here
-a generated street is recorded, rebuilt, and searched for objects while the stream goes on.
+a generated street is recorded, rebuilt, and searched for objects while the stream is running.
 """
 
 import torch
@@ -63,19 +63,18 @@ for name, view in views.items():
 # Read the spikes themselves
 # --------------------------
 # The detector that ships was made for colour photos. ``grey_input`` adds up the weights of its three colours,
-# so it reads one channel; ``convert`` makes it spike. Fed with 32 frames, one a step, it settles to what its
-# quantised network computes from their mean: no picture has to be rebuilt for it.
+# so it reads one channel; ``convert`` makes it spiking. Fed with 32 frames, one a step, it settles to what
+# its quantised network computes from their mean: no picture has to be rebuilt for it. The schedule ``32+24``
+# has 32 steps with input and 24 of flush; they carry the charge of the network's own 16 levels.
 
-quant = models.grey_input(models.load("snn-tiny-yolov3-coco", spiking=False))
+quant = models.grey_input(sj_lowlat.load_pretrained("snn-tiny-yolov3-coco", spiking=False))
 snn = sj_lowlat.convert(quant)
 window = stream.window(centre, 32)
 mean = torch.from_numpy(window.mean_rate())[None, None] / 0.6
 out = sj_lowlat.simulate(
     snn,
     torch.zeros_like(mean),
-    32,
-    flush=24,
-    levels=16,
+    "32+24",
     readout=(32, 36, 40, 56),
     encoder=SpikePlanes([window]),
 )
@@ -88,9 +87,10 @@ for step, maps in zip(out.steps, out.outputs, strict=True):
 # %%
 # Along the stream
 # ----------------
-# ``detect_stream`` never resets the network: each step adds a frame and takes back the one that leaves the
-# window, and signed neurons follow both ways. An answer can be had at every step; here every 32 frames,
-# which is 1.6 ms of camera time. On the command line: ``sj-lowlat detect clip.dat``.
+# ``detect_stream`` never resets the network: each step adds a frame and subtracts the one that leaves the
+# window, and signed neurons follow in both directions. Detections are available at every step; here they are
+# read every 32 frames, which is 1.6 ms of camera time. A network takes one stream at a time: use a copy
+# (``copy.deepcopy``) for a second camera. On the command line: ``sj-lowlat detect clip.dat``.
 
 for answer in detect_stream(snn, stream, window=64, every=32, rate_at_white=0.6, score_threshold=0.3):
     found = answer.detections

@@ -2,9 +2,9 @@ r"""
 Simulating fast
 ===============
 
-A spiking network runs its layers once a step, so evaluating one takes patience. This is what shortens it: the
-kernel of the neurons, rounded weights, the settled network in one pass, and runs that stop when the answer no
-longer changes.
+A spiking network runs its layers once a step, so evaluating one is slow. Four things make it faster: the
+kernel of the neurons, rounded weights, the settled network in one pass, and runs that stop when the
+detections no longer change.
 """
 
 import statistics
@@ -14,20 +14,22 @@ import matplotlib.pyplot as plt
 import torch
 
 import sj_lowlat
-from sj_lowlat import kernels
+from sj_lowlat import Schedule, kernels
 from sj_lowlat.data import moving_sequence
 from sj_lowlat.layers import LowLatencyIFNode
 
 torch.manual_seed(0)
-snn = sj_lowlat.models.load("snn-tiny-yolov3-coco")
+snn = sj_lowlat.load_pretrained("snn-tiny-yolov3-coco")
 image = moving_sequence(seed=1, frames=1, size=416).frames / 255  # [1, 3, 416, 416]
 
 # %%
 # Kernels
 # -------
-# One signature, one meaning, several implementations. On a CPU ``"auto"`` takes ``"cpp"``, which the
-# machine's C++ compiler builds at the first use; without a compiler it is ``"reference"``, plain PyTorch. On
-# a GPU it is ``"cupy"`` where CuPy is installed. All give the same spikes, bit by bit.
+# One function, several implementations. Without another argument ``simulate`` runs the network's own
+# schedule, here ``4+2b4``: 4 steps with input, 2 of flush, bursts of up to 4 spikes. On a CPU ``"auto"``
+# takes ``"cpp"``, which the machine's C++ compiler builds at the first use; without a compiler it is
+# ``"reference"``, plain PyTorch. On a GPU it is ``"cupy"`` where CuPy is installed. All give the same spikes,
+# bit by bit.
 
 print("known:", *kernels.KERNELS, "| on this machine:", kernels.choose(torch.device("cpu")))
 
@@ -41,7 +43,7 @@ def set_kernel(network, name):
 answers = {}
 for name in ("reference", "auto"):
     set_kernel(snn, name)
-    answers[name] = sj_lowlat.simulate(snn, image, **snn.schedule).final
+    answers[name] = sj_lowlat.simulate(snn, image).final
 print("equal:", all(torch.equal(a, b) for a, b in zip(*answers.values(), strict=True)))
 
 # %%
@@ -57,12 +59,12 @@ networks = {
 }
 
 
-def milliseconds_a_step(network, steps=8):
-    times = []
+def milliseconds_a_step(network):
+    schedule, times = Schedule(8, burst=2), []
     for _ in range(4):  # the first one warms up
         start = time.perf_counter()
-        sj_lowlat.simulate(network, image, steps, levels=16, burst=2)
-        times.append(1000 * (time.perf_counter() - start) / steps)
+        sj_lowlat.simulate(network, image, schedule)
+        times.append(1000 * (time.perf_counter() - start) / schedule.total)
     return statistics.median(times[1:])
 
 
@@ -83,19 +85,19 @@ axes.spines[["top", "right"]].set_visible(False)
 # The settled network in one pass
 # -------------------------------
 # Signed neurons settle to the counts of the quantised network once there is enough flush. ``mode="counts"``
-# goes there directly: each layer's convolution runs once, on its net spike counts. That is the accuracy that
-# more steps approach, for the price of one.
+# computes these counts directly: each layer's convolution runs once, on its net spike counts. That gives the
+# accuracy that more steps approach, for the price of one.
 
-counts = sj_lowlat.simulate(snn, image, **snn.schedule, mode="counts").final
-flushed = sj_lowlat.simulate(snn, image, 16, flush=48).final
+counts = sj_lowlat.simulate(snn, image, mode="counts").final
+flushed = sj_lowlat.simulate(snn, image, "16+48").final
 for one_pass, steps in zip(counts, flushed, strict=True):
     print(f"typical difference to 64 steps: {(one_pass - steps).abs().median():.1e}")
 
 # %%
 # Stop when nothing changes
 # -------------------------
-# With ``stop="stable"`` a run ends once the detections have been the same in several read-outs. An image in
-# which nothing is found goes on to the end.
+# With ``stop="stable"`` a run ends once the detections have been the same in several read-outs. An image
+# without detections runs to the end.
 
-run = sj_lowlat.simulate(snn, image, 16, flush=16, stop="stable", stop_reads=3)
+run = sj_lowlat.simulate(snn, image, "16+16", stop="stable", stop_reads=3)
 print("stopped after", run.stopped[0], "of 32 steps")

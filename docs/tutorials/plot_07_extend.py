@@ -2,9 +2,10 @@ r"""
 Add an operation, an activation, a method
 =========================================
 
-``prepare`` and ``convert`` know what spikes can pass from one table of operations, and which neurons stand for
-which activation from another. Both can be extended in a few lines. Whatever is added, one check tells whether it
-is right: after a long flush the spiking network of signed neurons equals its quantised network, exactly.
+``prepare`` and ``convert`` look up in one table which operations spikes can pass, and in another which
+neurons replace which activation. Both can be extended in a few lines. Whatever you add, one check tells
+whether it is right: after a long flush the spiking network of signed neurons equals its quantised network,
+exactly.
 """
 
 import torch
@@ -32,9 +33,9 @@ def settled_error(network: nn.Module, **options: str) -> float:
 # An operation
 # ------------
 #
-# An operation may stand between spiking layers if it *carries*: what it gives for the sum of two inputs is the
-# sum of what it gives for each, and each of its output channels comes from channels of one scale. Average pools,
-# concatenations and paddings do. Here is one that the package does not know, a shift by one pixel:
+# An operation may stand between spiking layers if it *carries* spikes: it is linear (its output for a sum of
+# inputs is the sum of its outputs), and each of its output channels comes from channels of one scale. Average
+# pools, concatenations and paddings do. Here is one that the package does not know, a shift by one pixel:
 
 
 class Shift(nn.Module):
@@ -52,8 +53,8 @@ def network(between: nn.Module, activation: type[nn.Module] = nn.ReLU) -> nn.Mod
 
 
 # %%
-# A module of one's own is looked into: this one consists of a slice and a padding, which the table has, so it is
-# taken without further ado. A product is another matter:
+# The capture looks into modules of your own. This one consists of a slice and a padding, which are in the
+# table, so nothing needs to be registered. A product is not in the table:
 
 print(f"shift: settled to within {settled_error(network(Shift())):.1e}")
 
@@ -71,23 +72,24 @@ except sj_lowlat.ConversionError as error:
     print(f"refused: {error}")
 
 # %%
-# A half of a spike is half a spike: the operation carries, and one line says so. The module then stands in the
-# graph as a whole.
+# Halving is linear and keeps one scale per channel: the operation carries, and one line says so. The module
+# then stands in the graph as one node.
 
 register_operation(Halve, Operation(carries=True))
 print(f"halve: settled to within {settled_error(network(Halve())):.1e}")
 
 # %%
-# An operation that does not carry can be registered too, with the remedy that the refusal will name. The name
-# of a function of ATen does for operations that are no modules.
+# An operation that does not carry can be registered too, with the remedy that the error will name. Operations
+# that are no modules are registered by the name of their ATen function.
 
-register_operation("cumsum", Operation(carries=False, remedy="spikes have no running sum: use a convolution"))
+remedy = "spikes have no running sum: use a convolution"
+register_operation("cumsum", Operation(carries=False, remedy=remedy))
 
 # %%
 # An activation
 # -------------
 #
-# A module that equals a ReLU on the range that is quantised can be registered under its own type:
+# A module that equals a ReLU on the quantised range can be registered under its own type:
 
 
 class Ramp(nn.Module):
@@ -104,14 +106,15 @@ print(f"ramp: settled to within {settled_error(network(nn.Identity(), Ramp)):.1e
 # A method
 # --------
 #
-# What literature calls a conversion method is, beside its scales, a rule of firing. ``NEURONS`` maps the name that
-# ``convert(neuron=...)`` takes to a function of the activation and of V(0) in thresholds. A signed neuron that may
-# always fire twice a step, for instance:
+# What the literature calls a conversion method is a choice of scales and a firing rule. ``NEURONS`` maps the
+# name that ``convert(neuron=...)`` takes to a function of the activation and of V(0) in thresholds, which
+# returns the neuron. For instance, a signed neuron that may always fire twice a step:
 
 NEURONS["signed-twice"] = lambda activation, ratio: SignedIFNode(ratio=ratio, burst=2)
 error = settled_error(network(nn.Identity()), neuron="signed-twice")
 print(f"signed neurons of two spikes a step: settled to within {error:.1e}")
 
 # %%
-# A rule that no neuron of the package has is a :class:`~sj_lowlat.kernels.FireRule` with other numbers, or a new
-# target: its docstring says which two texts then get a line each.
+# A firing rule that no neuron of the package has is a :class:`~sj_lowlat.kernels.FireRule` with other
+# numbers, or with a new target function: its docstring names the two source files that then get one line
+# each.

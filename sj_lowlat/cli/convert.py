@@ -20,8 +20,8 @@ def run(
 ) -> None:
     """Turn a trained network into a spiking one.
 
-    With levels a network that is not quantised is converted as it is, without any training; its leaky
-    activations and max-pools stay.
+    With levels, a network that is not quantised is quantised first and converted without any training; its
+    leaky activations and max-pools stay.
 
     examples::
 
@@ -33,17 +33,17 @@ def run(
     :param model: a folder that sj-lowlat finetune or demo wrote, a darknet file (NET.weights or
         NET.cfg,NET.weights), or the network that ships with sj_lowlat (snn-tiny-yolov3-coco)
     :param output: folder for the spiking network and conversion.json
-    :param levels: first quantise the activations to so many levels, the most spikes of a neuron for an image:
-        clips of least square error, channels of equal range
-    :param finer: with levels: activations with more of them than the others, such as layers.0.act=2
-    :param neuron: kind of the neurons; signed and imbalanced can stand for leaky ReLU; if starts at 0
-        (without the residual fix)
-    :param ratio: membrane potential at the start, in thresholds; 0.5 is the residual fix
+    :param levels: L, first quantise the activations to L levels (most spikes of a neuron for an image), with
+        clips of least square error and channels of equal range
+    :param finer: with levels: activations that get a multiple of the levels, such as layers.0.act=2
+    :param neuron: kind of the neurons: signed and imbalanced can replace leaky ReLU; "if" is plain IF, which
+        starts at 0 (without the residual fix)
+    :param ratio: initial membrane potential in thresholds; 0.5 is the residual fix
     :param scale: trained (the clips of quantised activations), or a statistic of calibration images: max,
-        99.9%; with levels trained means the clips of least square error
-    :param per_channel: one statistic per channel instead of one per layer
+        99.9%; with levels, trained means the clips of least square error
+    :param per_channel: per-channel scales instead of one per layer
     :param calibration: data for levels or a statistic, in the same forms as evaluate's data
-    :param calibration_images: how many images of it are used
+    :param calibration_images: number of calibration images that are used
     """
     from sj_lowlat import checkpoint
     from sj_lowlat.cli.pictures import calibration_images as take

@@ -14,7 +14,6 @@ def run(settings: DemoConfig, output: str = "runs/demo") -> None:
       sj-lowlat demo --iterations 100 --quant-iterations 50 --test-images 20 --output runs/quick
 
     :param settings: sizes and seed
-    :param output: folder for networks, pictures and demo.json; a training that was begun there is gone on
-        with
+    :param output: folder for networks, pictures and demo.json; an interrupted training in it is resumed
     """
     demo(output, settings)

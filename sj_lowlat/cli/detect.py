@@ -30,38 +30,38 @@ def run(
 ) -> int:
     """Find objects in pictures and spike streams, and draw them.
 
-    A picture that cannot be read is reported, the others go on, and the exit code is 1. On the stream of a
-    spike camera (.dat, .npz, .npy) the network runs frame by frame, without a reset, and answers every few
-    frames; the last answer is drawn as PNG, all of them (at most 100) as an animated GIF.
+    A picture that cannot be read is reported and skipped, and the exit code is then 1. On the stream of a
+    spike camera (.dat, .npz, .npy) the network runs frame by frame, without a reset, and gives detections
+    every few frames; the last ones are drawn as PNG, all of them (at most 100) as an animated GIF.
 
     examples::
 
       sj-lowlat detect street.jpg
       sj-lowlat detect street.jpg holiday/ --model yolov3-tiny.weights --output found
-      sj-lowlat detect street.jpg --model runs/snn --time-steps 16 --flush 4
+      sj-lowlat detect street.jpg --model runs/snn --schedule 16+4
       sj-lowlat detect clip.dat --height 250 --width 400 --window 128
 
     :param images: pictures, folders of pictures, and spike streams
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
         or a darknet file (NET.weights or NET.cfg,NET.weights)
     :param output: folder for the drawn pictures and detections.json
-    :param schedule: how a spiking network is run: steps with input + flush b burst, such as 4+2b4; by default
-        as it ships, else as many steps as it has levels
-    :param time_steps: changes the steps with input of the schedule
-    :param flush: changes its steps without input
-    :param levels: changes its charge: the input steps carry the charge of so many steps
-    :param burst: changes the most spikes of a neuron in one step
-    :param min_score: detections score more than this, in [0, 1]
+    :param schedule: how a spiking network is run: 4+2b4 is 4 steps with input, 2 of flush (without input),
+        bursts of up to 4 spikes; by default the network's own, else as many steps as it has levels
+    :param time_steps: T, overrides the schedule's steps with input
+    :param flush: overrides the schedule's steps without input
+    :param levels: L, overrides the schedule's charge (input gain): the T steps carry the charge of L steps
+    :param burst: overrides the schedule's burst, the most spikes of a neuron in one step
+    :param min_score: score threshold in [0, 1]: detections score more than this
     :param encoder: constant (the image is a current) or poisson (random spikes)
     :param seed: of the poisson encoder, and of a fresh network
     :param height: rows of a .dat stream; by default 250
     :param width: columns of a .dat stream; by default 400
-    :param columns: stored columns of a .dat stream, where the recorder fills rows up (416 for 400)
+    :param columns: stored columns of a .dat stream, where the recorder pads rows (416 for 400)
     :param frame_rate: of a stream, in Hz
-    :param window: frames of a stream that an answer is made from; more where there is little light, fewer
-        where things are fast
-    :param every: frames of a stream from one answer to the next
-    :param rate_at_white: spikes a frame of a white pixel; by default guessed from the stream
+    :param window: frames of a stream that detections are computed from; more where there is little light,
+        fewer where objects move fast
+    :param every: frames of a stream between detections
+    :param rate_at_white: spikes a frame of a white pixel; by default estimated from the stream
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """
     from sj_lowlat.cli.pictures import find_pictures

@@ -21,8 +21,8 @@ def run(
 ) -> None:
     """Record a data set with a simulated spike camera.
 
-    Writes streams and one COCO JSON with the boxes of persons and vehicles. An interrupted run goes on when
-    the same command is given again.
+    Writes streams and one COCO JSON with the boxes of persons and vehicles. To resume an interrupted run,
+    give the same command again.
 
     examples::
 
@@ -36,12 +36,12 @@ def run(
     :param frames: of each clip; the boxes hold at the one in the middle
     :param size: longer side in pixels
     :param rate_at_white: spikes a frame of a white pixel, in (0, 1]; small for little light
-    :param photons: to the threshold, for shot noise; none if not given
-    :param speed: of the motion in pixels a frame, in a direction of each picture's own
-    :param steps_per_frame: of traffic: how long each drawn frame is held; 1 is very fast
-    :param shake: amplitude in pixels
+    :param photons: photons per spike, for shot noise; no noise if not given
+    :param speed: motion in pixels a frame, in a random direction for each picture
+    :param steps_per_frame: of traffic: camera frames for which each drawn frame is held; 1 is very fast
+    :param shake: amplitude of camera shake in pixels
     :param frame_rate: in Hz, noted in the data set
-    :param limit: only so many pictures
+    :param limit: record at most this many pictures
     :param seed: of starts, noise and directions
     """
     from sj_lowlat.cli.pictures import first_images

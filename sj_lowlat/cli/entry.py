@@ -11,8 +11,8 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.version import __version__
 
 PROG = "sj-lowlat"
-#: verb -> what it does; the function `run` in the module of that name is loaded when the verb is used, and
-#: itself loads torch and what needs it, so that `sj-lowlat VERB --help` is quick
+#: verb -> what it does. Lazy imports: the verb's module is loaded when the verb is used, and torch within its
+#: function `run`, so that `sj-lowlat VERB --help` is quick
 VERBS = {
     "demo": "Train, quantise, convert and score a small detector on generated traffic scenes.",
     "finetune": "Train a network on labels, on a teacher's outputs, or on both.",

@@ -33,7 +33,7 @@ def run(
 
     examples::
 
-      sj-lowlat evaluate --model runs/demo/snn --data traffic:100:1 --time-steps 8 --flush 4 \\
+      sj-lowlat evaluate --model runs/demo/snn --data traffic:100:1 --schedule 8+4 \\
         --readout 2,4,8,12 --ann runs/demo/ann --output runs/demo/snn/evaluation.json
       sj-lowlat evaluate --model yolov3-tiny.weights --data coco:instances_val2017.json:val2017 --size 416
       sj-lowlat evaluate --model snn-tiny-yolov3-coco --data traffic:20 --precision bf16 --stop stable
@@ -43,25 +43,25 @@ def run(
         or a darknet file (NET.weights or NET.cfg,NET.weights)
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET] or
         traffic[:COUNT[:SEED]]; classes are matched to the model's by name
-    :param schedule: how a spiking network is run: steps with input + flush b burst, such as 4+2b4; by default
-        as it ships, else as many steps as it has levels
-    :param time_steps: changes the steps with input of the schedule
-    :param flush: changes its steps without input
-    :param levels: changes its charge: the input steps carry the charge of so many steps
-    :param burst: changes the most spikes of a neuron in one step
-    :param readout: steps at which to score, all from one simulation, such as 4,8,16; by default the last one
+    :param schedule: how a spiking network is run: 4+2b4 is 4 steps with input, 2 of flush (without input),
+        bursts of up to 4 spikes; by default the network's own, else as many steps as it has levels
+    :param time_steps: T, overrides the schedule's steps with input
+    :param flush: overrides the schedule's steps without input
+    :param levels: L, overrides the schedule's charge (input gain): the T steps carry the charge of L steps
+    :param burst: overrides the schedule's burst, the most spikes of a neuron in one step
+    :param readout: steps at which to score, such as 4,8,16, all from one simulation; by default the last one
     :param precision: of the weights of a spiking network's inner layers; spikes are exact in all of them
-    :param mode: counts scores what signed neurons settle to, from one pass; steps simulates them
+    :param mode: steps simulates the schedule; counts scores what signed neurons settle to, in one pass
     :param stop: stable ends the run of each image when its detections no longer change
     :param stop_reads: read-outs without a change that stop waits for
-    :param ann: a network to score beside it, in the forms of model; a shipped one is its quantised ANN here
+    :param ann: a network to score for comparison, in the forms of model; of a shipped one the quantised ANN
     :param size: side of the network's input in pixels; by default the model's
     :param batch_size: images per pass
     :param protocol: coco (mAP50 and mAP), voc07 (11-point) or voc (all-point)
-    :param limit: score on the first so many images only
+    :param limit: score at most this many images, the first ones
     :param encoder: constant (the image is a current) or poisson (random spikes)
     :param seed: of the poisson encoder, and of a fresh network
-    :param monitored: firing rates and energy are counted on the first so many images; 0 for none
+    :param monitored: number of images, from the first, to count firing rates and energy on; 0 for none
     :param output: JSON file for all results
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """

@@ -36,7 +36,7 @@ def run(
 ) -> None:
     """Train a network on labels, on a teacher's outputs, or on both.
 
-    An interrupted run goes on when the same command is given again.
+    To resume an interrupted run, give the same command again.
 
     examples::
 
@@ -57,17 +57,16 @@ def run(
         traffic[:COUNT[:SEED]], or a folder of pictures, which is enough with a teacher
     :param output: folder for the trained network, checkpoint and logs
     :param settings: of the training
-    :param teacher: a network to learn from, in the forms of model; with labelled data its loss adds to that
-        of the boxes
+    :param teacher: a network to learn from, in the forms of model; with labelled data the distillation loss
+        is added to the detection loss
     :param replace: first replace leaky activations, max-pools and upsampling, fitted to images of the data,
         as in the paper
-    :param only_activations: first replace leaky activations only, and keep the pools, which can count spikes
-    :param levels: first quantise the activations to so many levels, the time steps of the later spiking
-        network
-    :param scale: what clips start from: max, a percentage such as 99.9%, or mse (least square error)
-    :param equalise: move the differences between channels into the weights before quantising
-    :param finer: activations with more levels than the others, such as layers.0.act=4,layers.2.act=4
-    :param calibration_images: how many images of the data replace and levels use
+    :param only_activations: first replace leaky activations only; max-pools stay, as convert can handle them
+    :param levels: L, first quantise the activations to L levels, the time steps of the later spiking network
+    :param scale: initial clips: max, a percentage such as 99.9%, or mse (least square error)
+    :param equalise: before quantising, equalise channel ranges by moving their differences into the weights
+    :param finer: activations that get a multiple of the levels, such as layers.0.act=4,layers.2.act=4
+    :param calibration_images: number of images of the data that replace and levels use
     :param restart: start over, even if the output folder holds a checkpoint
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """
@@ -111,7 +110,7 @@ def run(
 
 
 def _claim(folder: Path, setup: dict[str, Any], restart: bool) -> None:
-    """Note what the folder is for; a checkpoint of anything else must not be taken up."""
+    """Write down what the folder is for; refuse to resume a checkpoint of another run."""
     place, begun = folder / "setup.json", folder / "checkpoint.pt"
     if restart:
         begun.unlink(missing_ok=True)

@@ -25,20 +25,20 @@ def run(
 
     examples::
 
-      sj-lowlat monitor --model runs/demo/snn --data traffic:16 --time-steps 8
-      sj-lowlat monitor --model runs/snn --data street.jpg --time-steps 16 --flush 4 --output runs/street
+      sj-lowlat monitor --model runs/demo/snn --data traffic:16 --schedule 8
+      sj-lowlat monitor --model runs/snn --data street.jpg --schedule 16+4 --output runs/street
 
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), or a folder that sj-lowlat
         convert or demo wrote
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
         traffic[:COUNT[:SEED]], or a picture or a folder of pictures
-    :param schedule: how a spiking network is run: steps with input + flush b burst, such as 4+2b4; by default
-        as it ships, else as many steps as it has levels
-    :param time_steps: changes the steps with input of the schedule
-    :param flush: changes its steps without input
-    :param levels: changes its charge: the input steps carry the charge of so many steps
-    :param burst: changes the most spikes of a neuron in one step
-    :param limit: the first so many images are watched
+    :param schedule: how a spiking network is run: 4+2b4 is 4 steps with input, 2 of flush (without input),
+        bursts of up to 4 spikes; by default the network's own, else as many steps as it has levels
+    :param time_steps: T, overrides the schedule's steps with input
+    :param flush: overrides the schedule's steps without input
+    :param levels: L, overrides the schedule's charge (input gain): the T steps carry the charge of L steps
+    :param burst: overrides the schedule's burst, the most spikes of a neuron in one step
+    :param limit: watch at most this many images, the first ones
     :param batch_size: images per pass
     :param encoder: constant (the image is a current) or poisson (random spikes)
     :param seed: of the poisson encoder

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 
 class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
-    """Types and defaults beside every option; examples as they were written."""
+    """Shows types and defaults of every option; keeps the line breaks of examples."""
 
 
 class VerbParser(ArgumentParser):
@@ -37,7 +37,7 @@ class VerbParser(ArgumentParser):
         return super().add_argument(*renamed, **options)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Tell what is wrong and end with exit code 2."""
+        """Print what is wrong and exit with code 2."""
         if message.startswith("the following arguments are required"):
             message = re.sub(r"\b(\w+)\.(\w+)", self._as_typed, message)
         self.exit(2, f"sj-lowlat: error: {message}\n{self.prog} --help tells more\n")
@@ -52,9 +52,8 @@ class VerbParser(ArgumentParser):
 def fill(parser: VerbParser, verb: Callable[..., int | None]) -> Callable[[Namespace], int | None]:
     """Give a parser the options that a verb takes.
 
-    A parameter whose type is a dataclass becomes one option per field; a ``list`` becomes what stands on the
-    command line without an option's name, one or more values.
-    The long description of the docstring stands at the end of the help.
+    A parameter whose type is a dataclass becomes one option per field; a ``list`` becomes a positional
+    argument of one or more values. The long description of the docstring is the end of the help.
 
     :param parser: the verb's parser
     :param verb: a function with type hints and a docstring

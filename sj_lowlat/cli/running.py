@@ -13,10 +13,10 @@ from sj_lowlat.schedule import Schedule
 
 
 def find_schedule(model: nn.Module, schedule: str | None, **changes: int | None) -> Schedule | None:
-    """How to run a network; what is None comes from the network.
+    """The schedule of a run; values that are None come from the network.
 
     :return: the schedule of a spiking network, None for another one
-    :raises InputError: if there can be no such run
+    :raises InputError: if a value is not possible, or given for a network that is not spiking
     """
     if is_spiking(model):
         own = Schedule.parse(schedule) if schedule is not None else info_of(model).schedule

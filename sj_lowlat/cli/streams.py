@@ -26,7 +26,7 @@ SUFFIXES = (".dat", ".npy", ".npz")
 _WINDOWS = (61, 11, 5)  # of the reconstruction
 _GAP = 4  # pixels between the panels of a picture
 _CAPTION = 20  # pixels of text above them
-_MOST_PICTURES = 100  # of an animation; of a long stream only every second answer, every fourth ... is in it
+_MOST_PICTURES = 100  # of an animation; a long stream is subsampled to every second answer, every fourth, ...
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Channels of equal range, without a change of the function."""
+"""Channel equalisation: channels of equal range, without a change of the function."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sj_lowlat.conversion.plan import LayerPlan
 from sj_lowlat.errors import ConversionError
 from sj_lowlat.network import GraphNetwork
 
-_LEAST = 0.1  # of the layer's mean: a channel that is hardly ever active is not blown up further
+_LEAST = 0.1  # of the layer's mean: limits how much a channel that is hardly ever active is amplified
 
 
 @torch.no_grad()
@@ -24,7 +24,7 @@ def equalise_channels(
     scales: Mapping[str, torch.Tensor],
     example: torch.Tensor,
 ) -> None:
-    r"""Give all channels of an activation one scale: with :math:`s_c` the scale of channel c over the mean of
+    r"""Equalise channels of activations, in place: with :math:`s_c` the scale of channel c over the mean of
     its layer, the layer's output (its batch norm, where it has one) is divided by :math:`s_c` and the weights
     that read the channel are multiplied by it. ReLU (leaky or not), max-pool, upsampling and concatenation
     commute with it.

@@ -1,4 +1,4 @@
-"""Example inputs of a network, from what a verb was given."""
+"""Example inputs of a network, from the arguments of a verb."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def like_parameters(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
 
 
 def find_example(model: nn.Module, calibration: Images | None, example: torch.Tensor | None) -> torch.Tensor:
-    """One input for the network, from what is given or from the shape that it is meant for.
+    """One input for the network, from the images given or from its ``input_shape``.
 
     :return: ``[1, C, H, W]`` on the device and in the number format of the network
-    :raises InputError: if nothing tells the shape, or the images cannot be used
+    :raises InputError: if the shape is not known, or the images cannot be used
     """
     if example is None and calibration is not None:
         if not isinstance(calibration, torch.Tensor) and iter(calibration) is calibration:

@@ -1,4 +1,4 @@
-"""Replacements that start as close as possible to what they replace."""
+"""Initial weights of replacement layers: as close as possible to the layers that they replace."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def fit_to_pool(
 
 @torch.no_grad()
 def match_batch_norm(layer: nn.Module, norm: nn.BatchNorm2d, x: torch.Tensor) -> None:
-    """Set a batch norm's statistics to those of ``layer(x)`` and its gain and bias so that it changes nothing
-    but to add its present bias: the same function in train mode (on a batch like ``x``) and in eval mode.
+    """Set a batch norm's statistics to those of ``layer(x)``, and gain and bias so that it only adds its
+    present bias: the same function in train mode (on a batch like ``x``) and in eval mode.
 
     :param layer: the layer in front of it
     :param norm: the batch norm, changed in place

@@ -17,8 +17,8 @@ from sj_lowlat.record import evaluating
 
 
 class _Probe(fx.Interpreter):
-    """Runs a graph on scales: every activation gives its own, every layer that does not fire 1; whatever
-    stands between them hands them on. ``found``: what each layer reads, ``[positions, in channels]``."""
+    """Interpreter of a graph on scales: every activation outputs its own, every layer that does not fire 1;
+    operations between them carry scales. ``found``: what each layer reads, ``[positions, in channels]``."""
 
     def __init__(
         self, network: GraphNetwork, plans: Iterable[LayerPlan], scales: Mapping[str, torch.Tensor]
@@ -58,8 +58,8 @@ def probe_input_scales(
 
     Every activation's output is replaced by its own scale, and every output that does not fire by 1;
     concatenation, slicing, nearest upsampling and pooling then carry the scales themselves to the next layer.
-    A run with scales of 1 tells what padding and pooling do to them, and is divided out. A run with
-    reciprocals tells whether scales were mixed: neither a mean nor a maximum of reciprocals is the reciprocal
+    A run with scales of 1 measures the effect of padding and pooling, which is divided out. A run with
+    reciprocals detects mixed scales: neither a mean nor a maximum of reciprocals is the reciprocal
     of theirs.
 
     :param network: the network

@@ -1,4 +1,4 @@
-"""The conversion, pass by pass: watch, fold, scale, normalise, spike."""
+"""The conversion, pass by pass: capture, fold, scale, normalise, replace activations by neurons."""
 
 from __future__ import annotations
 
@@ -40,21 +40,20 @@ def convert(
     compare counts (:class:`~sj_lowlat.layers.SpikeMaxPool`), and heads count spikes
     (:class:`~sj_lowlat.layers.RateReadout`).
 
-    :param model: the network, left untouched; every activation is a module of its own. Usually from
+    :param model: the network, left untouched; every activation is its own module. Usually from
         :func:`~sj_lowlat.conversion.prepare`
-    :param neuron: ``"signed"``, ``"residual-fix"``, ``"if"`` or ``"imbalanced"``; for leaky ReLUs one of the
-        first and the last, which have negative spikes
+    :param neuron: ``"signed"``, ``"residual-fix"``, ``"if"`` or ``"imbalanced"``; for leaky ReLUs
+        ``"signed"`` or ``"imbalanced"``, which have negative spikes
     :param scale: ``"trained"``, the clips of the network's :class:`~sj_lowlat.layers.QuantReLU`; or a
         statistic on ``calibration`` images: ``"max"``, ``"99.9%"``
-    :param per_channel: one statistic per channel instead of one per layer (trained clips are as they were
-        trained)
+    :param per_channel: per-channel scales instead of one per layer (for a statistic; trained clips stay)
     :param ratio: V(0) in units of the threshold; 0.5 is the residual fix. ``neuron="if"`` starts at 0
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches, for a statistic
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
-    :return: the spiking network in eval mode, with ``conversion_report`` (:class:`ConversionReport`)
-    :raises ConversionError: if a part has no spiking form, or nothing was there to convert; it names the
-        module and the remedy
-    :raises InputError: for options that do not fit
+    :return: a :class:`~sj_lowlat.network.SpikingNetwork` in eval mode, with ``conversion_report``
+    :raises ConversionError: if a part has no spiking form (names the module and the remedy), or there is
+        nothing to convert
+    :raises InputError: for options that contradict each other or the network
     """
     types = activation_types(neuron)
     refuse_spiking(model)
@@ -73,7 +72,7 @@ def convert(
     norms = _fold(network, plans)
     scales = _find_scales(network, plans, scale, per_channel, calibration)
     bursts = _find_bursts(network, plans)
-    # what one spike a step stands for: a neuron of finer levels fires several at its clip
+    # scale of one spike a step: a neuron of finer levels fires several spikes at its clip
     units = {name: scale.double() / bursts[name] for name, scale in scales.items()}
     scales_in = probe_input_scales(network, plans, units, sample)
     for plan in plans:

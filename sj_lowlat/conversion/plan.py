@@ -1,4 +1,4 @@
-"""From a graph to a plan: which layer feeds which activation, and what cannot be converted and why."""
+"""From a graph to a plan: which layer feeds which activation, and what cannot be converted, and why."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class LayerPlan:
 
 
 class Plan(NamedTuple):
-    """What becomes of a network.
+    """Plan of a conversion.
 
     :param layers: the weighted layers in the order of their calls
-    :param refused: sentences that say what has no spiking form, why, and the remedy
+    :param refused: one sentence for each part without a spiking form: which, why, and the remedy
     :param pools: names of the max-pools that count spikes
     """
 
@@ -135,7 +135,7 @@ class _Analysis:
             return "constant"
         if values == {"input"}:
             return "input"
-        if "output" in values:  # nothing that a head computes meets a layer again
+        if "output" in values:  # no output of a head is read by another layer
             if len(values) > 1:
                 others = {"input": "the image", "spike": "spikes", "current": "currents"}
                 joined = " and ".join(others[value] for value in sorted(values - {"output"}))
@@ -175,7 +175,7 @@ class _Analysis:
         return not node.all_input_nodes or any(map(self._is_constant_map, node.all_input_nodes))
 
     def _check_layer(self, node: fx.Node) -> None:
-        """Refuse a layer that is not what its type says, or that reads what could not be followed."""
+        """Refuse a layer with a forward other than its type's, or whose input could not be followed."""
         module, inputs = self.module(node), self.inputs(node)
         assert module is not None
         title = f"module '{node.target}' ({type(module).__name__})"

@@ -1,4 +1,4 @@
-"""Rounded weights for a spiking network; its spikes stay exact."""
+"""Weights in bf16 or int8 for a spiking network, whose spikes stay exact."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def set_precision(snn: nn.Module, precision: str) -> SpikingNetwork:
 
     Layers that read spikes get weights of 16 bits (``"bf16"``) or 8 bits (``"int8"``,
     :class:`~sj_lowlat.layers.Int8Conv2d`; layers other than two-dimensional convolutions, and those that read
-    averages of spikes, bf16). Spikes are small whole numbers, which both represent exactly (they travel in 8
-    bits where all that they pass through allows it, else in bf16), and potentials stay float32. Layers that
-    read the input and heads, which read rates, stay as they are.
+    averages of spikes, bf16). Spikes are small whole numbers, which both represent exactly (their
+    dtype is int8 where all operations that they pass allow it, else bf16), and potentials stay float32.
+    Layers that read the input, and heads, which read rates, keep their weights.
 
     :param snn: what :func:`~sj_lowlat.conversion.convert` returned; left untouched
-    :param precision: ``"fp32"`` (a mere copy), ``"bf16"`` or ``"int8"``
+    :param precision: ``"fp32"`` (a copy), ``"bf16"`` or ``"int8"``
     :return: the network, with ``precision``
     :raises InputError: for another precision, or a network that is not spiking or rounded already
     """
@@ -84,7 +84,7 @@ def _run_once(snn: SpikingNetwork) -> None:
 
 
 def _reading_whole_numbers(snn: SpikingNetwork, layers: list[tuple[str, nn.Module]]) -> set[str]:
-    """Names of the layers that read spikes as they are, found by a run in which half of the neurons fire."""
+    """Names of the layers that read whole numbers of spikes, by a run in which half of the neurons fire."""
     generator = torch.Generator().manual_seed(0)
     whole = {name for name, _ in layers}
 

@@ -1,4 +1,4 @@
-"""From ReLU to quantised ReLU, whose levels are the time steps that are wanted."""
+"""From ReLU to quantised ReLU, with as many levels as the spiking network will have time steps."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def prepare(
 ) -> GraphNetwork:
     """Replace every ReLU by a :class:`~sj_lowlat.layers.QuantReLU` whose clip starts from calibration images.
 
-    A leaky ReLU keeps its slope; only signed neurons can stand for it later.
+    A leaky ReLU keeps its slope; only signed neurons can replace it later.
 
     :param model: the network, left untouched; it must consist of what
         :func:`~sj_lowlat.conversion.convert` can convert
-    :param levels: L, the time steps of the spiking network that is wanted
+    :param levels: L, the time steps of the later spiking network
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches; not needed for a network that is
-        prepared already (its levels change and its clips stay)
+        prepared already (its levels change, its clips stay)
     :param scale: statistic of the ReLU's output that the clips start from: ``"max"``, a percentage, or
         ``"mse"``, the least square error of the quantised ReLU
-    :param per_channel: one clip per channel instead of one per layer
-    :param equalise: move the differences between channels into the weights first, so that one clip per layer
-        fits all its channels; the function stays
-    :param finer: activation name -> factor: it gets so many times the levels, and its neurons fire up to so
-        many times a step. Worth it for the first layers, which lose most by coarse levels
+    :param per_channel: per-channel clips instead of one per layer
+    :param equalise: first equalise channel ranges by moving their differences into the weights, so that one
+        clip per layer fits all its channels; the function does not change
+    :param finer: activation name -> factor k: it gets k L levels, and its neurons fire up to k times a step.
+        Pays for the first layers, which lose most by coarse levels
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
-    :return: the prepared network, with ``levels``
+    :return: the prepared network, a :class:`~sj_lowlat.network.GraphNetwork` with ``levels``
     :raises ConversionError: if a part could not be converted later, or there is no activation
-    :raises InputError: for options that do not fit
+    :raises InputError: for options that contradict each other or the network
     """
     refuse_spiking(model)
     sample = find_example(model, calibration, example)

@@ -12,7 +12,7 @@ from sj_lowlat.conversion.spike import activation_types
 
 
 class LowLatencyRecipe(ModuleConversionRecipe):
-    """SpikingJelly's way to :func:`convert`: ``ann2snn.ModuleConverter(LowLatencyRecipe(...)).convert(ann)``.
+    """:func:`convert` for SpikingJelly: ``ann2snn.ModuleConverter(LowLatencyRecipe(...)).convert(ann)``.
 
     :param options: the keyword arguments of :func:`convert`
     """

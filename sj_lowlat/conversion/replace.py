@@ -1,4 +1,4 @@
-"""Layer replacement (section 4.2 of the paper): what spikes badly gives way to what spikes well."""
+"""Layer replacement (section 4.2 of the paper): layers without a good spiking form are exchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sj_lowlat.layers import QuantReLU
 from sj_lowlat.network import GraphNetwork, refuse_spiking
 from sj_lowlat.record import evaluating
 
-#: activations that give way to ReLU
+#: activations that are replaced by ReLU
 TO_RELU: set[type[nn.Module]] = {
     nn.LeakyReLU, nn.PReLU, nn.SiLU, nn.ReLU6, nn.Hardswish, nn.GELU, nn.ELU, nn.CELU, nn.Mish, nn.Softplus,
 }  # fmt: skip
@@ -98,9 +98,9 @@ def replace_layers(
     calibration_images: int = 32,
     only_activations: bool = False,
 ) -> GraphNetwork:
-    """Replace the layers that spike badly: max-pool by strided convolution, upsampling by transposed
-    convolution, leaky ReLU and its kin by ReLU. Stride-1 max-pools that keep the size are dropped. What works
-    on the image before the first layer, or on the output behind the heads, stays.
+    """Replace the layers without a good spiking form: max-pool by strided convolution, upsampling by
+    transposed convolution, leaky ReLU and its kin by ReLU. Stride-1 max-pools that keep the size are dropped.
+    Layers before the first weighted layer, or behind the heads, stay.
 
     A transposed convolution starts equal to the nearest upsampling it replaces (where that reads no negative
     values). With ``calibration`` images a strided convolution starts as the least-squares fit to the max-pool
@@ -111,9 +111,9 @@ def replace_layers(
     :param model: the network, left untouched
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
-    :param calibration_images: at most so many images are used
+    :param calibration_images: use at most this many images
     :param only_activations: replace activations only
-    :return: the new network, with ``replaced``: module name -> what became of it
+    :return: a :class:`~sj_lowlat.network.GraphNetwork`, with ``replaced``: module name -> its replacement
     :raises ConversionError: if a layer cannot be replaced, functional operations hide what would have to be
         replaced, or there is nothing to replace
     :raises InputError: for images that cannot be used
@@ -200,7 +200,7 @@ class _Reached(Exception):
 
 @torch.no_grad()
 def capture_input(model: nn.Module, name: str, images: torch.Tensor, batch_size: int = 8) -> torch.Tensor:
-    """The input of submodule ``name`` for ``images``; what comes behind it does not run."""
+    """The input of submodule ``name`` for ``images``; the run ends there."""
     caught: list[torch.Tensor] = []
 
     def hook(module: nn.Module, args: tuple[torch.Tensor, ...]) -> None:

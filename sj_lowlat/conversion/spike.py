@@ -33,10 +33,10 @@ NEURONS: dict[str, NeuronFactory] = {
     "imbalanced": _imbalanced,
 }
 
-#: kinds of neurons that have negative spikes, without which nothing stands for a leaky ReLU
+#: kinds of neurons with negative spikes, which a leaky ReLU needs
 LEAKY = ("signed", "imbalanced")
 
-#: activation types that any kind of neuron can stand for, unless they have a negative slope
+#: activation types that any kind of neuron can replace, unless they have a negative slope
 ACTIVATIONS: set[type[nn.Module]] = {nn.ReLU, QuantReLU}
 
 

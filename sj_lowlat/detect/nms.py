@@ -23,13 +23,13 @@ def nms(
     Every (box, class) pair whose score is above the threshold is a candidate, so one box may answer for
     several classes. Torchvision's ``nms`` runs per class: ``batched_nms`` would move the classes apart by
     shifting coordinates, which lets boxes of different classes touch where coordinates are negative and
-    loses precision beside huge boxes.
+    loses precision where boxes are huge.
 
     :param boxes: ``[M, 4]`` x1, y1, x2, y2
     :param scores: ``[M, K]`` one score per class
     :param score_threshold: candidates score more than this, in [0, 1]
     :param iou_threshold: overlap (intersection over union) above which the lower score goes, in [0, 1]
-    :param max_detections: the best so many are kept, 1 or more
+    :param max_detections: number of detections that are kept, the best ones; at least 1
     :return: :class:`Detections`, highest score first
     :raises InputError: if shapes or thresholds are wrong, or boxes or scores are not finite
     """

@@ -36,7 +36,7 @@ class StableDetections:
     """Follows the detections of a batch over the read-outs of a simulation.
 
     An image is done when its detections (above a score of 0.25) have been the same in the last ``reads + 1``
-    read-outs: the same classes, with boxes that overlap by 0.9. An image in which nothing is found goes on.
+    read-outs: the same classes, with boxes that overlap by 0.9. An image without detections is never done.
 
     :param specs: the detector's ``head_specs``
     :param reads: read-outs without a change

@@ -47,11 +47,11 @@ class Evaluation:
     """Accuracy of a detector on a data set.
 
     :param points: one per read-out, ascending
-    :param ann: accuracy of the network beside it, if one was given
+    :param ann: accuracy of the network given for comparison, or ``None``
     :param energy: energy per image on the monitored images, for a spiking network
     :param rates: firing rates per layer on the same images (``FiringRateMonitor.to_json``)
-    :param mean_steps: steps per image where ``stop`` ended them early; the only point is that of all images,
-        each at its own last step
+    :param mean_steps: steps per image with early stopping (``stop``); ``points`` then holds one point, each
+        image at its own last step
     :param settings: image size, thresholds, protocol, seed, versions, command, seconds
     """
 
@@ -147,7 +147,7 @@ def evaluate(
     :param dataset: images with boxes
     :param schedule: of a spiking network, as for :func:`~sj_lowlat.simulation.simulate`; by default its own
     :param readout: steps at which to score, by default the last one
-    :param ann: a network to score beside it
+    :param ann: a network to score for comparison, on the same images
     :param size: side of the network's input in pixels, by default the model's
     :param batch_size: images per pass
     :param protocol: ``"coco"``, ``"voc07"`` or ``"voc"``
@@ -156,13 +156,13 @@ def evaluate(
     :param max_detections: per image
     :param encoder: see :func:`~sj_lowlat.simulation.simulate`
     :param seed: of the Poisson encoder
-    :param monitored: firing rates and energy are counted on the first so many images; 0 for none
+    :param monitored: number of images, from the first, to count firing rates and energy on; 0 for none
     :param mode: ``"counts"`` scores the settled network in one pass, see
         :func:`~sj_lowlat.simulation.simulate`
     :param stop: ``"stable"`` ends each image when its detections no longer change, see there
     :param stop_reads: read-outs without a change that ``stop`` waits for
-    :param changes: fields of the schedule with other values, such as ``flush=4``
-    :raises InputError: for arguments that cannot be
+    :param changes: overrides of single fields of the schedule, such as ``flush=4``
+    :raises InputError: for arguments that are not possible
     """
     spiking, info = is_spiking(model), info_of(model)
     heads_of(model)

@@ -1,4 +1,4 @@
-"""What a spiking network costs beside its ANN, from operations counted in the run that is scored."""
+"""Energy of a spiking network against its ANN, from operations counted in the run that is scored."""
 
 from __future__ import annotations
 

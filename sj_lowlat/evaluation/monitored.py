@@ -12,7 +12,7 @@ from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
 
 
 class FirstImages:
-    """Firing rates and operations of the first images; then the hooks go."""
+    """Firing rates and operations of the first images, after which the hooks are removed."""
 
     def __init__(self, model: nn.Module, images: int) -> None:
         self.left = images
@@ -29,7 +29,7 @@ class FirstImages:
         return self
 
     def seen(self, images: int) -> None:
-        """Count images; read the monitors once there were enough."""
+        """Count images; read and close the monitors after the last image that they watch."""
         if self.left > 0:
             self.left -= images
             if self.left <= 0:

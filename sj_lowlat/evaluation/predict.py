@@ -37,11 +37,11 @@ def predict(
     thresholds: tuple[float, float, int] = (0.005, 0.45, 100),
     **run: Any,
 ) -> Iterator[Prediction]:
-    """Run a detector, spiking or not, on a batch, and decode what it says.
+    """Run a detector, spiking or not, on a batch, and decode its head maps.
 
     :param model: a detector
     :param images: ``[N, C, S, S]`` in [0, 1]
-    :param boxes: how each image lies in the network's input
+    :param boxes: the letterbox of each image in the network's input
     :param thresholds: least score, overlap of the non-maximum suppression, most detections an image
     :param run: arguments of :func:`~sj_lowlat.simulation.simulate_steps`, for a spiking network
     :return: one prediction a read-out, as soon as it is known; boxes in pixels of the original pictures

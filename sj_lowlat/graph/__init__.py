@@ -1,4 +1,4 @@
-"""A network's forward as a graph that is kept."""
+"""The graph of a network's forward: captured once, then edited, saved and loaded."""
 
 from sj_lowlat.graph.capture import IMAGES, capture, writes
 from sj_lowlat.graph.operations import Operation, register_operation

@@ -51,7 +51,7 @@ def capture(model: nn.Module, example: torch.Tensor) -> tuple[fx.Graph, dict[str
     images); the node of the images also ``sizes``: height and width that the graph is bound to, 0 where any
     will do, empty if none is.
 
-    :param model: the network, left as it is
+    :param model: the network, left unchanged
     :param example: input ``[N, *]``, of which the first image is used
     :return: the graph; and the tensors that it reads by ``get_attr`` and are no parameters and no buffers,
         such as the numbers of an index

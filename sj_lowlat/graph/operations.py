@@ -1,4 +1,4 @@
-"""What spikes can pass as they are, and what to say about everything else: one table of modules and one of
+"""Which operations spikes can pass unchanged, and the remedy for all others: a table of modules and one of
 functions."""
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sj_lowlat.layers import QuantReLU, SameMaxPool
 class Operation:
     """One row: an operation between layers.
 
-    :param carries: whether it hands spikes on as spikes (or averages of them), channel by channel; for a
-        function it may look at its node
-    :param remedy: what to do where it does not
+    :param carries: whether it passes spikes on as spikes (or averages of them), channel by channel; or a
+        predicate, which gets a module or, for a function, its node
+    :param remedy: what to do where it does not, for the error
     """
 
     carries: bool | Callable[[fx.Node], bool]
@@ -139,17 +139,17 @@ _FRESH = ("new_", "zeros", "ones", "full", "empty", "rand", "arange", "linspace"
 # what users write for a function
 _WRITTEN = {"copy_": "__setitem__", **{name: "interpolate" for name in FUNCTIONS if "upsample" in name}}
 
-#: childless modules that are taken as a whole though they don't derive from a layer of torch.nn
+#: childless modules that become one node though they don't derive from a layer of torch.nn
 LEAF_TYPES: set[type[nn.Module]] = {QuantReLU}
 
 
 def register_operation(what: type[nn.Module] | str, operation: Operation) -> None:
-    """Tell ``prepare`` and ``convert`` of an operation between layers.
+    """Register an operation between layers for ``prepare`` and ``convert``.
 
-    :param what: a module type, whose modules then stand in the graph as a whole; or the name of an ATen
+    :param what: a module type, whose modules then become one node of the graph each; or the name of an ATen
         function, such as ``"narrow"``
-    :param operation: its row. One that carries must give for the sum of two inputs the sum of what it gives
-        for each, with one scale per channel going in and coming out
+    :param operation: its row. One that carries must be linear (its output for a sum of inputs is the sum of
+        its outputs), with one scale per input channel giving one scale per output channel
     :raises InputError: for anything else than a type or a name
     """
     if isinstance(what, str):
@@ -162,8 +162,8 @@ def register_operation(what: type[nn.Module] | str, operation: Operation) -> Non
 
 
 def is_leaf(module: nn.Module) -> bool:
-    """Whether a module is taken as a whole: torch's own layers are; containers and the user's modules are
-    looked into."""
+    """Whether a module becomes one node: torch's own layers do; capture looks into containers and the user's
+    modules."""
     if list(module.children()):
         return False
     bases = (base for base in type(module).__mro__ if base is not nn.Module)
@@ -220,7 +220,7 @@ def _row(module: nn.Module) -> Operation:
 
 
 def carries(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a node hands spikes on as spikes (or averages of spikes).
+    """Whether a node passes spikes on as spikes (or averages of spikes).
 
     :param node: a call
     :param module: the module that is called; ``None`` for a function

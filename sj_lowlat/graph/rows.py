@@ -18,7 +18,7 @@ _OPS = ("placeholder", "call_module", "call_function", "get_attr", "output")
 _NAME = re.compile(r"[\w +:-]+(\.[\w +:-]+)*")  # what a user may call a layer, without quotes
 _META = ("where", "owner", "dim0", "sizes")
 _NONE: dict[str, Any] = {"where": "", "owner": "", "dim0": 0, "sizes": ()}
-# what a graph calls beside ATen: sizes are computed with Python's operators
+# calls that are not ATen's: sizes are computed with Python's operators
 _OPERATORS = {
     name: getattr(operator, name) for name in ("getitem", "add", "sub", "mul", "floordiv", "mod", "neg")
 }

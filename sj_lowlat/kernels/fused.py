@@ -14,7 +14,7 @@ from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
 from sj_lowlat.kernels.source import Variant
 
-#: runs a function of a variant's source on so many neurons, with these arguments (None: a null pointer)
+#: runs a function of a variant's source on a number of neurons, with these arguments (None: a null pointer)
 Launch = Callable[[str, Variant, int, Sequence[Any], torch.device], None]
 
 

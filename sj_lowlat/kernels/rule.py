@@ -28,7 +28,7 @@ class FireRule:
     V and the charge are kept apart, so that a large count costs V no precision. A new target, such as a
     table of level borders, is one text in ``LEVELS`` of ``kernels/source.py`` and one case in ``_level`` of
     ``kernels/reference.py``, and for training one in ``_border`` of ``layers/surrogate.py``; numbers that it
-    reads travel beside ``lows`` in ``kernels/fused.py``. Build a rule with one of the constructors below.
+    reads are passed like ``lows`` in ``kernels/fused.py``. Build a rule with one of the constructors below.
 
     :param counts: whether a neuron remembers N; otherwise N is 0 in every step
     :param lowest: limit of N, or ``None``

@@ -1,4 +1,4 @@
-"""What a simulation tells the layers of a network: they read one clock, and nothing is written onto them."""
+"""The clock of a spiking network: state of the present run, which all its layers read."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from sj_lowlat.errors import InputError
 
 @dataclass(frozen=True)
 class Pass:
-    """What the present pass through a network is; the defaults stand for none.
+    """The present pass through a network, immutable; the defaults mean that no simulation is running.
 
     :param steps: T, time steps in the merged batch; ``None`` outside of a simulation
     :param batch: N, images
     :param readout: steps of this pass, 1 to T and ascending, at which heads are read
-    :param input_steps: steps with input in the whole run, by which heads go on dividing in the flush
-    :param charge: the charge of how many steps these bring; the limit of counts too
-    :param burst: factor of the most spikes that a neuron fires in a step
-    :param input_gain: factor of what layers that read the images get; 0 switches the input off
-    :param bias_gain: factor of all biases but those of heads; 0 in the flush
-    :param kept: first results of the layers that read the images, where these stay as they are; else ``None``
-    :param sizes: bytes of one step, of the currents and spikes that this pass has met
+    :param input_steps: steps with input in the whole run; heads divide by them, in the flush as well
+    :param charge: L, the steps whose charge these carry; also the limit of counts
+    :param burst: factor on the most spikes that a neuron may fire in a step
+    :param input_gain: factor on the input of layers that read the images; 0 switches it off
+    :param bias_gain: factor on all biases except those of heads; 0 in the flush
+    :param kept: cache of the results of layers that read the images, if these are constant; else ``None``
+    :param sizes: bytes of one step, for each tensor of currents or spikes in this pass
     """
 
     steps: int | None = None
@@ -43,14 +43,14 @@ class Pass:
 
     @property
     def gain(self) -> float:
-        """How many steps' charge each step with input brings."""
+        """Input gain L / T: the charge of one step with input, in steps."""
         return 1.0 if self.charge is None or self.input_steps is None else self.charge / self.input_steps
 
 
 class Clock:
-    """The present pass, as all layers of a network read it, and whether a run has the network.
+    """The present pass, which all layers of a network read, and the lock of the network: one run at a time.
 
-    A copy, also one by pickle, is a new clock, so copies of a network are free.
+    A copy, also one by pickle, is a new clock, so a copy of a network is not locked.
 
     :ivar now: the pass; it lasts only while the network's forward runs
     :ivar sizes: image ``[C, H, W]`` -> bytes that a step of one image takes in its largest layer
@@ -66,9 +66,9 @@ class Clock:
 
     @contextmanager
     def run(self) -> Iterator[None]:
-        """Have the network for a whole run.
+        """Context manager: lock the network for a whole run.
 
-        :raises InputError: if another run has it
+        :raises InputError: if another run holds the lock
         """
         if not self._taken.acquire(blocking=False):
             raise InputError(
@@ -82,7 +82,7 @@ class Clock:
 
     @contextmanager
     def during(self, now: Pass) -> Iterator[None]:
-        """Set the present pass for as long as the network's forward runs."""
+        """Context manager: set the present pass while the network's forward runs."""
         self.now = now
         try:
             yield
@@ -91,7 +91,7 @@ class Clock:
 
 
 class Clocked:
-    """Mixin of layers that read a clock: their own one, until they share that of a network.
+    """Mixin of layers that read a clock: their own, until they share that of a network.
 
     ``reads_input`` tells layers that read the images (also preprocessed ones) from those that read spikes.
     """
@@ -104,11 +104,11 @@ class Clocked:
         self.clock = Clock()
 
     def driven(self, x: torch.Tensor) -> torch.Tensor:
-        """What the layer computes with in the present pass: images are amplified or switched off.
+        """The layer's input in the present pass: images are multiplied by the input gain, or switched off.
 
-        It is done here because a forward that normalises its images makes a current of a black one.
+        It is done here, because a forward that normalises its images turns a black one into a current.
 
-        :param x: what came to the layer
+        :param x: input of the layer
         """
         gain = self.clock.now.input_gain
         if not self.reads_input or gain == 1:
@@ -150,6 +150,6 @@ def clock_of(network: nn.Module) -> Clock:
 
 
 def reader_of(network: nn.Module) -> nn.Module:
-    """A layer that reads the images, whose dtype and device are theirs; the network where none is known."""
+    """A layer that reads the images, which need its dtype and device; else the network itself."""
     readers = (layer for layer in network.modules() if isinstance(layer, Clocked) and layer.reads_input)
     return next(readers, network)

@@ -14,7 +14,7 @@ from sj_lowlat.layers.clock import Clocked
 
 
 class MergedTime(Clocked):
-    """Mixin of layers with a state: in a simulation the clock tells how many steps a merged batch holds."""
+    """Mixin of layers with a state: in a simulation the clock gives the number of steps in a merged batch."""
 
     def split_time(self, x: torch.Tensor) -> torch.Tensor:
         """View a merged batch as ``[T, N, *]``.

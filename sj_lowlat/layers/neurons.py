@@ -30,7 +30,7 @@ class ImbalancedIFNode(LowLatencyIFNode):
 
 
 class SignedIFNode(LowLatencyIFNode):
-    r"""IF neuron that takes back a spike that came too early: it fires -1 when V < 0 and N > 0.
+    r"""IF neuron that cancels a spike that came too early: it fires -1 when V < 0 and N > 0.
 
     V stays in :math:`[0, V_{th})` while N > 0, so that :math:`N(t) = \max(0, \lfloor v_0 + S(t) \rfloor)` at
     every t, up to the limit of one spike a step, where S(t) is the sum of the inputs so far in thresholds.
@@ -38,8 +38,8 @@ class SignedIFNode(LowLatencyIFNode):
     With a slope it stands for a leaky ReLU: N may fall below 0, where each spike is worth a threshold / slope
     (:func:`sj_lowlat.functional.signed_step`), so that N(t) is the quantised leaky ReLU of S(t).
 
-    :param max_count: the highest net count N (for a quantised ReLU of T levels: T), or ``None``;
-        ``sj_lowlat.simulate`` sets it to its number of steps
+    :param max_count: the highest net count N (for a quantised ReLU of L levels: L); ``None`` for no limit, in
+        a run of ``sj_lowlat.simulate`` for the schedule's charge
     :param slope: negative slope in [0, 0.5); 0 for a ReLU
     """
 

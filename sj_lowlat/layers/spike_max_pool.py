@@ -1,4 +1,4 @@
-"""Max-pooling of spikes that is exact: the maximum of the counts, sent on as spikes."""
+"""Exact max-pooling of spikes: the maximum of the counts, passed on as spikes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sj_lowlat.layers.merged import MergedTime
 
 
 class SpikeMaxPool(MergedTime, MemoryModule):
-    r"""A max-pool over the net spike counts of its inputs, which sends on what its maximum changes by:
+    r"""A max-pool over the net spike counts of its inputs, whose output is the change of the maximum:
 
     .. math:: M(t) = \max_{i \in window} \sum_{s \le t} spike_i(s), \qquad out(t) = M(t) - M(t - 1)
 
@@ -22,8 +22,8 @@ class SpikeMaxPool(MergedTime, MemoryModule):
     step does not. From spikes of 0 and 1 it makes spikes of 0 and 1, from spikes of -1, 0 and 1 the same. It
     adds no delay, no weights and no multiplications, only a counter per input.
 
-    ``step_mode="s"`` takes ``[N, C, *]``, ``"m"`` takes ``[T, N, C, *]``; the state goes on from call to call
-    until ``reset()``. Input of another shape starts anew.
+    ``step_mode="s"`` takes ``[N, C, *]``, ``"m"`` takes ``[T, N, C, *]``; the state is kept from call to call
+    until ``reset()``. Input of another shape resets it.
 
     :param pool: the max-pool of the ANN
     """

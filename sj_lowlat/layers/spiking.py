@@ -37,7 +37,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
     reset, Eq. (2) to (5), and the initial potential :math:`V(0) = \mathrm{ratio} \cdot V_{th}`.
 
     Without gradients it runs a multi-step kernel; where gradients are needed it runs step by step through
-    ``surrogate_function``. ``step_mode="s"`` takes ``[N, *]``, ``"m"`` takes ``[T, N, *]``; the state goes on
+    ``surrogate_function``. ``step_mode="s"`` takes ``[N, *]``, ``"m"`` takes ``[T, N, *]``; the state is kept
     from call to call until ``reset()`` (or ``functional.reset_net``). Input of another shape starts at V(0).
 
     :param v_threshold: threshold, a positive number or one per channel ``[C]`` of ``[N, C, *]``; a buffer

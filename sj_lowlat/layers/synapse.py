@@ -1,4 +1,4 @@
-"""Weighted layers of a spiking network: torch's own, but that they read the network's clock."""
+"""Synapses: torch's weighted layers, which read the clock of a spiking network."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from sj_lowlat.layers.readout import RateReadout
 
 
 class Synapse(Clocked, nn.Module):
-    """Base of weighted layers: in a simulation it multiplies the bias, and the images if it reads them.
+    """Base of weighted layers: in a simulation, bias and image (if it reads one) are multiplied by a gain.
 
-    Where the images stay as they are, a layer that reads them computes once and hands its result on again.
-    Outside of a simulation it is torch's layer.
+    If the images are constant, a layer that reads them computes once and reuses its result. Outside of a
+    simulation it behaves as torch's layer.
     """
 
     weight: torch.Tensor
@@ -112,10 +112,10 @@ _KINDS: dict[type[nn.Module], type[Synapse]] = {
 
 
 def as_synapse(layer: nn.Module, reads_input: bool = False) -> nn.Module:
-    """Let a weighted layer read a clock.
+    """Turn a weighted layer into a synapse, in place.
 
-    :param layer: a convolution (plain or transposed) or linear layer of torch; it is changed in place, so
-        that its names, its hooks and whoever refers to it stay
+    :param layer: a convolution (plain or transposed) or linear layer of torch; being changed in place, it
+        keeps its names, its hooks and all references to it
     :param reads_input: whether it reads the images
     :return: the layer
     :raises InputError: for another layer
@@ -132,8 +132,8 @@ def as_synapse(layer: nn.Module, reads_input: bool = False) -> nn.Module:
 
 
 def connect(network: nn.Module, readers: Iterable[str] = ()) -> Clock:
-    """Make one spiking network of neurons, read-outs and weighted layers: these become synapses, and all
-    share one clock.
+    """Connect the layers of a spiking network, in place: weighted layers become synapses, and all share one
+    clock.
 
     :param network: is changed in place
     :param readers: names of the layers and read-outs that read the images

@@ -1,4 +1,4 @@
-"""What every detector carries beside its layers."""
+"""Base of all detectors: layers and metadata."""
 
 from __future__ import annotations
 

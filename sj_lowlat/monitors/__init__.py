@@ -1,4 +1,4 @@
-"""Monitors: watch a spiking network by forward hooks, keep sums instead of recordings."""
+"""Monitors: watch a spiking network by forward hooks, and keep running sums instead of recordings."""
 
 from sj_lowlat.monitors.fan_out import dense_macs, fan_out
 from sj_lowlat.monitors.firing_rate import FiringRateMonitor, LayerRate

@@ -24,7 +24,7 @@ class LayerRate:
     :param steps: steps per image, flush included (the mean, where presentations differ)
     :param images: images presented
     :param rate: spikes, whatever their sign, per neuron and step
-    :param net_rate: positive less negative spikes per neuron and step: what the layer tells the next one
+    :param net_rate: positive minus negative spikes per neuron and step: the rate that the next layer reads
     :param rate_per_channel: ``rate`` of each channel (dim 1), ``[C]``
     :param net_rate_per_channel: ``net_rate`` of each channel, ``[C]``
     :param spikes: all spikes; a burst of n counts n
@@ -69,7 +69,7 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
     .. code-block:: python
 
         with FiringRateMonitor(snn) as rates:
-            simulate(snn, images, time_steps=16)
+            simulate(snn, images)
         print(rates.table())
 
     Memory: sums of O(channels) per layer, and, for the silent and saturated fractions of the presentation
@@ -104,7 +104,7 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
     def _watch(self, name: str, state: SpikeSums, node: LowLatencyIFNode, spikes: Tensor) -> None:
         if name in self._summed:
             self._summed.remove(name)
-        else:  # with gradients, or beside another monitor
+        else:  # with gradients, or where another monitor watches too
             state.add_(spikes)
 
     def close(self) -> None:

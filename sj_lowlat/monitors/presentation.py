@@ -1,4 +1,4 @@
-"""What the monitors of spiking neurons share: image presentations, from their first step to their last."""
+"""Base of the monitors of spiking neurons: image presentations, from their first step to their last."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def per_channel(values: Tensor) -> Tensor:
 class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
     """Base of the monitors that judge a neuron by a whole presentation of an image.
 
-    A presentation is what a node does between two resets. It ends when the node's own step counter does not
-    go on from where it was (reset, new batch), or when the monitor is closed; then it is folded into
+    A presentation is what a node does between two resets. It ends when the node's own step counter
+    restarts (reset, new batch), or when the monitor is closed; then it is folded into
     running sums, O(channels) per layer. While it lasts, the monitor holds one ``[N, *]`` state per layer,
     whose size does not grow with T. Reading a monitor counts the presentation under way with what it has
     done so far, and does not end it.
@@ -129,7 +129,7 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
     def _present(
         self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int
     ) -> Presentation[StateT]:
-        """The presentation that goes on at a step of a node, or a new one, for neurons ``like``."""
+        """The presentation under way at a step of a node, or a new one, for neurons ``like``."""
         running = self._running.get(name)
         # a node starts again at step 0 when it is reset, and when its input changes shape
         if running is None or running.last_step != first_step:
@@ -172,7 +172,7 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
         return self._record_of(name, self._total(name))
 
     def clear_recorded_data(self) -> None:
-        """Forget everything seen so far, and go on watching."""
+        """Clear everything seen so far, and continue watching."""
         super().clear_recorded_data()
         self._sums.clear()
         self._running.clear()

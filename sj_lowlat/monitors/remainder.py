@@ -84,7 +84,7 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
     when it clips: it counts as exact, and as ``clipped``, and its potential stays out of the means of Re.
     The highest count is the node's ``max_count``, else the one given here or the number of steps, times the
     node's ``burst``.
-    Neurons with a slope are held against the leaky ReLU that they stand for, in the same way.
+    Neurons with a slope are compared with the leaky ReLU that they replace, in the same way.
 
     N is the node's own ``count`` where it has one; for the others the monitor counts. It reads each
     presentation at its end (or when the monitor is read) from a reference to the potential; sums are
@@ -92,8 +92,8 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
 
     :param net: a spiking network
     :param instance: the class (or classes) of neurons to watch, :class:`LowLatencyIFNode` or below
-    :param max_count: highest count of neurons that hold none themselves, for runs that go on after the input
-        has ended (flush): the steps with input
+    :param max_count: highest count of neurons that hold no limit themselves; needed for runs with a flush:
+        the levels of the quantised network
     :raises InputError: if ``net`` has no such neuron; or while it runs, if a neuron without ``count`` is met
         in the middle of a presentation; or for max_count < 1
     """

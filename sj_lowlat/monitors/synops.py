@@ -78,7 +78,7 @@ class SynOpMonitor(BaseMonitor):
             return
         spikes = as_steps(node, output)  # [T, N, *]
         first_step = node.steps - spikes.shape[0]
-        if first_step == 0 or first_step != self._last_step:  # the node's steps do not go on: new images
+        if first_step == 0 or first_step != self._last_step:  # the node's step counter restarted: new images
             self.images += spikes.shape[1]
         self._last_step = node.steps
         self._at_start = False
@@ -130,7 +130,7 @@ class SynOpMonitor(BaseMonitor):
         return True
 
     def layers(self) -> list[LayerOps]:
-        """Return one record per weighted layer, in the order of the network; they go on counting."""
+        """Return one record per weighted layer, in the order of the network; they keep counting."""
         return list(self._ops.values())
 
     def __getitem__(self, key: int | str) -> LayerOps:
@@ -162,7 +162,7 @@ class SynOpMonitor(BaseMonitor):
         return sum(layer.ann_macs for layer in self.layers())
 
     def clear_recorded_data(self) -> None:
-        """Forget everything counted so far, and go on counting."""
+        """Clear everything counted so far, and continue counting."""
         super().clear_recorded_data()
         self.images = self._last_step = 0
         self._analog.clear()

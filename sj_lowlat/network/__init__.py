@@ -1,4 +1,4 @@
-"""A network as the package sees it: its layers, and what is known of it."""
+"""A network: its layers, the graph of its forward, and its metadata."""
 
 from sj_lowlat.network.info import NetworkInfo, WithInfo, heads_of, info_of, schedule_for, unwrapped
 from sj_lowlat.network.modules import module_rows, root_from_rows

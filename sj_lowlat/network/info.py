@@ -1,4 +1,4 @@
-"""What is known of a network beside its layers."""
+"""Metadata of a network: heads, classes, input, levels, schedule, report."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sj_lowlat.schedule import Schedule
 
 @dataclass(frozen=True)
 class NetworkInfo:
-    """What is known of a network beside its layers; a field is ``None`` or empty where it is not known.
+    """Metadata of a network, immutable; a field is ``None`` or empty where it is not known.
 
     :param heads: what each output map means, in the order of ``forward``'s outputs
     :param class_names: one name per class
-    :param input_shape: ``(C, H, W)`` of the images that it is meant for
+    :param input_shape: ``(C, H, W)`` of the images that it is made for
     :param stride: sides of images must be multiples of this, in pixels
     :param levels: L of a quantised network, and of the spiking network that it became
     :param schedule: how a spiking network is meant to be run
-    :param precision: of a spiking network's inner weights
+    :param precision: of a spiking network's inner weights: fp32, bf16 or int8
     :param report: what the conversion did
     :param replaced: module name -> what it was and what ``replace_layers`` put in its place
     :param card: of a network that ships: its origin
@@ -88,7 +88,7 @@ class NetworkInfo:
 
 
 def _field(name: str, doc: str) -> Any:
-    """A property that stands for a field of ``info``."""
+    """A property that reads and sets a field of ``info``."""
 
     def get(network: WithInfo) -> Any:
         return getattr(network.info, name)
@@ -151,11 +151,11 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def info_of(model: nn.Module) -> NetworkInfo:
-    """What is known of a network: its ``info``, or of a network of one's own what stands in its attributes
-    ``head_specs``, ``class_names``, ``input_shape`` and ``stride``.
+    """Metadata of a network: its ``info``; for a network of your own, from its attributes ``head_specs``,
+    ``class_names``, ``input_shape`` and ``stride``.
 
     :param model: a network, wrapped or not; a container of one such network and other layers (a normalisation
-        in front of a detector) has what is known of the network
+        in front of a detector) gives that network's
     :raises InputError: if a container holds several networks, which may differ
     """
     model = unwrapped(model)
@@ -201,7 +201,7 @@ def heads_of(model: nn.Module) -> tuple[HeadSpec, ...]:
 def schedule_for(
     model: nn.Module, schedule: Schedule | str | int | None = None, **changes: int | None
 ) -> Schedule:
-    """How to run a spiking network.
+    """The schedule of a run of a spiking network, complete.
 
     :param model: a spiking network
     :param schedule: a schedule, its written form, or time steps alone; by default the network's own, else as
@@ -209,7 +209,7 @@ def schedule_for(
     :param changes: fields of the schedule with other values; ``None`` for no change. With ``time_steps`` and
         no schedule the others have the defaults of :class:`~sj_lowlat.schedule.Schedule`
     :return: the schedule, its charge known: by default the network's levels, else its time steps
-    :raises InputError: if there can be no such run
+    :raises InputError: if a value is not possible, or the time steps are not known
     """
     info = info_of(model)
     changes = {name: value for name, value in changes.items() if value is not None}

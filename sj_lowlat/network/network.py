@@ -18,16 +18,16 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Module)
 
 
 class GraphNetwork(WithInfo, nn.Module):
-    """A network whose forward is a graph: what the verbs make of a network of any class.
+    """A network whose forward is a graph; the verbs turn a network of any class into one.
 
     The layers keep their names, so that ``state_dict`` has the keys of the network that it was captured from,
-    and ``network.body[3]`` is still the layer of that name; containers are those of ``torch.nn``. Unlike a
-    :class:`torch.fx.GraphModule` it keeps its containers when it is copied, and is copied and pickled without
-    code of the network's own class.
+    and ``network.body[3]`` is still the layer of that name; containers become those of ``torch.nn``. Unlike a
+    :class:`torch.fx.GraphModule` it keeps its containers when it is copied. Copying and pickling need no code
+    of the network's own class.
 
     :param root: holds the layers; they are taken over, not copied
     :param graph: of :func:`~sj_lowlat.graph.capture`, its targets names in ``root``
-    :param info: what is known of the network
+    :param info: its metadata
     :raises ConversionError: if a module has the name of an attribute of this class
     """
 
@@ -82,7 +82,7 @@ class GraphNetwork(WithInfo, nn.Module):
         self.check_input(images)
         return self._run(self, images)
 
-    # as the ``nn.Sequential`` has it that a network was captured from
+    # list access as in ``nn.Sequential``, for networks captured from one
     def __getitem__(self, index: int | slice) -> nn.Module:
         layers = list(self.children())[index]
         return nn.Sequential(*layers) if isinstance(layers, list) else layers
@@ -104,7 +104,7 @@ class GraphNetwork(WithInfo, nn.Module):
             )
 
     def recompile(self) -> None:
-        """Make the code of ``forward`` anew, after a change of the graph."""
+        """Generate the code of ``forward`` again, after a change of the graph."""
         self.graph.lint()
         code = self.graph.python_code("self")
         space: dict[str, Any] = dict(code.globals)
@@ -128,7 +128,7 @@ class GraphNetwork(WithInfo, nn.Module):
 class SpikingNetwork(GraphNetwork):
     """A network of spiking neurons, from :func:`~sj_lowlat.conversion.convert`.
 
-    Called once, it takes one time step, as SpikingJelly's networks do (``functional.reset_net`` starts anew);
+    One call is one time step, as in SpikingJelly's networks (``functional.reset_net`` resets it);
     :func:`~sj_lowlat.simulation.simulate` runs a schedule.
     """
 

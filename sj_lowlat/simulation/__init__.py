@@ -1,4 +1,4 @@
-"""Time steps and read-outs."""
+"""Simulation: a schedule of time steps, and read-outs."""
 
 from sj_lowlat.simulation.plan import check_readout
 from sj_lowlat.simulation.result import Readout, SimulationResult

@@ -1,4 +1,4 @@
-"""Steps per pass, and what can be simulated."""
+"""Checks of what a simulation is given, and its chunk size: steps per pass."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MOST = 32
 
 
 def chunk_for(clock: Clock, images: torch.Tensor) -> int:
-    """Steps per pass: as many as fit the budget; 2 for a network that has not met images of this size."""
+    """Steps per pass: as many as fit the budget; 2 for a network that is new to images of this size."""
     size = clock.sizes.get(tuple(images.shape[1:]))
     if size is None:
-        return 2  # the fewest that tell a constant input from another
+        return 2  # the fewest that show whether the input is constant
     budget = _BUDGET.get(images.device.type, _ON_A_GPU)
     return max(1, min(_MOST, budget // (size * len(images))))
 
@@ -34,7 +34,7 @@ def check_readout(schedule: Schedule, readout: Sequence[int] | None) -> tuple[in
     """Check the steps at which the output is wanted.
 
     :return: the read-out steps, ascending, each once; the last step if none are given
-    :raises InputError: if one of them cannot be
+    :raises InputError: if one of them is not possible
     """
     total = schedule.total
     if readout is None:

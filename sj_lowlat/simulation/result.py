@@ -1,4 +1,4 @@
-"""What a simulation gives: read-outs, one by one or all of them."""
+"""Results of a simulation: read-outs, one by one or all of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_map
 
 @dataclass(frozen=True)
 class Readout:
-    """The network's output after so many steps.
+    """The network's output after a number of steps.
 
     :param step: steps in all, flush included
     :param outputs: what the network's forward returns, from the mean spikes so far
@@ -53,7 +53,7 @@ class SimulationResult:
 
 
 def one_readout(outputs: Any, index: int, count: int, batch: int) -> Any:
-    """One of several read-outs ``[count * N, *]``; what does not depend on the images stays as it is.
+    """One of several read-outs ``[count * N, *]``; values that do not depend on the images stay as is.
 
     :param outputs: of a pass with ``count`` read-outs of ``batch`` images
     :param index: which one, from 0

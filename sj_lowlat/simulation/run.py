@@ -36,11 +36,11 @@ def simulate_steps(
 ) -> Generator[Readout, None, None]:
     """Like :func:`simulate`, but a generator: each read-out comes as soon as it is known.
 
-    Input is checked at once, the run starts with the first read-out that is asked for. Closing the generator
-    (or dropping it) stops the run and lets go of the network, which takes one run at a time; between two
-    read-outs nothing of the run is on it but the state of its neurons, which the caller leaves alone.
+    Input is checked at once; the run starts with the first ``next``. Closing the generator (or dropping it)
+    stops the run and releases the network, which takes one run at a time. Between two read-outs the only
+    trace of the run on the network is the state of its neurons, which the caller must not change.
 
-    Parameters and errors as there.
+    Parameters and errors are those of :func:`simulate`.
 
     :return: the read-outs, by ascending steps
     """
@@ -138,19 +138,19 @@ def simulate(
     """Run a spiking network on a batch of images and read its heads.
 
     The network is reset first. At step t <= T the heads read the spikes' mean over t steps. During the flush
-    the input and all biases are off, and heads go on dividing by T: signed neurons settle to what the
-    quantised network computes.
+    the input and all biases are off, and heads still divide by T: signed neurons settle to what the quantised
+    network computes.
 
-    The T input steps carry the charge of L steps, L being the schedule's ``charge`` (by default the levels of
-    the network): input and biases are multiplied by L / T. So everything can be given within a few steps, or
-    in a single one, and the counts settle in the steps after. With bursts that takes fewer steps in all than
-    L even ones.
+    Input gain: the T input steps carry the charge of L steps, L being the schedule's ``charge`` (by default
+    the levels of the network), so input and biases are multiplied by L / T. The whole charge can thus come in
+    a few steps, or in a single one, and the counts settle in the flush. With bursts this takes fewer steps in
+    all than L steps without gain.
 
     :param snn: a network from :func:`~sj_lowlat.conversion.convert`, or a container of one
     :param images: ``[N, C, H, W]`` in [0, 1]
     :param schedule: a :class:`~sj_lowlat.schedule.Schedule`, its written form such as ``"4+2b4"``, or T, the
         steps with input, alone; by default the network's own
-    :param changes: fields of the schedule by name with other values: ``time_steps``, ``flush``, ``burst``,
+    :param changes: overrides of single fields of the schedule: ``time_steps``, ``flush``, ``burst``,
         ``charge`` (``levels`` in version 0.1)
     :param readout: steps (1 to T + K) at which the output is wanted; the last one by default. The run ends
         there
@@ -158,17 +158,17 @@ def simulate(
         an :class:`~sj_lowlat.encoders.Encoder`
     :param chunk: steps per pass; chosen by size if ``None``. It changes memory and speed, not the result
     :param seed: of the Poisson encoder
-    :param mode: ``"steps"``, or ``"counts"``: what signed neurons have settled to after enough flush, from
-        one pass in which each layer's convolution runs once on its net spike counts. It equals the run in
-        steps once no neuron of that fires any more, and so the quantised network (in floats: but for sums
-        that are rounded over a border between levels); flush, burst and steps have no part in it
+    :param mode: ``"steps"``, or ``"counts"``: the settled network (signed neurons after enough flush) in one
+        pass, in which each layer's convolution runs once on its net spike counts. It equals a run in steps
+        in which no neuron fires any more, and so the quantised network (in floats, except for sums that are
+        rounded across a border between levels); steps, flush and burst have no influence on it
     :param stop: ``"stable"`` ends the run of an image when its detections have not changed, see
         :class:`~sj_lowlat.detect.StableDetections`; every step is read then, if ``readout`` is not given.
-        The result's ``final`` and ``stopped`` tell for each image; a batch runs on for its slowest image
+        The result's ``final`` and ``stopped`` are per image; a batch runs until its slowest image is done
     :param stop_reads: read-outs without a change that ``stop`` waits for
     :param callback: called with each :class:`Readout`; returning ``True`` ends the run
     :return: the read-outs; latency in steps is their ``steps``, flush included
-    :raises InputError: for steps or images that cannot be, a network that is not spiking, or one that another
+    :raises InputError: for impossible steps or images, a network that is not spiking, or one that another
         simulation is running
     """
     steps, outputs = [], []

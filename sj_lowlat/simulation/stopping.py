@@ -1,4 +1,4 @@
-"""Runs that end when nothing changes any more."""
+"""Early stopping: runs that end when the detections no longer change."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sj_lowlat.simulation.result import Readout
 def stopping(
     run: Generator[Readout, None, None], snn: nn.Module, stop: str, reads: int
 ) -> Generator[Readout, None, None]:
-    """A run that ends when the detections of all its images are stable.
+    """Early stopping: a run that ends when the detections of all its images are stable.
 
     :param run: the read-outs
     :param snn: the detector

@@ -65,7 +65,7 @@ def encode_dataset(
     """Record every picture of a data set with a simulated spike camera: grey, moving as a whole.
 
     Each clip pans in a direction of its own, and is the picture itself at the labelled frame. Persons and
-    vehicles keep their boxes. An interrupted call goes on where it was.
+    vehicles keep their boxes. An interrupted call is resumed by the same call.
 
     :param data: pictures with boxes
     :param folder: gets ``streams/*.dat`` and, when all are there, ``instances.json``

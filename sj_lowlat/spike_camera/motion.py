@@ -92,7 +92,7 @@ class MovingView:
         return self.frames
 
     def views(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Frames ``start`` to ``stop - 1``, bilinear; beyond the image's border its last pixels go on.
+        """Frames ``start`` to ``stop - 1``, bilinear; beyond the image's border its last pixels are repeated.
 
         :return: grey ``[stop - start, H, W]`` in [0, 1]
         :raises InputError: for frames that are not there

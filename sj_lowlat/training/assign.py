@@ -1,4 +1,4 @@
-"""Which anchors and cells answer for which objects."""
+"""Target assignment: which anchors and cells are responsible for which objects."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Assignment:
-    """The cells of one head that answer for an object: ``P`` distinct ones, ascending.
+    """The cells of one head that are responsible for an object: ``P`` distinct ones, ascending.
 
     :param cell: ``[P]`` index into the flattened ``[N, A, H, W]``
     :param target: ``[P]`` index of the object

@@ -80,11 +80,11 @@ class BatchMaker(Dataset[Batch]):
 
 
 def mixed(batch: Batch, probability: float, draw: np.random.Generator) -> Batch:
-    """Blend pictures with the ones before them, each with the weight 1/2 to 1 of its own; objects of both
-    count.
+    """Mix-up: blend pictures with the ones before them, with a weight of 1/2 to 1 for the picture itself;
+    objects of both count.
 
     :param probability: that a picture is blended
-    :param draw: where chance comes from
+    :param draw: random generator
     """
     count = len(batch.images)
     chosen = torch.from_numpy(draw.random(count) < probability)

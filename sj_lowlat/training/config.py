@@ -1,4 +1,4 @@
-"""What a fine-tuning run is told."""
+"""Settings of fine-tuning, checked."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class FinetuneConfig:
 
     :param iterations: optimiser steps
     :param batch_size: images per step
-    :param size: side of the square network input in pixels, a multiple of 32; of several, each step draws one
+    :param size: side of the square network input in pixels, a multiple of 32; if several, each step draws one
     :param lr: highest learning rate of the one-cycle schedule (AdamW)
     :param weight_decay: decoupled weight decay of weights; biases, norms and clips have none
-    :param warmup: fraction of the steps in which the rate rises, in [0, 1)
-    :param ema: decay of the moving average of the weights, in [0, 1); 0 returns the last weights
+    :param warmup: fraction of the steps in which the learning rate rises, in [0, 1)
+    :param ema: decay of the exponential moving average of the weights, in [0, 1); 0: the last weights
     :param detection_weight: factor of the detection loss; needs boxes
     :param distillation_weight: factor of the distillation loss; used where there is a teacher
     :param feature_weight: factor of the distance from the teacher's inner maps, where there is a teacher of
         the same layers (:func:`~sj_lowlat.training.features.feature_loss`); 0 leaves it out
-    :param mix: probability in [0, 1] that a picture is blended with another one of its batch, with a weight
-        of its own from 0.5 to 1; the objects of both count
+    :param mix: probability in [0, 1] that a picture is blended (mix-up) with another one of its batch, its
+        own weight being 0.5 to 1; the objects of both count
     :param precision: ``"bf16"`` (autocast) or ``"fp32"``
-    :param grad_clip: largest norm of the gradient
+    :param grad_clip: gradient clipping: largest norm of the gradient
     :param seed: of the order, the augmentation, the sizes and any dropout
     :param workers: processes that prepare batches ahead; 0: prepare them between steps
     :param checkpoint_every: steps between checkpoints

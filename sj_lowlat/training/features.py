@@ -1,4 +1,4 @@
-"""Learning from what happens within a teacher: its maps, channel by channel, whatever their scale."""
+"""Feature distillation: correlation with the inner maps of a teacher, channel by channel."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def watch(network: nn.Module, names: Sequence[str]) -> Iterator[list[Tensor]]:
 
 
 def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
-    r"""How far the student's channels are from following the teacher's: ``distil_features``, the mean of
+    r"""Distance of the student's channels from the teacher's: ``distil_features``, the mean of
     :math:`1 - \mathrm{corr}` over channels and layers; 0 where each is the teacher's up to scale and offset.
 
-    Scale and offset are left out because equalising channels changes them and the function not. Maps of more
-    than 104 positions a side are left out, if there are smaller ones; others are compared at every second
-    position above 52: early maps are large and neighbours tell nearly the same.
+    Scale and offset do not count, because equalising channels changes them without changing the function.
+    Maps of more than 104 positions a side are left out, if there are smaller ones; those above 52 are
+    compared at every second position, because neighbours in large maps are nearly equal.
 
     :param student: maps ``[N, C, H, W]``
     :param teacher: the same shapes; no gradient flows into them

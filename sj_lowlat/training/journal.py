@@ -1,4 +1,4 @@
-"""What a run writes while it goes: a JSON line now and then, TensorBoard, and a record at the end."""
+"""Logs of a run: a JSON line every few steps, TensorBoard, and a record at the end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Journal:
 
 
 def write_summary(path: Path, config: FinetuneConfig, seconds: float, losses: dict[str, float]) -> None:
-    """Write what is needed to run it again, and how it ended."""
+    """Write the record: what is needed to run it again, and how it ended."""
     record = {
         "config": config.to_json(),
         **provenance(config.seed),

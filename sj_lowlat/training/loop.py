@@ -39,12 +39,12 @@ def finetune(
     :param model: any network; with ``head_specs`` it can learn from boxes
     :param data: a detection dataset (its items are ``Sample``), augmented here, or an ``AugmentedDataset``.
         Classes are matched to the model's by name. Without ``class_names`` it is unlabelled: give a teacher
-    :param teacher: a network with outputs of the same shapes, on the same device; stays as it is
+    :param teacher: a network with outputs of the same shapes, on the same device; left unchanged
     :param config: settings; None: ``FinetuneConfig()``
     :param output: folder for ``checkpoint.pt``, ``log.jsonl``, ``finetune.json``, TensorBoard; None: no files
-    :param resume: go on from ``checkpoint.pt`` in ``output`` where there is one; the result is that of an
+    :param resume: resume from ``checkpoint.pt`` in ``output`` where there is one; the result is that of an
         uninterrupted run, bit for bit on a CPU. False: start over and overwrite it
-    :return: ``model`` with the moving average of its weights, each module in the train or eval mode it was in
+    :return: ``model`` with the exponential moving average of its weights; train and eval flags are restored
     :raises InputError: if there is nothing to learn from, or the checkpoint is of another run
     :raises FloatingPointError: if a loss term or the gradient is not finite; the last checkpoint stays
     """

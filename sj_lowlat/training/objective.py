@@ -1,4 +1,4 @@
-"""What a step minimises: the terms of the losses that model, data and teacher allow."""
+"""The training objective: a weighted sum of the losses that model, data and teacher allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whole files of tensors and plain types, from which it goes on exactly."""
+"""Checkpoints of a run: whole files of tensors and plain types, from which it is resumed exactly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sj_lowlat.training.config import RUN_FIELDS, FinetuneConfig
 
 @dataclass
 class TrainingState:
-    """All that changes while a run goes on, beside torch's random generators.
+    """State of a run that changes from step to step, without torch's random generators.
 
     :param iteration: steps done
     :param seconds: wall time so far, earlier parts of a resumed run included
@@ -40,7 +40,7 @@ def save_checkpoint(
 ) -> None:
     """Write the state; the file at ``path`` is always a whole one.
 
-    :param run: what else must be equal for a run to go on (number of images, losses used), plain types
+    :param run: what else must be equal to resume the run (number of images, losses used), plain types
     """
     record = {
         "config": config.to_json(),
