@@ -6,7 +6,6 @@ from sj_lowlat.conversion.quantise import prepare
 from sj_lowlat.conversion.recipe import LowLatencyRecipe
 from sj_lowlat.conversion.replace import POOL_HANDLERS, TO_RELU, replace_layers
 from sj_lowlat.conversion.spike import ACTIVATIONS, NEURONS, register_activation
-from sj_lowlat.network.report import ConversionReport, LayerReport
 
 __all__ = [
     "ACTIVATIONS",
@@ -14,8 +13,6 @@ __all__ = [
     "POOL_HANDLERS",
     "PRECISIONS",
     "TO_RELU",
-    "ConversionReport",
-    "LayerReport",
     "LowLatencyRecipe",
     "convert",
     "prepare",
