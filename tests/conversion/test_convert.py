@@ -13,7 +13,7 @@ from spikingjelly.activation_based import ann2snn, monitor
 from spikingjelly.activation_based.op_counter import ACCounter, DispatchCounterMode, SynOpCounter
 from torch import nn
 
-from sj_lowlat.conversion import ConversionReport, LowLatencyRecipe, convert, prepare, replace_layers
+from sj_lowlat.conversion import LowLatencyRecipe, convert, prepare, replace_layers
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.layers import (
     ImbalancedIFNode,
@@ -24,6 +24,7 @@ from sj_lowlat.layers import (
     SignedIFNode,
     Synapse,
 )
+from sj_lowlat.network import ConversionReport
 from sj_lowlat.simulation import simulate
 
 IMAGES = torch.rand(4, 2, 8, 8, generator=torch.Generator().manual_seed(0))
