@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,9 +14,15 @@ from torch import Tensor
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write
+from sj_lowlat.models.darknet_layers import ConvBlock
 
-if TYPE_CHECKING:
-    from sj_lowlat.models.darknet_net import DarknetNet
+
+class HasConvBlocks(Protocol):
+    """A network that knows the order in which darknet stores its weights."""
+
+    def conv_blocks(self) -> list[tuple[int, ConvBlock]]:
+        """(layer number, block) of every convolution."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class DarknetHeader:
         return "<iiiq" if self.major * 10 + self.minor >= 2 else "<iiii"
 
 
-def load_darknet_weights(net: DarknetNet, path: str | Path) -> DarknetHeader:
+def load_darknet_weights(net: HasConvBlocks, path: str | Path) -> DarknetHeader:
     """Fill a network from a .weights file; the network is untouched unless all of the file fits.
 
     Per convolution, in the order of the cfg: bias (the batch norm's, where there is one), then the batch
@@ -88,7 +94,7 @@ def load_darknet_weights(net: DarknetNet, path: str | Path) -> DarknetHeader:
     return header
 
 
-def save_darknet_weights(net: DarknetNet, path: str | Path, header: DarknetHeader | None = None) -> None:
+def save_darknet_weights(net: HasConvBlocks, path: str | Path, header: DarknetHeader | None = None) -> None:
     """Write a network as a .weights file, as :func:`load_darknet_weights` reads it.
 
     :param net: a network built from a cfg
@@ -123,7 +129,7 @@ def _read(path: Path) -> tuple[DarknetHeader, np.ndarray]:
     return DarknetHeader(major, minor, revision, seen), values
 
 
-def _parts(net: DarknetNet) -> Iterator[tuple[str, Tensor]]:
+def _parts(net: HasConvBlocks) -> Iterator[tuple[str, Tensor]]:
     """(name, tensor) in the order of the file."""
     for number, block in net.conv_blocks():
         state = dict(block.state_dict(keep_vars=True))
