@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.operations import is_leaf
+from sj_lowlat.record import evaluating
 
 #: images of the example: more than one, so that a forward that touches dimension 0 shows
 IMAGES = 2
@@ -75,7 +76,7 @@ def capture(model: nn.Module, example: torch.Tensor) -> tuple[fx.Graph, dict[str
 
 
 def _export(network: nn.Module, images: torch.Tensor, free: dict[int, Any]) -> Any:
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(network):
         return torch.export.export(network, (images,), dynamic_shapes=(free,), strict=False)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.network import unwrapped
 
 _POSITIONS = 52
 
@@ -19,10 +20,12 @@ def shared_layers(model: nn.Module, teacher: nn.Module) -> list[str]:
 
     :raises InputError: if there are none
     """
-    theirs = {name: m.num_features for name, m in teacher.named_modules() if isinstance(m, _BatchNorm)}
+    theirs = {
+        name: m.num_features for name, m in unwrapped(teacher).named_modules() if isinstance(m, _BatchNorm)
+    }
     names = [
         name
-        for name, m in model.named_modules()
+        for name, m in unwrapped(model).named_modules()
         if isinstance(m, _BatchNorm) and theirs.get(name) == m.num_features
     ]
     if not names:
@@ -41,7 +44,9 @@ def watch(network: nn.Module, names: Sequence[str]) -> Iterator[list[Tensor]]:
     """
     outputs: list[Tensor] = []
     handles = [
-        network.get_submodule(name).register_forward_hook(lambda module, args, output: outputs.append(output))
+        unwrapped(network)
+        .get_submodule(name)
+        .register_forward_hook(lambda module, args, output: outputs.append(output))
         for name in names
     ]
     try:

@@ -125,6 +125,21 @@ def test_the_network_stays_as_it_was() -> None:
     assert graph.alias is graph.parts["first one"] and type(graph.parts) is nn.ModuleDict
 
 
+def test_a_network_in_train_mode_is_captured_in_eval_mode() -> None:
+    class Drops(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return F.dropout(self.conv(x), 0.5, self.training) if self.training else self.conv(x)
+
+    net, images = Drops().train(), torch.rand(2, 3, 8, 8)
+    graph = GraphNetwork.of(net, images)
+    assert net.training and net.conv.training
+    torch.testing.assert_close(graph(images), net.eval()(images), rtol=0, atol=0)
+
+
 def test_rows_are_json_and_come_back() -> None:
     for make in (Glue, Shared, NETWORKS["mobilenet_v3"]):
         graph = GraphNetwork.of(make(), torch.rand(1, 3, 64, 64)).graph
