@@ -113,7 +113,7 @@ class _Analysis:
                 )
             elif value == "output" and node.meta["dim0"] != IMAGES:
                 self.refused.append(
-                    f"the network returns '{name}' with dimension 0 of size {node.meta['dim0']} for "
+                    f"the network returns '{name}' with dimension 0 of size {node.meta['dim0'] or '?'} for "
                     f"{IMAGES} images: leave dimension 0 to the images, to tell read-outs apart"
                 )
 

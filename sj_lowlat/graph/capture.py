@@ -280,4 +280,7 @@ def _is_size(node: fx.Node) -> bool:
 
 
 def _hint(size: int | torch.SymInt) -> int:
-    return size if isinstance(size, int) else int(size.node.hint)  # type: ignore[arg-type]
+    """A size for two images; 0 for one that depends on values."""
+    if isinstance(size, int):
+        return size
+    return int(size.node.hint or 0) if size.node.has_hint() else 0

@@ -140,6 +140,19 @@ def test_a_network_in_train_mode_is_captured_in_eval_mode() -> None:
     torch.testing.assert_close(graph(images), net.eval()(images), rtol=0, atol=0)
 
 
+def test_sizes_that_depend_on_values_may_stand_behind_the_heads() -> None:
+    class Picks(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[x > 0.5]
+
+    net = nn.Sequential(nn.Conv2d(3, 2, 1), Picks())
+    graph = GraphNetwork.of(net, torch.rand(1, 3, 8, 8))
+    images = torch.rand(3, 3, 8, 8)
+    assert torch.equal(graph(images), net(images))
+    node = next(reversed(graph.graph.nodes)).args[0]
+    assert node.meta["dim0"] == 0  # so convert refuses it: read-outs could not be told apart
+
+
 def test_rows_are_json_and_come_back() -> None:
     for make in (Glue, Shared, NETWORKS["mobilenet_v3"]):
         graph = GraphNetwork.of(make(), torch.rand(1, 3, 64, 64)).graph
