@@ -74,7 +74,7 @@ def draw(path: Path) -> None:
     :param path: the picture
     """
     height = floors()
-    figure = Figure(figsize=(12, 6.5), dpi=120, layout="constrained")
+    figure = Figure(figsize=(13, 6.5), dpi=120, layout="constrained")
     axes = figure.add_subplot()
     colours = ("#0072B2", "#009E73", "#D55E00", "#CC79A7")
     start, labels = 0, []
@@ -83,7 +83,7 @@ def draw(path: Path) -> None:
         axes.plot(places, [height[part] for part in parts], "-", color=colour, linewidth=1.2, alpha=0.5)
         for place, part in zip(places, parts, strict=True):
             box = {"boxstyle": "round", "facecolor": "white", "edgecolor": colour}
-            axes.text(place, height[part], part, ha="center", va="center", fontsize=7.5, bbox=box)
+            axes.text(place, height[part], part, ha="center", va="center", fontsize=7, bbox=box)
         labels.append((start + (len(parts) - 1) / 2, verb, colour))
         start += len(parts) + 1
     top = max(height.values()) + 0.8
