@@ -6,6 +6,7 @@ import copy
 import json
 import operator
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     config, tensors = _read(folder)
     if isinstance(config, dict) and config.get("format") == 1:
         network = checkpoint_v1.rebuild(config, tensors, folder / CONFIG, model)
-        if isinstance(network, GraphNetwork):
+        with suppress(OSError):  # a folder that cannot be written is read like this every time
             save(network, folder)
         return network
     kept = isinstance(config, dict) and (config.get("build", 0), config.get("network", 0))
