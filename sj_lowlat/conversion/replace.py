@@ -99,8 +99,8 @@ def replace_layers(
     only_activations: bool = False,
 ) -> GraphNetwork:
     """Replace the layers without a good spiking form: max-pool by strided convolution, upsampling by
-    transposed convolution, leaky ReLU and its kin by ReLU. Stride-1 max-pools that keep the size are dropped. Layers
-    before the first weighted layer, or behind the heads, stay.
+    transposed convolution, leaky ReLU and its kin by ReLU. Stride-1 max-pools that keep the size are dropped.
+    Layers before the first weighted layer, or behind the heads, stay.
 
     A transposed convolution starts equal to the nearest upsampling it replaces (where that reads no negative
     values). With ``calibration`` images a strided convolution starts as the least-squares fit to the max-pool
