@@ -87,7 +87,9 @@ def prepare(
         channels = len(clip) if clip.dim() else None
         new = QuantReLU(own_levels[name], clip, channels, negative_slope(old)).to(sample.device)
         replace_layer(prepared, name, new.train(old.training))
-    prepared.info = replace(prepared.info, levels=levels)
+    info = prepared.info
+    schedule = info.schedule if levels == info.levels else None  # it was made for the levels of before
+    prepared.info = replace(info, levels=levels, schedule=schedule)
     return prepared
 
 

@@ -208,7 +208,7 @@ def evaluate(
             "images": len(dataset),
             "size": size,
             "schedule": str(schedule) if spiking else None,
-            **(schedule.to_json() if isinstance(schedule, Schedule) else {}),
+            **(_latency(schedule) if isinstance(schedule, Schedule) else {}),
             "encoder": encoder if isinstance(encoder, str) else type(encoder).__name__,
             "batch_size": batch_size,
             "score_threshold": score_threshold,
@@ -222,6 +222,11 @@ def evaluate(
         },
         mean_steps=sum(ends) / len(ends) if ends else None,
     )
+
+
+def _latency(schedule: Schedule) -> dict[str, int | None]:
+    """The schedule and its two totals: steps, and steps times burst."""
+    return {**schedule.to_json(), "steps": schedule.total, "unit_steps": schedule.unit_steps}
 
 
 def _class_map(model: nn.Module, dataset: DetectionDataset) -> dict[int, int] | None:

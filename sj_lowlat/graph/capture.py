@@ -81,7 +81,7 @@ def _export(network: nn.Module, images: torch.Tensor, free: dict[int, Any]) -> A
 
 
 def _not_followed(model: nn.Module, error: Exception) -> str:
-    where = user_line(traceback.extract_tb(error.__traceback__))
+    where = _user_line(traceback.extract_tb(error.__traceback__))
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if "specializ" in str(error) and "size()[0]" in str(error).replace("shape[0]", "size()[0]"):
         return (
@@ -92,7 +92,7 @@ def _not_followed(model: nn.Module, error: Exception) -> str:
     return f"the forward of {type(model).__name__} cannot be followed{place} ({reason}): {_REMEDY}"
 
 
-def user_line(frames: Any) -> str:
+def _user_line(frames: Any) -> str:
     """``file:line`` of the innermost frame that is the user's code; empty if there is none."""
     for frame in reversed(list(frames)):
         if not frame.filename.startswith((*_INNER, "<")):
@@ -265,11 +265,11 @@ class _Lifting:
     def _drop_unused(self) -> None:
         """Drop what nobody reads, but for writes into tensors."""
         for node in reversed(self.result.nodes):
-            if not node.users and node.op in ("call_function", "get_attr") and not writes(node):
+            if not node.users and node.op in ("call_function", "get_attr") and not _writes(node):
                 self.result.erase_node(node)
 
 
-def writes(node: fx.Node) -> bool:
+def _writes(node: fx.Node) -> bool:
     """Whether a function changes one of its arguments."""
     schema = getattr(node.target, "_schema", None)
     return schema is not None and bool(schema.is_mutable)

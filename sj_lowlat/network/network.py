@@ -6,6 +6,7 @@ import copy
 from typing import Any, Self
 
 import torch
+from spikingjelly.activation_based.base import MemoryModule
 from torch import fx, nn
 
 from sj_lowlat.errors import ConversionError, InputError
@@ -190,9 +191,9 @@ def _plain(module: nn.Module, called: set[nn.Module], done: dict[nn.Module, nn.M
 def refuse_spiking(model: nn.Module) -> None:
     """Refuse a network that has been converted.
 
-    :raises ConversionError: if it holds a spiking network
+    :raises ConversionError: if it holds a layer with a state, of this package or of SpikingJelly
     """
-    if any(isinstance(module, SpikingNetwork) for module in model.modules()):
+    if any(isinstance(module, MemoryModule) for module in model.modules()):
         raise ConversionError(
             "this network is spiking already: give the network that prepare or finetune returned"
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from spikingjelly.activation_based.neuron import IFNode
 from torch import nn
 from torch.nn import functional as F
 
@@ -360,6 +361,12 @@ def test_a_spiking_network_is_refused(snapshot: Callable[..., Any]) -> None:
         with pytest.raises(ConversionError, match="spiking already: give the network that prepare"):
             verb()
     assert snapshot(snn) == before
+
+
+def test_a_network_with_spikingjellys_neurons_is_refused() -> None:
+    for verb in (prepare, convert):
+        with pytest.raises(ConversionError, match="spiking already"):
+            verb(with_act2(IFNode()), 8) if verb is prepare else verb(with_act2(IFNode()))
 
 
 def test_registered_modules_may_be_called_from_a_plain_list() -> None:

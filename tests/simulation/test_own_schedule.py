@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -42,6 +44,14 @@ def test_a_schedule_left_out_is_the_networks(quant: nn.Module) -> None:
     snn.schedule = Schedule.parse("4+12b4")
     assert error(quant, simulate(snn, IMAGES).final) < 1e-12
     assert torch.equal(simulate(snn, IMAGES).final, simulate(snn, IMAGES, "4+12b4c16").final)
+
+
+def test_other_levels_drop_a_schedule_that_was_made_for_the_old_ones(quant: nn.Module) -> None:
+    quant = copy.deepcopy(quant)
+    quant.schedule = Schedule(4, 12, 4, charge=16)
+    assert prepare(quant, 16).schedule == quant.schedule
+    coarse = prepare(quant, 8)
+    assert coarse.schedule is None and convert(coarse).schedule == Schedule(8)
 
 
 def test_a_container_has_the_schedule_of_its_network(quant: nn.Module) -> None:
