@@ -15,21 +15,13 @@ from sj_lowlat.errors import InputError
 IMAGES = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
 
-def conv(into: int = 3, out: int = 4, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(into, out, 3, stride, padding=1)
-
-
-class Body(nn.Module):
+def body() -> nn.Sequential:
     """Two convolutions with an activation each, and a head."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1, self.act1 = conv(), nn.ReLU()
-        self.conv2, self.act2 = conv(4), nn.ReLU()
-        self.head = conv(4, 2)
-
-    def forward(self, x: torch.Tensor) -> Any:
-        return self.head(self.act2(self.conv2(self.act1(self.conv1(x)))))
+    net = nn.Sequential()
+    net.conv1, net.act1 = nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()
+    net.conv2, net.act2 = nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()
+    net.head = nn.Conv2d(4, 2, 3, padding=1)
+    return net
 
 
 @pytest.mark.parametrize(
@@ -51,7 +43,7 @@ class Body(nn.Module):
     ],
 )
 def test_options_that_do_not_fit(snapshot: Callable[..., Any], options: dict[str, Any], message: str) -> None:
-    net = Body()
+    net = body()
     before = snapshot(net)
     with pytest.raises(InputError, match=message):
         convert(net, example=None if "calibration" in options else IMAGES, **options)
@@ -60,26 +52,31 @@ def test_options_that_do_not_fit(snapshot: Callable[..., Any], options: dict[str
 
 def test_the_shape_of_the_input_must_be_known() -> None:
     with pytest.raises(InputError, match="shape of the input is unknown: give example="):
-        convert(Body())
+        convert(body())
     with pytest.raises(InputError, match="prepare needs calibration images"):
-        prepare(Body(), 8, example=IMAGES)
+        prepare(body(), 8, example=IMAGES)
     with pytest.raises(InputError, match="uint8"):
-        prepare(Body(), 8, torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+        prepare(body(), 8, torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(InputError, match="levels is 0"):
-        prepare(Body(), 0, IMAGES)
+        prepare(body(), 0, IMAGES)
     with pytest.raises(InputError, match="levels is 2.5"):
-        prepare(Body(), 2.5, IMAGES)  # type: ignore[arg-type]
+        prepare(body(), 2.5, IMAGES)  # type: ignore[arg-type]
 
 
 def test_a_single_layer_is_no_network() -> None:
     with pytest.raises(InputError, match="no nn.ReLU|single layer"):
-        prepare(conv(), 8, IMAGES)
+        prepare(nn.Conv2d(3, 4, 3), 8, IMAGES)
 
 
 @pytest.mark.parametrize("error", [False, True])
 def test_the_network_is_left_as_it_was(snapshot: Callable[..., Any], error: bool) -> None:
     net = nn.Sequential(
-        conv(), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout(), conv(4, 2)
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.Dropout(),
+        nn.Conv2d(4, 2, 3),
     )
     net.train()
     net[1].eval()
