@@ -50,6 +50,7 @@ print(time.perf_counter() - start)
 class Layer:
     """A layer of neurons and what it reads.
 
+    :param batch: images
     :param spikes: their dtype; None for that of the currents
     :param last: whether the memory format is channels_last
     """
@@ -60,10 +61,12 @@ class Layer:
     currents: torch.dtype = torch.float32
     spikes: torch.dtype | None = None
     last: bool = False
+    batch: int = 1
 
     def __str__(self) -> str:
         kind = _short(self.currents) + (f" to {_short(self.spikes)}" if self.spikes else "")
         size = "x".join(map(str, self.shape))
+        size = f"{self.batch} x {size}" if self.batch > 1 else size
         return f"{size}, T = {self.steps}, {self.rule}, {kind}" + (", channels_last" if self.last else "")
 
 
@@ -90,7 +93,7 @@ def available(device: str) -> list[str]:
 def measure(layer: Layer, kernels: Sequence[str], repeats: int, device: str) -> dict[str, Any]:
     """Time one layer with every kernel."""
     rule, steps = RULES[layer.rule], layer.steps
-    noise = torch.rand(steps, 1, *layer.shape, generator=torch.Generator().manual_seed(0))
+    noise = torch.rand(steps, layer.batch, *layer.shape, generator=torch.Generator().manual_seed(0))
     currents = (1.2 * noise - 0.5).to(device, layer.currents)  # both signs of spikes
     if layer.last:
         currents = currents.movedim(2, -1).contiguous().movedim(-1, 2)
@@ -169,11 +172,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--kernels", nargs="+", choices=KERNELS, help="by default all that run here")
     add("--repeats", type=int, default=15, help="rounds, after two that warm up")
+    add("--batch", type=int, default=1, help="images; on a GPU many, or the launch is all that is seen")
     add("--shrink", type=int, default=1, help="divide the layers' sides by this")
     device_options(parser)
     args = parser.parse_args(argv)
-    if args.repeats < 1 or not 1 <= args.shrink <= 26:
-        parser.error("--repeats must be 1 or more, and --shrink from 1 to 26")
+    if min(args.repeats, args.batch) < 1 or not 1 <= args.shrink <= 26:
+        parser.error("--repeats and --batch must be 1 or more, --shrink from 1 to 26")
     record = prepare(args)
     if record is None:
         return
@@ -181,13 +185,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if missing := set(args.kernels or ()) - set(runs_here):
         parser.error(f"no kernel {', '.join(sorted(missing))} on this {args.device}; there are {runs_here}")
     place(args, "kernels" + ("_cuda" if args.device == "cuda" else ""))
-    record["repeats"] = args.repeats
+    record |= {"repeats": args.repeats, "batch": args.batch}
     print(json.dumps(record))
     with others_cores() as others:
         rows = record["layers"] = []
         for layer in LAYERS:
             channels, *sides = layer.shape
-            small = replace(layer, shape=(channels, *(side // args.shrink for side in sides)))
+            shape = (channels, *(side // args.shrink for side in sides))
+            small = replace(layer, shape=shape, batch=args.batch)
             rows.append(measure(small, args.kernels or runs_here, args.repeats, args.device))
     record["others_cores"] = others[0]
     print(markdown(HEAD, [line(row, name) for row in rows for name in row["kernels"]]))

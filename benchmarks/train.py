@@ -67,14 +67,14 @@ def run_stages(
 ) -> None:
     """Run the stages of a plan.
 
-    :param args: ``output`` gets a folder for each stage; ``shorten`` divides iterations
+    :param args: ``output`` gets a folder for each stage; ``shorten`` divides iterations; ``workers``
     :param start: gives the first stage's network
     :param calibration: gives images for the clips, on the network's device
     :param teacher: if there is none, the network before rounding teaches the rounded one
     """
     network, own = None, teacher is None
     for stage in plan["stages"]:
-        options = {**plan["finetune"], **stage}
+        options = {**plan["finetune"], **stage, "workers": args.workers}
         folder, levels = args.output / options.pop("name"), options.pop("levels")
         options["iterations"] = max(1, options["iterations"] // args.shorten)
         if (folder / checkpoint.CONFIG).exists():
@@ -96,7 +96,8 @@ def distil(args: argparse.Namespace, plan: dict[str, Any]) -> None:
     """From the darknet weights; the plan's ``replace``: null keeps leaky ReLUs and max-pools."""
     device, coco = find_device("auto"), args.data / "coco-subset" / "train2017"
     teacher = tiny_yolov3(weights=args.data / "darknet" / "yolov3-tiny.weights").to(device).eval()
-    pictures = Pictures([ImageFolderDataset(coco), VocDataset(args.data / "voc-subset", "trainval")])
+    more = [ImageFolderDataset(folder) for folder in args.photos]
+    pictures = Pictures([ImageFolderDataset(coco), VocDataset(args.data / "voc-subset", "trainval"), *more])
     images = stacked(pictures, plan["calibration_images"], plan["calibration_size"]).to(device)
     replaced = plan.get("replace", {})
 
@@ -160,8 +161,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         add = command(name, run, output)
         add("--plan", type=Path, default=HERE / "configs" / f"{plan}.json")
         add("--shorten", type=int, default=1, help="a trial: every stage's iterations over N")
+        add("--workers", type=int, default=0, help="processes that prepare batches ahead")
         if name == "distil":
             add("--data", type=Path, required=True, help="folder with darknet, coco-subset, voc-subset")
+            add("--photos", type=Path, nargs="+", default=[], help="folders with more pictures")
         else:
             add("--network", type=Path, required=True, help="folder of the network trained in daylight")
     add = command("prepare", prepare_only, "runs/untrained")

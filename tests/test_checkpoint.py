@@ -17,7 +17,7 @@ from sj_lowlat.conversion import convert, prepare, replace_layers
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import is_spiking
 from sj_lowlat.models import DarknetNet, grey_input, snn_tiny_yolov3, tiny_yolov3
-from sj_lowlat.network import info_of
+from sj_lowlat.network import info_of, module_rows
 from sj_lowlat.simulation import simulate
 
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -299,3 +299,11 @@ def test_a_grey_detector_comes_back(tmp_path: Path) -> None:
     save(net, tmp_path)
     for got, want in zip(run(load(tmp_path), IMAGES[:, :1]), run(net.eval(), IMAGES[:, :1]), strict=True):
         torch.testing.assert_close(got, want)
+
+
+def test_rows_name_only_what_is_not_the_default() -> None:
+    """torch 2.11 knows no ``bias`` of BatchNorm2d, torch 2.14 has it with the default True."""
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, eps=0.5))
+    conv, norm = (row["args"] for row in module_rows(net)[1:])
+    assert norm == {"num_features": 4, "eps": 0.5}
+    assert conv["bias"] is False and not {"groups", "padding_mode"} & set(conv)

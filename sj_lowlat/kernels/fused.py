@@ -97,7 +97,7 @@ def run_neurons(
     spikes = memory.empty(currents, variant.spikes, steps=len(currents))
     thresholds, channels, inner = memory.per_channel(v_threshold)
     # by torch, as in the reference: on a GPU it divides by a number in two roundings
-    lows = memory.per_channel(v_threshold / rule.slope)[0] if rule.slope else None
+    lows = thresholds / rule.slope if rule.slope else None
     v, count, *sums = written
     arguments = (
         *(len(rows), memory.size, rows, rows.stride(0), v, count),

@@ -94,9 +94,11 @@ class StepMemory:
         axes = [axis for axis, (n, stride) in enumerate(sizes) if n > 1 and stride]
         if len(axes) > 1:
             return self.empty(values).copy_(values), self.size, 1
-        for axis in set(range(values.dim())).difference(axes):
-            values = values.narrow(axis, 0, min(1, self.shape[axis]))
-        return values.flatten(), values.numel(), self.strides[axes[0]] if axes else 1
+        if not axes:
+            return values.as_strided((min(1, values.numel()),), (1,)), 1, 1
+        (axis,) = axes
+        own = values.as_strided((self.shape[axis],), (values.stride(axis),))
+        return own, self.shape[axis], self.strides[axis]
 
     def _fits(self, strides: Sequence[int]) -> bool:
         return all(n == 1 or a == b for n, a, b in zip(self.shape, self.strides, strides, strict=True))

@@ -89,11 +89,14 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
             f"module '{name}' ({kind.__module__}.{kind.__qualname__}) cannot be written: a saved network "
             "holds layers of torch.nn and of sj_lowlat; build it of these"
         )
-    parameters = inspect.signature(kind.__init__).parameters
-    names = [key for key in parameters if key not in ("self", "device", "dtype", "args", "kwargs")]
-    values = {key: getattr(module, key) for key in names}
-    values |= {"bias": values["bias"] is not None} if "bias" in values else {}
-    return {"args": {key: _plain(value) for key, value in values.items()}}
+    args = {}
+    for key, parameter in inspect.signature(kind.__init__).parameters.items():
+        if key not in ("self", "device", "dtype", "args", "kwargs"):
+            value = getattr(module, key)
+            value = value is not None if key == "bias" else value
+            if value != parameter.default:  # an older torch may not know what a newer one added
+                args[key] = _plain(value)
+    return {"args": args}
 
 
 def _plain(value: Any) -> Any:
