@@ -40,13 +40,14 @@ def quant_relu(z: torch.Tensor, clip: torch.Tensor | float, levels: int, slope: 
     :param z: input, any shape
     :param clip: :math:`\lambda > 0`, broadcastable to ``z``
     :param levels: :math:`L \ge 1`
-    :param slope: :math:`\alpha` in [0, 0.5), negative slope of the leaky ReLU; 0 for a ReLU
+    :param slope: :math:`\alpha` in [0, 0.5), negative slope of the leaky ReLU; 0 for a ReLU; 1 for the
+        identity, :math:`\mathrm{clip}(\lfloor u \rfloor, -L, L)`
     :return: tensor of the shape of ``z`` with values in ``{0, clip / L, ..., clip}``, with a slope also their
         negatives
     """
     wide = z.to(torch.promote_types(z.dtype, torch.float32))  # 16 bits would move the borders of the levels
     u = (wide * (levels / clip)).add_(0.5)
-    if slope:
+    if 0 < slope < 1:
         torch.maximum(u, (slope * u).add_(0.5), out=u)  # where u >= 0, both give the same level or u is more
     return u.floor_().clamp_(-levels if slope else 0, levels).mul_(clip / levels).to(z.dtype)
 

@@ -2,38 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sj_lowlat.conversion.fold import in_channels, out_channels, scale_channels
-from sj_lowlat.conversion.plan import LayerPlan
+from sj_lowlat.conversion.plan import Plan
 from sj_lowlat.errors import ConversionError
+from sj_lowlat.graph import operations
 from sj_lowlat.network import GraphNetwork
 from sj_lowlat.record import evaluating
+
+#: (layer, 0), or (node of a sum, which branch)
+Edge: TypeAlias = tuple[str, int]
 
 
 class _Probe(fx.Interpreter):
     """Interpreter of a graph on scales: every activation outputs its own, every layer that does not fire 1;
-    operations between them carry scales. ``found``: what each layer reads, ``[positions, in channels]``."""
+    operations between them carry scales. ``found``: what each layer, and each branch of a sum, reads,
+    ``[positions, in channels]``."""
 
-    def __init__(
-        self, network: GraphNetwork, plans: Iterable[LayerPlan], scales: Mapping[str, torch.Tensor]
-    ) -> None:
+    def __init__(self, network: GraphNetwork, plan: Plan, scales: Mapping[str, torch.Tensor]) -> None:
         super().__init__(network, graph=network.graph)
-        self.layers = {plan.name: plan for plan in plans}
-        self.scales = scales
-        self.found: dict[str, torch.Tensor] = {}
+        self.layers = {layer.name: layer for layer in plan.layers}
+        self.sums, self.scales = plan.sums, scales
+        self.found: dict[Edge, torch.Tensor] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        return self._add(n) if n.name in self.sums else super().run_node(n)
+
+    def _add(self, node: fx.Node) -> torch.Tensor:
+        """A sum has the unit of its first branch; where that has zeros (of padding), that of the next."""
+        terms = [self.env[term] for term in node.args]  # type: ignore[index]
+        if len({term.shape for term in terms}) > 1:
+            shapes = " and ".join(str(list(term.shape)) for term in terms)
+            raise ConversionError(
+                f"{operations.place(node)} for branches of shapes {shapes}: give both one shape"
+            )
+        unit = torch.zeros(())
+        for k, term in enumerate(terms):
+            rows = self.found[node.name, k] = term.movedim(1, -1).flatten(0, -2)
+            unit = torch.where(unit == 0, rows.amax(0), unit)
+        anywhere = torch.stack(terms).any(0)
+        return unit.view(-1, *[1] * (terms[0].dim() - 2)) * anywhere
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         module, x = self.fetch_attr(target), args[0]
         if target in self.layers:
             if not self.layers[target].reads_input:
                 axis = -1 if isinstance(module, nn.Linear) else 1
-                self.found[target] = x.movedim(axis, -1).flatten(0, -2)
+                self.found[target, 0] = x.movedim(axis, -1).flatten(0, -2)
             return torch.ones_like(_shape_of(module, x), device=x.device)
         if target in self.scales:
             scale = self.scales[target].to(x)
@@ -49,12 +70,10 @@ def _shape_of(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def probe_input_scales(
-    network: GraphNetwork,
-    plans: Iterable[LayerPlan],
-    scales: Mapping[str, torch.Tensor],
-    example: torch.Tensor,
-) -> dict[str, torch.Tensor]:
-    """Find the scale of every input channel of every layer by three runs of the graph on scales.
+    network: GraphNetwork, plan: Plan, scales: Mapping[str, torch.Tensor], example: torch.Tensor
+) -> dict[Edge, torch.Tensor]:
+    """Find the scale of every input channel of every layer, and of every branch of a sum, by three runs of
+    the graph on scales.
 
     Every activation's output is replaced by its own scale, and every output that does not fire by 1;
     concatenation, slicing, nearest upsampling and pooling then carry the scales themselves to the next layer.
@@ -63,16 +82,15 @@ def probe_input_scales(
     of theirs.
 
     :param network: the network
-    :param plans: its weighted layers
+    :param plan: its layers and sums
     :param scales: activation name -> scale, scalar or ``[C]``
     :param example: input ``[N, C, H, W]``, only its shape matters
-    :return: layer name -> scale per input channel; 1 for the image
+    :return: (layer name, 0) or (name of a sum's node, which branch) -> scale per channel; 1 for the image
     :raises ConversionError: if activations of different scale meet in one input channel
     """
-    plans = list(plans)
 
-    def run(values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        probe = _Probe(network, plans, values)
+    def run(values: Mapping[str, torch.Tensor]) -> dict[Edge, torch.Tensor]:
+        probe = _Probe(network, plan, values)
         with evaluating(network):
             probe.run(torch.ones_like(example))
         return probe.found
@@ -81,25 +99,59 @@ def probe_input_scales(
     inverse = run({name: 1 / scale for name, scale in scales.items()})
     plain = run({name: torch.ones(()) for name in scales})
     tolerance = max(1e-4, 8 * torch.finfo(example.dtype).eps)
-    found: dict[str, torch.Tensor] = {}
-    for plan in plans:
-        layer = network.get_submodule(plan.name)
-        if plan.reads_input:
-            found[plan.name] = torch.ones(in_channels(layer), dtype=example.dtype, device=example.device)
-            continue
-        seen = plain[plan.name] != 0  # elsewhere is padding
-        ratio = carried[plan.name] / plain[plan.name]
+    found: dict[Edge, torch.Tensor] = {
+        (layer.name, 0): example.new_ones(in_channels(network.get_submodule(layer.name)))
+        for layer in plan.layers
+        if layer.reads_input
+    }
+    for edge in carried:
+        seen = plain[edge] != 0  # elsewhere is padding
+        ratio = carried[edge] / plain[edge]
         highest = ratio.masked_fill(~seen, -torch.inf).amax(0)
         lowest = ratio.masked_fill(~seen, torch.inf).amin(0)
-        mixed = (inverse[plan.name] / plain[plan.name] * ratio - 1).abs() > tolerance
+        mixed = (inverse[edge] / plain[edge] * ratio - 1).abs() > tolerance
         if bool((mixed & seen).any()) or bool((highest - lowest > tolerance * highest).any()):
+            what = "the sum" if edge[0] in plan.sums else "module"
             raise ConversionError(
-                f"an input channel of module '{plan.name}' mixes activations of different scale (by a "
+                f"an input channel of {what} '{edge[0]}' mixes activations of different scale (by a "
                 "reshape, pixel shuffle, or a mean or maximum over channels): take one scale per layer "
                 "(per_channel=False), or put a convolution and an activation in between"
             )
-        found[plan.name] = torch.where(seen.any(0), highest, 1.0)
+        found[edge] = torch.where(seen.any(0), highest, 0.0 if edge[0] in plan.sums else 1.0)
     return found
+
+
+def sum_factors(
+    plan: Plan, found: Mapping[Edge, torch.Tensor], units: Mapping[str, torch.Tensor]
+) -> dict[str, list[torch.Tensor | None]]:
+    """The factor of each branch of each sum: from its own unit into that of the neurons behind the sum, or of
+    the first branch.
+
+    :param found: of :func:`probe_input_scales`
+    :param units: activation name -> what one spike a step stands for
+    """
+    factors: dict[str, list[torch.Tensor | None]] = {}
+    for name, branches in plan.sums.items():
+        own = [found[name, k] for k in range(len(branches.spikes))]
+        if branches.activation is not None:
+            unit = units[branches.activation].to(own[0])
+        else:
+            unit = own[0]
+            for other in own[1:]:
+                unit = torch.where(unit == 0, other, unit)
+        factors[name] = [
+            _factor(scale / unit, scale != 0) if spikes else None
+            for scale, spikes in zip(own, branches.spikes, strict=True)
+        ]
+    return factors
+
+
+def _factor(ratio: torch.Tensor, used: torch.Tensor) -> torch.Tensor | None:
+    """``None`` for a factor of 1, one number where all channels have it."""
+    ratio = torch.where(used, ratio, ratio[used][0] if bool(used.any()) else 1.0)
+    if bool((ratio == 1).all()):
+        return None
+    return ratio[0].clone() if bool((ratio == ratio[0]).all()) else ratio
 
 
 @torch.no_grad()

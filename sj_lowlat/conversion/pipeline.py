@@ -10,14 +10,15 @@ from spikingjelly.activation_based import functional
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sj_lowlat.conversion.additions import complete_sums, place_sums
 from sj_lowlat.conversion.examples import Images, find_example
 from sj_lowlat.conversion.fold import fold_batch_norm
-from sj_lowlat.conversion.normalise import normalise_layer, probe_input_scales
+from sj_lowlat.conversion.normalise import normalise_layer, probe_input_scales, sum_factors
 from sj_lowlat.conversion.plan import LayerPlan, make_plan
 from sj_lowlat.conversion.spike import NEURONS, activation_types, refuse_leaky
 from sj_lowlat.conversion.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError
-from sj_lowlat.graph.edit import drop_layer, replace_layer
+from sj_lowlat.graph.edit import drop_layer, one_call_each, replace_layer
 from sj_lowlat.layers import RateReadout, SpikeMaxPool
 from sj_lowlat.network import ConversionReport, GraphNetwork, LayerReport, SpikingNetwork, refuse_spiking
 from sj_lowlat.schedule import Schedule
@@ -59,32 +60,39 @@ def convert(
     refuse_spiking(model)
     sample = find_example(model, calibration, example)
     network = GraphNetwork.of(model, sample).eval()
-    plans, refused, pools = make_plan(network, types)
-    if refused:
-        raise ConversionError("cannot convert this network", refused)
-    if not any(plan.activation for plan in plans):
+    one_call_each(network)
+    complete_sums(network, types, sample)
+    plan = make_plan(network, types)
+    if plan.refused:
+        raise ConversionError("cannot convert this network", plan.refused)
+    if not plan.activations:
         raise ConversionError(
             "nothing to convert: no activation module was found between the layers; "
             "run replace_layers first, or write functional activations as modules (self.act = nn.ReLU())"
         )
-    refuse_leaky(network, [plan.activation for plan in plans if plan.activation], neuron)
+    refuse_leaky(network, plan.activations, neuron)
     report = ConversionReport(replaced=dict(network.info.replaced))
-    norms = _fold(network, plans)
-    scales = _find_scales(network, plans, scale, per_channel, calibration)
-    bursts = _find_bursts(network, plans)
+    norms = _fold(network, plan.layers)
+    scales = _find_scales(network, plan.activations, scale, per_channel, calibration)
+    bursts = _find_bursts(network, plan.activations)
     # scale of one spike a step: a neuron of finer levels fires several spikes at its clip
     units = {name: scale.double() / bursts[name] for name, scale in scales.items()}
-    scales_in = probe_input_scales(network, plans, units, sample)
-    for plan in plans:
-        layer = network.get_submodule(plan.name)
-        scale_out = units[plan.activation] if plan.activation else torch.ones(())
-        normalise_layer(layer, scales_in[plan.name], scale_out)
-        fires_as = _spike(network, plan, neuron, ratio, bursts)
+    found = probe_input_scales(network, plan, units, sample)
+    fires_as = {name: _spike(network, name, neuron, ratio, bursts[name]) for name in plan.activations}
+    for own in plan.layers:
+        layer = network.get_submodule(own.name)
+        scale_out = units[own.activation] if own.activation else torch.ones(())
+        normalise_layer(layer, found[own.name, 0], scale_out)
+        becomes = fires_as[own.activation] if own.activation else "current"
+        if own.is_head:
+            replace_layer(network, own.name, RateReadout(network.get_submodule(own.name)))
+            becomes = RateReadout.__name__
         report.layers.append(
-            LayerReport(plan.name, type(layer).__name__, norms.get(plan.name), plan.activation, fires_as,
-                        _span(scale_out.to(sample.dtype)), _span(scales_in[plan.name]))
+            LayerReport(own.name, type(layer).__name__, norms.get(own.name), own.activation, becomes,
+                        _span(scale_out.to(sample.dtype)), _span(found[own.name, 0]))
         )  # fmt: skip
-    for name in pools:
+    report.sums += place_sums(network, sum_factors(plan, found, units))
+    for name in plan.pools:
         replace_layer(network, name, SpikeMaxPool(network.get_submodule(name)))
         report.pools.append(name)
     info = network.info
@@ -107,9 +115,8 @@ def _fold(network: GraphNetwork, plans: list[LayerPlan]) -> dict[str, str]:
 
 
 def _find_scales(
-    network: GraphNetwork, plans: list[LayerPlan], scale: str, per_channel: bool, calibration: Images | None
+    network: GraphNetwork, names: list[str], scale: str, per_channel: bool, calibration: Images | None
 ) -> dict[str, torch.Tensor]:
-    names = [plan.activation for plan in plans if plan.activation]
     if scale == "trained":
         untrained = [name for name in names if not hasattr(network.get_submodule(name), "clip")]
         if untrained:
@@ -126,24 +133,18 @@ def _find_scales(
     return collect_scales(network, names, calibration, scale, per_channel)
 
 
-def _find_bursts(network: GraphNetwork, plans: list[LayerPlan]) -> dict[str, int]:
+def _find_bursts(network: GraphNetwork, names: list[str]) -> dict[str, int]:
     """Spikes per step of a neuron at its clip: 1, or by how much its levels are finer than the network's."""
     base = network.info.levels
-    names = [plan.activation for plan in plans if plan.activation]
     levels = {name: getattr(network.get_submodule(name), "levels", base) for name in names}
     return {name: own // base if base and own and own % base == 0 else 1 for name, own in levels.items()}
 
 
-def _spike(network: GraphNetwork, plan: LayerPlan, neuron: str, ratio: float, bursts: dict[str, int]) -> str:
-    if plan.activation:
-        node = NEURONS[neuron](network.get_submodule(plan.activation), ratio)
-        node.burst = bursts[plan.activation]
-        replace_layer(network, plan.activation, node)
-        return type(node).__name__ + (f" x{node.burst}" if node.burst > 1 else "")
-    if plan.is_head:
-        replace_layer(network, plan.name, RateReadout(network.get_submodule(plan.name)))
-        return RateReadout.__name__
-    return "current"
+def _spike(network: GraphNetwork, name: str, neuron: str, ratio: float, burst: int) -> str:
+    node = NEURONS[neuron](network.get_submodule(name), ratio)
+    node.burst = burst
+    replace_layer(network, name, node)
+    return type(node).__name__ + (f" x{burst}" if burst > 1 else "")
 
 
 def _span(scale: torch.Tensor) -> tuple[float, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,8 +11,20 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sj_lowlat.graph import IMAGES, operations
 from sj_lowlat.graph.edit import downstream
-from sj_lowlat.graph.operations import MAX_POOLS, PASSIVE_MODULES, has_own_forward, is_weighted
+from sj_lowlat.graph.operations import PASSIVE_MODULES, has_own_forward, is_weighted
 from sj_lowlat.network import GraphNetwork
+
+
+@dataclass
+class Sum:
+    """A sum of branches.
+
+    :param spikes: for each branch whether it carries spikes; else a current
+    :param activation: the activation that reads the currents, ``None`` for a sum of spikes
+    """
+
+    spikes: tuple[bool, ...]
+    activation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,13 +49,17 @@ class Plan(NamedTuple):
     """Plan of a conversion.
 
     :param layers: the weighted layers in the order of their calls
+    :param activations: names of the activations that become neurons
     :param refused: one sentence for each part without a spiking form: which, why, and the remedy
     :param pools: names of the max-pools that count spikes
+    :param sums: name of a node that adds branches -> what it adds
     """
 
     layers: list[LayerPlan]
+    activations: list[str]
     refused: list[str]
     pools: list[str]
+    sums: dict[str, Sum]
 
 
 class _Analysis:
@@ -60,6 +75,8 @@ class _Analysis:
         self.plans: list[LayerPlan] = []
         self.pools: list[str] = []
         self.claimed: dict[fx.Node, tuple[str | None, str | None]] = {}  # weighted -> batch norm, activation
+        self.found: list[str] = []
+        self.sums: dict[str, Sum] = {}
 
     def module(self, node: fx.Node) -> nn.Module | None:
         return self.network.module_of(node)
@@ -69,7 +86,6 @@ class _Analysis:
         return [source for source in node.all_input_nodes if self.value[source] != "constant"]
 
     def run(self) -> None:
-        self._refuse_repeated_calls()
         for node in self.nodes:
             if node.op != "output":
                 self.value[node] = self._value(node)
@@ -82,17 +98,6 @@ class _Analysis:
                     LayerPlan(name, batch_norm, activation, self._is_head(node), reads == {"input"})
                 )
         self._check_outputs()
-
-    def _refuse_repeated_calls(self) -> None:
-        calls = Counter(str(node.target) for node in self.nodes if node.op == "call_module")
-        for name, count in calls.items():
-            module = self.network.get_submodule(name)
-            stateful = is_weighted(module) or isinstance(module, (*self.activations, *MAX_POOLS, _BatchNorm))
-            if count > 1 and stateful:
-                self.refused.append(
-                    f"module '{name}' ({type(module).__name__}) is called {count} times in one forward: "
-                    "give each call a module of its own, because each needs its own state and scale"
-                )
 
     def _check_outputs(self) -> None:
         for node in self.nodes[-1].all_input_nodes:
@@ -152,6 +157,11 @@ class _Analysis:
         if values == {"spike"} and operations.is_spike_pool(module):
             self.pools.append(str(node.target))
             return "spike"
+        if operations.is_sum(node) and values <= {"spike", "current"}:
+            terms = [self.value[term] for term in node.all_input_nodes]
+            if "constant" not in terms:
+                self.sums[node.name] = Sum(tuple(self.value[term] == "spike" for term in node.args))
+                return "current" if "current" in values else "spike"
         if not operations.carries(node, module):
             self.refused.append(operations.refusal(node, module))
             return "spike"
@@ -196,22 +206,33 @@ class _Analysis:
                 f"{title} computes its weight anew in each forward: remove the weight or spectral norm first"
             )
 
-    def _source_layer(self, node: fx.Node) -> fx.Node | None:
-        """The weighted layer that ``node`` alone reads, through nothing but batch norms and identities."""
-        while len(self.inputs(node)) == 1:
-            node = self.inputs(node)[0]
-            if len(node.users) > 1:
+    def _sources(self, node: fx.Node) -> tuple[list[fx.Node], list[fx.Node]] | None:
+        """The weighted layers and the sums that ``node`` alone reads, through nothing but batch norms,
+        identities and sums; ``None`` if something else reads one of them, or there is no layer and no sum."""
+        layers: list[fx.Node] = []
+        sums: list[fx.Node] = []
+        stack = self.inputs(node)
+        while stack:
+            source = stack.pop()
+            if source.name in self.sums:
+                stack += [term for term in source.args if self.value[term] == "current"]  # type: ignore[index,misc]
+                sums.append(source)
+            elif is_weighted(self.module(source)):
+                layers.append(source)
+            elif isinstance(self.module(source), (*PASSIVE_MODULES, _BatchNorm)):
+                stack += self.inputs(source)
+            else:
                 return None
-            if is_weighted(self.module(node)):
-                return node
-            if not isinstance(self.module(node), (*PASSIVE_MODULES, _BatchNorm)):
+            if len(source.users) > 1:
                 return None
-        return None
+        return (layers, sums) if layers or sums else None
 
     def _claim(self, node: fx.Node) -> bool:
-        layer, module = self._source_layer(node), self.module(node)
+        sources, module = self._sources(node), self.module(node)
         assert module is not None
-        batch_norm, activation = self.claimed.get(layer, (None, None)) if layer else (None, None)
+        layers, sums = sources or ([], [])
+        held = [self.claimed.get(layer, (None, None)) for layer in layers]
+        batch_norm = next((norm for norm, _ in held if norm), None)
         is_norm = isinstance(module, _BatchNorm)
         title = f"module '{node.target}' ({type(module).__name__})"
         if has_own_forward(module, self.activations):
@@ -219,7 +240,11 @@ class _Analysis:
                 f"{title} overrides the forward of torch's layer: use torch's layer itself, "
                 "or call register_activation with its type if it equals a ReLU"
             )
-        elif layer is None or activation is not None or (is_norm and batch_norm is not None):
+        elif (
+            sources is None
+            or any(activation for _, activation in held)
+            or (is_norm and (bool(sums) or batch_norm is not None))
+        ):
             self.refused.append(
                 operations.refusal(node, module)
                 if is_norm
@@ -233,7 +258,11 @@ class _Analysis:
             )
         else:
             name = str(node.target)
-            self.claimed[layer] = (name, None) if is_norm else (batch_norm, name)
+            for layer, (norm, _) in zip(layers, held, strict=True):
+                self.claimed[layer] = (name, None) if is_norm else (norm, name)
+            for branches in sums:
+                self.sums[branches.name].activation = name
+            self.found += [] if is_norm else [name]
             return True
         return False
 
@@ -254,4 +283,5 @@ def make_plan(network: GraphNetwork, activations: set[type[nn.Module]]) -> Plan:
     """
     analysis = _Analysis(network, tuple(activations))
     analysis.run()
-    return Plan(analysis.plans, list(dict.fromkeys(analysis.refused)), analysis.pools)
+    refused = list(dict.fromkeys(analysis.refused))
+    return Plan(analysis.plans, analysis.found, refused, analysis.pools, analysis.sums)

@@ -8,13 +8,14 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from sj_lowlat.conversion.additions import complete_sums, tied
 from sj_lowlat.conversion.equalise import equalise_channels
 from sj_lowlat.conversion.examples import Images, find_example
 from sj_lowlat.conversion.plan import make_plan
 from sj_lowlat.conversion.spike import activation_types, negative_slope
 from sj_lowlat.conversion.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError
-from sj_lowlat.graph.edit import replace_layer
+from sj_lowlat.graph.edit import one_call_each, replace_layer
 from sj_lowlat.layers import QuantReLU
 from sj_lowlat.network import GraphNetwork, refuse_spiking
 
@@ -28,6 +29,7 @@ def prepare(
     per_channel: bool = False,
     equalise: bool = False,
     finer: Mapping[str, int] | None = None,
+    sums: str = "rescale",
     example: torch.Tensor | None = None,
 ) -> GraphNetwork:
     """Replace every ReLU by a :class:`~sj_lowlat.layers.QuantReLU` whose clip starts from calibration images.
@@ -46,6 +48,10 @@ def prepare(
         clip per layer fits all its channels; the function does not change
     :param finer: activation name -> factor k: it gets k L levels, and its neurons fire up to k times a step.
         Pays for the first layers, which lose most by coarse levels
+    :param sums: of spikes of two branches: ``"rescale"``, a factor per branch brings both to one unit;
+        ``"tie"``, activations that meet share one clip, so that their sum is a whole number of spikes; or
+        ``"neuron"``, the sum is quantised once more by neurons of its own. Sums of currents that no
+        activation reads always get such neurons (:class:`~sj_lowlat.layers.Symmetric`)
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
     :return: the prepared network, a :class:`~sj_lowlat.network.GraphNetwork` with ``levels``
     :raises ConversionError: if a part could not be converted later, or there is no activation
@@ -54,10 +60,12 @@ def prepare(
     refuse_spiking(model)
     sample = find_example(model, calibration, example)
     prepared = GraphNetwork.of(model, sample)
-    plans, refused, _ = make_plan(prepared, activation_types("signed"))
-    if refused:
-        raise ConversionError("cannot prepare this network", refused)
-    names = [plan.activation for plan in plans if plan.activation]
+    one_call_each(prepared)
+    complete_sums(prepared, activation_types("signed"), sample, sums)
+    plan = make_plan(prepared, activation_types("signed"))
+    if plan.refused:
+        raise ConversionError("cannot prepare this network", plan.refused)
+    names = plan.activations
     if not names:
         raise ConversionError(
             "nothing to prepare: no nn.ReLU or QuantReLU was found between the layers; "
@@ -79,14 +87,21 @@ def prepare(
             )
         if equalise:
             by_channel = collect_scales(prepared, fresh, calibration, scale, True, own_levels)
-            equalise_channels(prepared, plans, by_channel, sample)
+            equalise_channels(prepared, plan, by_channel, sample)
         scales = collect_scales(prepared, fresh, calibration, scale, per_channel, own_levels)
+    groups = tied(prepared, plan.sums, names) if sums == "tie" and len(fresh) == len(names) else []
+    groups = [group for group in groups if len({scales[name].shape for name in group}) == 1]
+    for group in groups:
+        scales |= dict.fromkeys(group, torch.stack([scales[name] for name in group]).amax(0))
     for name in names:
         old = prepared.get_submodule(name)
         clip = old.clip.detach() if isinstance(old, QuantReLU) else scales[name]
         channels = len(clip) if clip.dim() else None
         new = QuantReLU(own_levels[name], clip, channels, negative_slope(old)).to(sample.device)
         replace_layer(prepared, name, new.train(old.training))
+    for first, *others in groups:
+        for name in others:  # one parameter, so that training keeps them equal
+            prepared.get_submodule(name).clip_raw = prepared.get_submodule(first).clip_raw  # type: ignore[union-attr]
     info = prepared.info
     schedule = info.schedule if levels == info.levels else None  # it was made for the levels of before
     prepared.info = replace(info, levels=levels, schedule=schedule)

@@ -12,7 +12,7 @@ from sj_lowlat.conversion.examples import Images, find_example, first_images, li
 from sj_lowlat.conversion.fit import fit_to_pool, match_batch_norm, upsampling_convolution
 from sj_lowlat.conversion.plan import make_plan
 from sj_lowlat.errors import ConversionError
-from sj_lowlat.graph.edit import downstream, drop_layer, replace_layer, upstream
+from sj_lowlat.graph.edit import downstream, drop_layer, one_call_each, replace_layer, upstream
 from sj_lowlat.graph.operations import function_name, is_weighted, place
 from sj_lowlat.layers import QuantReLU
 from sj_lowlat.network import GraphNetwork, refuse_spiking
@@ -121,6 +121,7 @@ def replace_layers(
     refuse_spiking(model)
     sample = find_example(model, calibration, example)
     new = GraphNetwork.of(model, sample)
+    one_call_each(new)
     images = (
         None if calibration is None else like_parameters(new, first_images(calibration, calibration_images))
     )
@@ -159,11 +160,6 @@ def _replaceable(network: GraphNetwork) -> tuple[dict[str, nn.Module], dict[str,
         found = next((into for types, into in kinds if isinstance(module, tuple(types))), None)
         if module is None or found is None or not _is_between(network, node):
             continue
-        if name in found:
-            raise ConversionError(
-                f"module '{name}' ({type(module).__name__}) is called more than once in one "
-                "forward: give each call a module of its own, because each call gets weights of its own"
-            )
         found[name] = module
     return activations, pools
 

@@ -8,13 +8,22 @@ from torch import nn
 
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.operations import LEAF_TYPES
-from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, QuantReLU, ResidualFixIFNode, SignedIFNode
+from sj_lowlat.layers import (
+    ImbalancedIFNode,
+    LowLatencyIFNode,
+    QuantReLU,
+    ResidualFixIFNode,
+    SignedIFNode,
+    Symmetric,
+)
 
 NeuronFactory = Callable[[nn.Module, float], LowLatencyIFNode]
 
 
 def negative_slope(activation: nn.Module) -> float:
-    """Slope below zero: of a leaky ReLU, quantised or not; 0 of a ReLU."""
+    """Slope below zero: of a leaky ReLU, quantised or not; 0 of a ReLU, 1 of the identity."""
+    if isinstance(activation, Symmetric):
+        return 1.0
     if isinstance(activation, nn.LeakyReLU):
         return float(activation.negative_slope)
     return float(getattr(activation, "slope", 0.0))
@@ -37,7 +46,7 @@ NEURONS: dict[str, NeuronFactory] = {
 LEAKY = ("signed", "imbalanced")
 
 #: activation types that any kind of neuron can replace, unless they have a negative slope
-ACTIVATIONS: set[type[nn.Module]] = {nn.ReLU, QuantReLU}
+ACTIVATIONS: set[type[nn.Module]] = {nn.ReLU, nn.ReLU6, QuantReLU}
 
 
 def register_activation(kind: type[nn.Module]) -> None:
@@ -60,7 +69,7 @@ def activation_types(neuron: str) -> set[type[nn.Module]]:
     """
     if neuron not in NEURONS:
         raise InputError(f"neuron is {neuron!r}, it must be one of {', '.join(NEURONS)}")
-    return ACTIVATIONS | ({nn.LeakyReLU} if neuron in LEAKY else set())
+    return ACTIVATIONS | ({nn.LeakyReLU, Symmetric} if neuron in LEAKY else set())
 
 
 def refuse_leaky(model: nn.Module, names: Iterable[str], neuron: str) -> None:
@@ -72,6 +81,6 @@ def refuse_leaky(model: nn.Module, names: Iterable[str], neuron: str) -> None:
     leaky = [name for name in names if negative_slope(model.get_submodule(name))]
     if leaky and neuron not in LEAKY:
         raise ConversionError(
-            f"activation '{leaky[0]}' ({len(leaky)} in all) is leaky, and neuron='{neuron}' has no negative"
-            f" spikes: take {' or '.join(map(repr, LEAKY))}, or call replace_layers before prepare"
+            f"activation '{leaky[0]}' ({len(leaky)} in all) goes below 0, and neuron='{neuron}' has no "
+            f"negative spikes: take {' or '.join(map(repr, LEAKY))}, or call replace_layers before prepare"
         )

@@ -10,6 +10,7 @@ from torch import nn
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.functional import quant_relu
+from sj_lowlat.layers import Symmetric
 from sj_lowlat.record import evaluating
 
 _SAMPLES_PER_BATCH = 1 << 16
@@ -151,7 +152,9 @@ def collect_scales(
         name: ScaleCollector(fraction, per_channel, levels[name] if levels else None) for name in names
     }
     handles = [
-        model.get_submodule(name).register_forward_hook(lambda m, a, out, c=collector: c.add(out))
+        model.get_submodule(name).register_forward_hook(
+            lambda m, a, out, c=collector: c.add(out.abs() if isinstance(m, Symmetric) else out)  # both signs
+        )
         for name, collector in collectors.items()
     ]
     like = next(model.parameters(), torch.empty(0))

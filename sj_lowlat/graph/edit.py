@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch import fx, nn
+
+from sj_lowlat.graph.operations import PASSIVE_MODULES, function_name, is_leaf, is_weighted
+
+
+def _reached(nodes: Iterable[fx.Node], step: Callable[[fx.Node], Iterable[fx.Node]]) -> set[fx.Node]:
+    found: set[fx.Node] = set()
+    stack = list(nodes)
+    while stack:
+        new = set(step(stack.pop())) - found
+        found |= new
+        stack.extend(new)
+    return found
 
 
 def downstream(node: fx.Node) -> set[fx.Node]:
     """Every node that depends on ``node``."""
-    found: set[fx.Node] = set()
-    stack = [node]
-    while stack:
-        new = set(stack.pop().users) - found
-        found |= new
-        stack.extend(new)
-    return found
+    return _reached([node], lambda n: n.users)
 
 
 def upstream(node: fx.Node) -> set[fx.Node]:
     """Every node that ``node`` depends on."""
-    found: set[fx.Node] = set()
-    stack = [node]
-    while stack:
-        new = set(stack.pop().all_input_nodes) - found
-        found |= new
-        stack.extend(new)
-    return found
+    return _reached([node], lambda n: n.all_input_nodes)
 
 
 def calls_of(graph: fx.Graph, name: str) -> list[fx.Node]:
@@ -71,3 +74,102 @@ def drop_layer(network: Any, name: str) -> None:
         network.graph.erase_node(node)
     replace_layer(network, name, nn.Identity())
     network.recompile()
+
+
+def free_name(network: nn.Module, wanted: str) -> str:
+    """A submodule name that is not taken: ``wanted``, or with a number behind it."""
+    names, number = {name for name, _ in network.named_modules(remove_duplicate=False)}, 1
+    name = wanted
+    while name in names:
+        name, number = f"{wanted}_{number}", number + 1
+    return name
+
+
+def add_layer(network: nn.Module, name: str, layer: nn.Module) -> None:
+    """Register a layer by its full name; its parent exists."""
+    parent, _, child = name.rpartition(".")
+    network.get_submodule(parent).add_module(child, layer.train(network.training))
+
+
+def insert_behind(network: Any, node: fx.Node, name: str, layer: nn.Module) -> fx.Node:
+    """Let a new layer read a node, and everything that read the node read the layer.
+
+    :param network: a :class:`~sj_lowlat.network.GraphNetwork`, changed in place; the caller recompiles it
+    :param name: of the layer
+    """
+    add_layer(network, name, layer)
+    with network.graph.inserting_after(node):
+        call = network.graph.call_module(name, (node,))
+    call.meta.update(node.meta)
+    node.replace_all_uses_with(call, delete_user_cb=lambda user: user is not call)
+    return call
+
+
+def replace_call(network: Any, node: fx.Node, name: str, layer: nn.Module, args: tuple[Any, ...]) -> fx.Node:
+    """Put the call of a new layer in the place of a node; see :func:`insert_behind`."""
+    add_layer(network, name, layer)
+    with network.graph.inserting_after(node):
+        call = network.graph.call_module(name, args)
+    call.meta.update(node.meta)
+    node.replace_all_uses_with(call)
+    network.graph.erase_node(node)
+    return call
+
+
+# activations and max-pools written as functions -> the same as a module
+_AS_MODULES = {
+    "relu": lambda: nn.ReLU(),
+    "leaky_relu": lambda slope=0.01: nn.LeakyReLU(slope),
+    "relu6": lambda: nn.ReLU6(),
+    "max_pool2d": lambda size, stride=None, padding=0, dilation=1, ceil=False: nn.MaxPool2d(
+        tuple(size), tuple(stride or size), padding, dilation, ceil_mode=ceil
+    ),
+    "hardtanh": lambda low=-1.0, high=1.0: nn.ReLU6() if (low, high) == (0, 6) else nn.Hardtanh(low, high),
+}
+
+
+def one_call_each(network: Any) -> None:
+    """Give every call of a layer a module of its own, in place: activations and max-pools between layers that
+    are written as functions become modules, and a layer that is called again gets a twin (of the same
+    parameters) for each further call. What is computed in place is read by all that follow.
+
+    :param network: a :class:`~sj_lowlat.network.GraphNetwork`
+    """
+    called: set[str] = set()
+    weighted = [node for node in network.graph.nodes if is_weighted(network.module_of(node))]
+    between = _reached(weighted, lambda node: node.users) & _reached(weighted, lambda n: n.all_input_nodes)
+    for node in list(network.graph.nodes):
+        module = network.module_of(node)
+        function = function_name(node) if node.op == "call_function" else ""
+        if node in between and (function == "add_" or function.rstrip("_") in _AS_MODULES):
+            if function.endswith("_"):
+                _read_by_all_that_follow(node)
+            if function == "add_":
+                node.target = torch.ops.aten.add.Tensor
+                continue
+            owner = node.meta.get("owner") or ""
+            name = free_name(network, f"{owner}.{function.rstrip('_')}".strip("."))
+            layer = _AS_MODULES[function.rstrip("_")](*node.args[1:])
+            called.add(str(replace_call(network, node, name, layer, (node.args[0],)).target))
+        elif module is not None:
+            if getattr(module, "inplace", False):
+                module.inplace = False  # type: ignore[assignment]
+                _read_by_all_that_follow(node)
+            if str(node.target) in called and is_leaf(module) and not isinstance(module, PASSIVE_MODULES):
+                shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
+                name = free_name(network, f"{node.target}_call")
+                add_layer(network, name, copy.deepcopy(module, shared))
+                node.target = name
+            called.add(str(node.target))
+    network.recompile()
+
+
+def _read_by_all_that_follow(node: fx.Node) -> None:
+    """Let what reads the input of an in-place operation after it read its result."""
+    source, after = node.args[0], set()
+    here = node.next
+    while here.op != "root":
+        after.add(here)
+        here = here.next
+    assert isinstance(source, fx.Node)
+    source.replace_all_uses_with(node, delete_user_cb=lambda user: user in after)

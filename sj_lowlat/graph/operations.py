@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import QuantReLU, SameMaxPool
+from sj_lowlat.layers import QuantReLU, SameMaxPool, Symmetric
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ MODULES: dict[type[nn.Module], Operation] = {
 
 _ADDS = Operation(
     False,
-    "which adds branches of different scale: write the sum as one convolution over torch.cat of the branches",
+    "which adds something else than two branches: write numbers as the bias of a convolution",
 )
 _POOLS = Operation(
     False, "make it a module (self.pool = nn.MaxPool2d(...), one for each call) so that it can count spikes"
@@ -140,7 +140,7 @@ _FRESH = ("new_", "zeros", "ones", "full", "empty", "rand", "arange", "linspace"
 _WRITTEN = {"copy_": "__setitem__", **{name: "interpolate" for name in FUNCTIONS if "upsample" in name}}
 
 #: childless modules that become one node though they don't derive from a layer of torch.nn
-LEAF_TYPES: set[type[nn.Module]] = {QuantReLU}
+LEAF_TYPES: set[type[nn.Module]] = {QuantReLU, Symmetric}
 
 
 def register_operation(what: type[nn.Module] | str, operation: Operation) -> None:
@@ -184,6 +184,20 @@ def has_own_forward(module: nn.Module, known: tuple[type[nn.Module], ...] = ()) 
     forward = type(module).forward
     own = not forward.__module__.startswith("torch.nn.modules.")
     return own and all(forward is not kind.forward for kind in known)
+
+
+def is_sum(node: fx.Node) -> bool:
+    """Whether a node adds two tensors."""
+    two = len(node.args) == 2 and all(isinstance(term, fx.Node) for term in node.args)
+    return (
+        node.op == "call_function"
+        and function_name(node) == "add"
+        and two
+        and not node.kwargs
+        and (
+            isinstance(node.target, torch._ops.OpOverload)  # sizes are added by Python's operator
+        )
+    )
 
 
 def is_spike_pool(module: nn.Module | None) -> bool:

@@ -63,18 +63,20 @@ class FireRule:
         """Neuron that takes back spikes that came too early (:func:`~sj_lowlat.functional.signed_step`).
 
         :param max_count: limit of the net spike count, with a slope on both sides of 0; or ``None``
-        :param slope: negative slope of the leaky ReLU that the neuron stands for, in [0, 0.5)
+        :param slope: negative slope of the leaky ReLU that the neuron stands for, in [0, 0.5); 1: identity
         :param burst: most spikes of either sign in one step
         :raises InputError: for numbers out of range
         """
         cls.plain(burst)  # checks it
         if max_count is not None and max_count < 1:
             raise InputError(f"max_count is {max_count}, it must be at least 1, or None for no limit")
-        if not 0 <= slope < 0.5:
-            raise InputError(f"slope is {slope}, it must lie in [0, 0.5); 0 for a ReLU")
+        if not 0 <= slope < 0.5 and slope != 1:
+            raise InputError(f"slope is {slope}, it must lie in [0, 0.5) (0 for a ReLU), or be 1 (identity)")
         if not slope:
             return cls(True, 0, max_count, burst, burst)
         lowest = None if max_count is None else -max_count
+        if slope == 1:
+            return cls(True, lowest, max_count, burst, burst)
         return cls(True, lowest, max_count, burst, burst, slope, "leaky")
 
     @classmethod

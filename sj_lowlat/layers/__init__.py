@@ -1,5 +1,6 @@
 """Layers: state around the equations and the kernels."""
 
+from sj_lowlat.layers.branch_sum import BranchSum, Symmetric
 from sj_lowlat.layers.clock import Clock, Clocked, Pass, clock_of, reader_of, share_clock
 from sj_lowlat.layers.int8_conv import Int8Conv2d
 from sj_lowlat.layers.merged import MergedTime
@@ -12,6 +13,7 @@ from sj_lowlat.layers.spiking import LowLatencyIFNode, is_spiking
 from sj_lowlat.layers.synapse import Synapse, as_synapse, connect
 
 __all__ = [
+    "BranchSum",
     "Clock",
     "Clocked",
     "ImbalancedIFNode",
@@ -25,6 +27,7 @@ __all__ = [
     "SameMaxPool",
     "SignedIFNode",
     "SpikeMaxPool",
+    "Symmetric",
     "Synapse",
     "as_synapse",
     "clock_of",

@@ -40,7 +40,7 @@ class SignedIFNode(LowLatencyIFNode):
 
     :param max_count: the highest net count N (for a quantised ReLU of L levels: L); ``None`` for no limit, in
         a run of ``sj_lowlat.simulate`` for the schedule's charge
-    :param slope: negative slope in [0, 0.5); 0 for a ReLU
+    :param slope: negative slope in [0, 0.5); 0 for a ReLU; 1 for the identity, whose net count has both signs
     """
 
     def __init__(self, *args: Any, max_count: int | None = None, slope: float = 0.0, **kwargs: Any) -> None:

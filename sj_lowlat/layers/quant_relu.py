@@ -79,15 +79,20 @@ def _gradients(
     """Gradients for z and for the clip."""
     if clip.dim() == 0:  # torch's own kernels for one clip, several times faster than masks
         top = torch.nextafter(clip, torch.full_like(clip, torch.inf)).item()
-        low = -torch.inf if slope else -torch.finfo(z.dtype).tiny
+        low = -top if slope == 1 else -torch.inf if slope else -torch.finfo(z.dtype).tiny
         inside = torch.ops.aten.hardtanh_backward(grad, z, low, top)
         grad_above = torch.ops.aten.threshold_backward(grad, z, clip.item())
     else:
         over = z > clip
         inside, grad_above = grad * (~over if slope else (z >= 0) & ~over), grad * over
-    error = (out - (F.leaky_relu(z, slope) if slope else z)).mul_(inside)
+        inside = inside * (z >= -clip) if slope == 1 else inside
+    if slope == 1:  # of the identity, limited on both sides
+        grad_above = grad_above - grad * (z < -clip)
+    error = (out - (F.leaky_relu(z, slope) if 0 < slope < 1 else z)).mul_(inside)
     grad_clip = error.sum_to_size(clip.shape) / clip + grad_above.sum_to_size(clip.shape)
-    return (torch.ops.aten.leaky_relu_backward(inside, z, slope, False) if slope else inside), grad_clip
+    return (
+        torch.ops.aten.leaky_relu_backward(inside, z, slope, False) if 0 < slope < 1 else inside
+    ), grad_clip
 
 
 class QuantReLU(nn.Module):
@@ -104,7 +109,7 @@ class QuantReLU(nn.Module):
     :param levels: L, the steps of the spiking network that it stands for
     :param clip: initial clip, a positive number or one per channel ``[C]``
     :param channels: C, for a clip per channel of ``[N, C, *]``; ``None`` for one clip
-    :param slope: negative slope in [0, 0.5); 0 for a ReLU
+    :param slope: negative slope in [0, 0.5); 0 for a ReLU; 1 for the identity from -lambda to lambda
     :raises InputError: for levels < 1, a clip that is not positive and finite, or a wrong number of clips
     """
 
@@ -118,8 +123,10 @@ class QuantReLU(nn.Module):
         super().__init__()
         if isinstance(levels, bool) or not isinstance(levels, int) or levels < 1:
             raise InputError(f"levels is {levels!r}, it must be a whole number of at least 1, such as 16")
-        if not 0 <= slope < 0.5:
-            raise InputError(f"slope is {slope!r}, it must lie in [0, 0.5); 0 for a ReLU")
+        if not 0 <= slope < 0.5 and slope != 1:
+            raise InputError(
+                f"slope is {slope!r}, it must lie in [0, 0.5) (0 for a ReLU), or be 1 (identity)"
+            )
         self.levels, self.slope = levels, float(slope)
         shape = () if channels is None else (channels,)
         self.clip_raw = nn.Parameter(torch.empty(shape))

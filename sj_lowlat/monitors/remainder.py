@@ -157,9 +157,10 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
             wanted = torch.where(total < 0, -(-total * node.slope).floor(), total.floor())
             lowest = -limit
         elif isinstance(node, SignedIFNode) and node.slope:
-            total = v + functional.leaky_charge(count, 1.0, node.slope)
-            wanted = torch.where(total < 0, (total * node.slope + 0.5).floor(), total.floor())
             lowest = -limit
+            if node.slope < 1:  # 1: the identity, whose levels are alike on both sides
+                total = v + functional.leaky_charge(count, 1.0, node.slope)
+                wanted = torch.where(total < 0, (total * node.slope + 0.5).floor(), total.floor())
         clipped = ((count == lowest) & (wanted < lowest)) | ((count == limit) & (wanted > limit))
         wanted = wanted.clamp(lowest, limit)
         re = functional.remainder(v, steps).masked_fill(clipped, 0.0)

@@ -25,6 +25,8 @@ _OWN: dict[str, Callable[..., nn.Module]] = {
     **_NEURONS,
     "QuantReLU": layers.QuantReLU,
     "SameMaxPool": layers.SameMaxPool,
+    "Symmetric": layers.Symmetric,
+    "BranchSum": layers.BranchSum,
     "Int8Conv2d": lambda **args: layers.Int8Conv2d(nn.Conv2d(**args, device="meta")),
 }
 
@@ -82,6 +84,10 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
     if isinstance(module, layers.SameMaxPool):
         size, stride, padding = module.kernel_size, module.stride, module.before + module.after
         return {"args": {"size": size, "stride": stride, "padding": padding}}
+    if isinstance(module, layers.BranchSum):
+        return {"args": {"shapes": module.shapes}}
+    if isinstance(module, layers.Symmetric):
+        return {}
     if isinstance(module, layers.Int8Conv2d):
         kind = nn.Conv2d
     elif getattr(nn, kind.__name__, None) is not kind and kind not in LEAF_TYPES:

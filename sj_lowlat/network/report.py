@@ -41,11 +41,13 @@ class ConversionReport:
     :param layers: one entry per weighted layer, in the order of the forward pass
     :param replaced: module name -> what it was and what it became
     :param pools: max-pools that compare counts of spikes
+    :param sums: sums of branches
     """
 
     layers: list[LayerReport] = field(default_factory=list)
     replaced: dict[str, str] = field(default_factory=dict)
     pools: list[str] = field(default_factory=list)
+    sums: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain lists and dictionaries."""
@@ -56,7 +58,7 @@ class ConversionReport:
         """The report that :meth:`to_json` gave, as JSON keeps it."""
         spans = ("scale", "scale_in")
         rows = [LayerReport(**{**row, **{key: tuple(row[key]) for key in spans}}) for row in record["layers"]]
-        return cls(rows, record["replaced"], record.get("pools", []))
+        return cls(rows, record["replaced"], record.get("pools", []), record.get("sums", []))
 
     def table(self) -> str:
         """An aligned text table."""

@@ -10,7 +10,6 @@ import torchvision
 from torch import nn
 
 from sj_lowlat.conversion import convert, prepare
-from sj_lowlat.errors import ConversionError
 from sj_lowlat.models import darknet
 from sj_lowlat.simulation import simulate
 
@@ -55,7 +54,6 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-@pytest.mark.xfail(strict=True, raises=ConversionError, reason="sums of branches have no spiking form yet")
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_settles_to_its_quantised_network(name: str) -> None:
     net = NETWORKS[name]().double()

@@ -64,9 +64,9 @@ def normalise(
     """Give each activation a scale from ``draw(channels)`` and normalise.
 
     Returns the scales, the network's output before, and each activation's before and after."""
-    plans, refused, _ = make_plan(net, {Clip})
-    assert refused == []
-    scales = {}
+    whole = make_plan(net, {Clip})
+    assert whole.refused == []
+    scales, plans = {}, whole.layers
     for plan in plans:
         if plan.activation:
             scales[plan.activation] = draw(out_channels(net.get_submodule(plan.name)))
@@ -78,10 +78,10 @@ def normalise(
         )
     want = net(x)
     before = dict(seen)
-    scales_in = probe_input_scales(net, plans, scales, x)
+    scales_in = probe_input_scales(net, whole, scales, x)
     for plan in plans:
         scale_out = scales[plan.activation] if plan.activation else torch.ones(())
-        normalise_layer(net.get_submodule(plan.name), scales_in[plan.name], scale_out)
+        normalise_layer(net.get_submodule(plan.name), scales_in[plan.name, 0], scale_out)
     for name in scales:
         net.get_submodule(name).clip = torch.ones(())
     net(x)
@@ -178,10 +178,10 @@ def probe(
 
     x = torch.rand(1, 1, 4, 4)
     net = GraphNetwork.of(Net().eval(), x)
-    plans, refused, _ = make_plan(net, {Clip})
-    assert refused == []
+    plan = make_plan(net, {Clip})
+    assert plan.refused == []
     scales = {"a.1": scale} | ({} if second is None else {"b.1": second})
-    return probe_input_scales(net, plans, scales, x)["last"]
+    return probe_input_scales(net, plan, scales, x)["last", 0]
 
 
 class Mean(nn.Module):
