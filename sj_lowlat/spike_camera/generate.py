@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,12 +86,12 @@ def encode_dataset(
         for index in range(len(data)):
             sample = data[index]
             image, boxes = _resized(sample.image, sample.boxes, camera.size)
-            target = Target(boxes, sample.labels, sample.crowd, sample.difficult, sample.image_id)
             angle = np.random.default_rng([camera.seed, index]).uniform(0, 2 * math.pi)
             pan = (speed * math.cos(angle), speed * math.sin(angle))
             motion = Motion(pan, shake=shake, seed=camera.seed + index)
             view = moving_views(image.numpy(), boxes.numpy(), motion, camera.frames)
-            yield as_traffic(target, data.class_names), image.shape[1:], view.blocks()
+            target = as_traffic(replace(sample.target, boxes=boxes), data.class_names)
+            yield target, image.shape[1:], view.blocks()
 
     request = {"images": len(data), "classes": list(data.class_names), "speed": speed, "shake": shake}
     return _record(clips(), Path(folder), camera, request)
