@@ -59,12 +59,10 @@ class _ScaleJitter(v2.ScaleJitter):
 
 
 class AugmentedDataset:
-    """A data set seen through :func:`train_transform`.
+    """A data set, labelled or not, seen through :func:`train_transform`.
 
     Item ``i`` depends on (seed, epoch, i) alone, in whichever process. Crowd boxes are left out; boxes are
     clipped to the view, and dropped if less than a quarter of them or under 2 px is left.
-
-    :param dataset: any data set, labelled or not
     """
 
     def __init__(

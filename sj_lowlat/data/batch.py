@@ -48,8 +48,7 @@ def batches(
 
     :param batch_size: images a batch; the last batch may be smaller
     :param size: side of the network input, in pixels
-    :param shuffle: draw a new order for every pass
-    :param seed: of the orders
+    :param shuffle: draw a new order for every pass, from ``seed``
     :param workers: processes that read images; 0 reads in this one
     :return: a loader of :class:`Batch`, whose length is the number of batches
     :raises InputError: if ``batch_size`` or ``size`` is not positive

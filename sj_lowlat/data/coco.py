@@ -25,8 +25,7 @@ class CocoDataset:
     Labels are indices of the JSON's ``categories`` list, not category ids. Boxes are clipped to the picture,
     and dropped if nothing is left; ``notes`` counts both, for the whole JSON.
 
-    :param annotations: the instances JSON
-    :param images: the folder in which its ``file_name`` entries lie
+    :param images: the folder in which the JSON's ``file_name`` entries lie
     :raises FileNotFoundError: if the JSON, the folder or any listed image is missing
     :raises InputError: if the JSON is not an instances JSON
     """

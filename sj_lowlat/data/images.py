@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from sj_lowlat.errors import InputError
 
@@ -24,8 +23,7 @@ def read_image(path: str | Path) -> Tensor:
     :raises InputError: if the file is not a whole picture
     """
     with _opened(path) as picture:
-        pixels = np.array(picture.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()  # [H, W, 3] -> [3, H, W]
+        return pil_to_tensor(picture.convert("RGB")).contiguous()
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

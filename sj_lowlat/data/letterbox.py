@@ -79,7 +79,6 @@ class Letterbox:
 def letterbox(image: Tensor, size: int) -> tuple[Tensor, Letterbox]:
     """Resize a picture (bilinear, antialiased) so that its longer side is ``size``, and pad it with grey 0.5.
 
-    :param image: uint8 ``[3, H, W]``
     :return: float32 ``[3, size, size]`` in [0, 1], and where the picture lies in it
     :raises InputError: if ``image`` is not uint8 ``[3, H, W]`` or ``size`` is not positive
     """

@@ -30,7 +30,6 @@ class TrafficDataset:
     Shapes, colours, scale, overlap, background, light and noise vary. Item ``i`` depends on (seed, i, size)
     alone. Boxes bound what can be seen of an object; objects of which less than 30 % can be seen have none.
 
-    :param length: number of images
     :param size: side of the square images, in pixels
     :raises InputError: if ``length`` is not positive or ``size`` is below 32
     """
@@ -64,9 +63,8 @@ class TrafficDataset:
         return sample
 
     def write_coco(self, folder: str | Path) -> Path:
-        """Write the images (``images/*.png``) and their instances JSON, which is written last.
+        """Write the images (``images/*.png``), then their instances JSON, into a new or existing folder.
 
-        :param folder: is created
         :return: the JSON, ``folder/instances.json``; category ids are COCO's
         """
         root = Path(folder)

@@ -32,14 +32,8 @@ _MIN_SIDE = 3.0
 class Thing:
     """One object; lengths are fractions of the picture's side.
 
-    :param kind: its drawing
-    :param style: seed of its looks
-    :param x: of its middle
-    :param ground: y of its foot
-    :param height: of its drawing
-    :param speed: to the right, a frame
-    :param mirrored: facing left
-    :param track: its number in the scene
+    ``style`` is the seed of its looks, ``x`` of its middle, ``ground`` the y of its foot, ``speed`` to the
+    right and per frame, ``track`` its number in the scene; it faces left if ``mirrored``.
     """
 
     kind: str

@@ -38,11 +38,10 @@ class Pen:
     def polygon(self, colour: Colour, *points: Point) -> None:
         self.draw.polygon(self._scaled(points), fill=colour)
 
-    def trapezium(
-        self, colour: Colour, x: float, top: float, upper: float, foot: float, lower: float
-    ) -> None:
-        """Symmetric about x, ``upper`` and ``lower`` to each side at the top and the foot."""
-        self.polygon(colour, (x - upper, top), (x + upper, top), (x + lower, foot), (x - lower, foot))
+    def trapezium(self, colour: Colour, x: float, top: Point, foot: Point) -> None:
+        """Symmetric about x; top and foot are (half width, y)."""
+        (a, y1), (b, y2) = top, foot
+        self.polygon(colour, (x - a, y1), (x + a, y1), (x + b, y2), (x - b, y2))
 
     def line(self, colour: Colour, width: float, *points: Point) -> None:
         """A stroke with round joints and ends."""
@@ -108,11 +107,11 @@ def person(pen: Pen, random: Random, phase: float) -> None:
         pen.slab(_shade(_RUBBER, tone), foot - 0.04, 0.935, foot + 0.075, 0.99, 0.02)
     pen.line(_shade(shirt, 0.7), 0.065 * build, (x - 0.05, shoulder + 0.03), (x + 1.1 * swing, 0.52))
     wide = 0.105 * build
-    pen.trapezium(shirt, x, shoulder, wide, hip, 0.8 * wide)
+    pen.trapezium(shirt, x, (wide, shoulder), (0.8 * wide, hip))
     pen.circle(shirt, x - 0.6 * wide, shoulder, 0.4 * wide)
     pen.circle(shirt, x + 0.6 * wide, shoulder, 0.4 * wide)
     if dress:
-        pen.trapezium(shirt, x, 0.45, 0.7 * wide, 0.74, 1.5 * wide)
+        pen.trapezium(shirt, x, (0.7 * wide, 0.45), (1.5 * wide, 0.74))
     if random.random() < 0.3:
         pen.slab(_paint(random), x - wide - 0.09, shoulder + 0.02, x - 0.5 * wide, 0.45, 0.03)
     pen.line(_shade(shirt, 0.88), 0.065 * build, (x + 0.02, shoulder + 0.04), (x - 1.1 * swing + 0.03, 0.5))
@@ -260,13 +259,12 @@ ASPECTS = {
 
 
 def sprite(name: str, style: int, height: float, phase: float, mirrored: bool) -> Image.Image:
-    """Draw one thing, a key of :data:`SHAPES`, on a transparent ground.
+    """Draw one thing, a key of :data:`SHAPES`, as RGBA with alpha 0 or 255.
 
     :param style: seed of its colours and proportions
-    :param height: canvas height in pixels
-    :param phase: radians; what moves with the thing, legs and wheels
+    :param height: of the canvas, in pixels
+    :param phase: of legs and wheels, in radians
     :param mirrored: facing left
-    :return: RGBA, alpha 0 or 255
     """
     size = (max(2, math.ceil(ASPECTS[name] * height)), max(2, math.ceil(height)))
     canvas = Image.new("RGBA", size)

@@ -26,10 +26,7 @@ _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Ru
 
 
 def open_npy(file: Path) -> PlaneSource:
-    """
-    :param file: uint8 or bool ``[T, H, W]``
-    :raises InputError: for another content or a file that ends too soon
-    """
+    """:raises InputError: if the file is not uint8 or bool ``[T, H, W]``, or ends too soon"""
     with file.open("rb") as handle:
         frames, height, width = _planes_shape(str(file), *_header(str(file), handle))
         offset = handle.tell()
@@ -42,10 +39,7 @@ def open_npy(file: Path) -> PlaneSource:
 
 
 def open_npz(file: Path) -> PlaneSource:
-    """
-    :param file: with an array ``spk``, or one with three axes, uint8 or bool ``[T, H, W]``
-    :raises InputError: for another content, other values than 0 and 1, or a damaged file
-    """
+    """:raises InputError: if neither ``spk`` nor the only array with three axes is 0 and 1, or for damage"""
     try:
         with zipfile.ZipFile(file) as archive:
             name = _spikes_member(file, archive)

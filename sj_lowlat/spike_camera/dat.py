@@ -65,9 +65,8 @@ _KNOWN = (Geometry(), Geometry(columns=416), Geometry(1000, 1000, 1000))
 
 
 def open_dat(file: Path, geometry: Geometry, flip: bool) -> PlaneSource:
-    """
-    :param file: whole frames and nothing else
-    :param flip: rows are stored from the bottom up
+    """With ``flip``, rows are stored from the bottom up.
+
     :raises InputError: if the file's size is not a positive multiple of a frame's
     """
     size, frame = file.stat().st_size, geometry.frame_bytes
@@ -80,10 +79,7 @@ def open_dat(file: Path, geometry: Geometry, flip: bool) -> PlaneSource:
 
 
 def write_dat(file: Path, stream: SpikeStream, geometry: Geometry, flip: bool) -> None:
-    """
-    :param stream: of the geometry's height and width
-    :param flip: store the rows from the bottom up
-    """
+    """Write a stream of the geometry's size; with ``flip``, its rows from the bottom up."""
     padding = ((0, 0), (0, 0), (0, geometry.columns - geometry.width))
     with file.open("wb") as output:
         for block in stream.blocks():
@@ -103,9 +99,7 @@ def _misfit(file: Path, size: int, asked: Geometry) -> str:
     rows = [Geometry(asked.height, asked.width, c) for c in lengths if asked.height * c % 8 == 0]
     fitting = [str(other) for other in dict.fromkeys([*rows, *_KNOWN]) if size % other.frame_bytes == 0]
     if fitting:
-        message += (
-            "Its size would fit " + "; or ".join(fitting) + ": pass these if the camera is such a one. "
-        )
+        message += f"Its size would fit {'; or '.join(fitting)}: pass these if the camera is such a one. "
     else:
         known = "; ".join(map(str, _KNOWN))
         message += f"No known camera fits ({known}): give the camera's own height and width. "

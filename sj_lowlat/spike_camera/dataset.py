@@ -62,8 +62,7 @@ class SpikeDataset:
     ``frame`` (at which the boxes hold), ``frame_rate`` in Hz, and ``rate_at_white``. ``dataset[i]`` is a grey
     picture, the mean of the frames around the labelled one.
 
-    :param annotations: the JSON
-    :param streams: the folder of its ``file_name`` entries; by default that of the JSON
+    :param streams: the folder of the JSON's ``file_name`` entries; by default that of the JSON
     :param window: frames that a picture is made of, odd; by default as many as lie evenly around the label
     :raises FileNotFoundError: if a file is missing
     :raises InputError: if the JSON is not that of a spike data set
@@ -121,17 +120,15 @@ class SpikeDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """A clip as a grey picture, three equal channels, by :func:`~sj_lowlat.spike_camera.tfp`."""
-        return self.picture(index, lambda clip: _mean_around(clip, self.window))
+        return self.picture(index, self._mean)
+
+    def _mean(self, clip: SpikeSample) -> Any:
+        around = 2 * min(clip.frame, len(clip.stream) - 1 - clip.frame) + 1
+        length = around if self.window is None else self.window
+        return tfp(clip.stream.window(clip.frame, length).planes(), length // 2, length)
 
     def subset(self, indices: Sequence[int]) -> SpikeDataset:
         """The same data set with only the clips at ``indices``."""
         part = copy(self)
         part.records = self.records.subset(indices)
         return part
-
-
-def _mean_around(clip: SpikeSample, window: int | None) -> Any:
-    around = 2 * min(clip.frame, len(clip.stream) - 1 - clip.frame) + 1
-    length = around if window is None else window
-    part = clip.stream.window(clip.frame, length)
-    return tfp(part.planes(), length // 2, length)

@@ -63,8 +63,8 @@ class SpikeEncoder:
     With ``photons`` the charge of a step is :math:`\mathrm{Poisson}(p\, r I) / p`, where :math:`p` photons
     fill a pixel up to its threshold. What exceeds the threshold is kept for the next step.
 
-    Grey values are taken as proportional to the light. Undo gamma (sRGB) beforehand where it matters; to a
-    detector trained on photographs, the grey value as it is comes nearer.
+    Grey values are taken as proportional to the light: undo gamma (sRGB) beforehand where that matters, but
+    not for a detector trained on photographs, which have it.
 
     :param rate_at_white: spikes per step of a white pixel, in (0, 1]; 0.02 is little light, 0.6 that of the
         simulated REDS clips of Spk2ImgNet
@@ -130,18 +130,15 @@ class SpikeEncoder:
             )
         planes = np.empty(array.shape, np.uint8)
         for plane, frame in zip(planes, array, strict=True):
-            self._charge += self._step_charge(as_light(frame))
+            charge = as_light(frame).astype(np.float64) * self.rate_at_white
+            if self.photons is not None:
+                noise = np.random.default_rng([self.seed, 1, self.frames])
+                charge = noise.poisson(charge * self.photons) / self.photons
+            self._charge += np.rint(charge * _THRESHOLD).astype(np.int64)
             np.greater_equal(self._charge, _THRESHOLD, out=plane, casting="unsafe")
             self._charge -= plane * np.int64(_THRESHOLD)
             self.frames += 1
         return planes
-
-    def _step_charge(self, light: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
-        charge = light.astype(np.float64) * self.rate_at_white
-        if self.photons is not None:
-            noise = np.random.default_rng([self.seed, 1, self.frames])
-            charge = noise.poisson(charge * self.photons) / self.photons
-        return np.rint(charge * _THRESHOLD).astype(np.int64)
 
 
 def encode_frames(

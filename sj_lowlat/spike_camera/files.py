@@ -75,10 +75,7 @@ def open_stream(
 
 
 def write_stream(
-    path: str | Path,
-    stream: SpikeStream | NDArray[Any],
-    columns: int | None = None,
-    flip: bool = True,
+    path: str | Path, stream: SpikeStream | NDArray[Any], columns: int | None = None, flip: bool = True
 ) -> None:
     """Write a recording that :func:`open_stream` reads back, given the same geometry and ``flip``.
 

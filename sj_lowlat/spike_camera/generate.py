@@ -100,7 +100,7 @@ def encode_dataset(
 def encode_traffic(
     clips: int, folder: str | Path, camera: Camera | None = None, steps_per_frame: int = 32
 ) -> Path:
-    """Record generated traffic, which moves by itself before a fixed camera; see :func:`encode_dataset`.
+    """Record generated traffic, which moves by itself before a fixed camera; else as :func:`encode_dataset`.
 
     :param clips: how many; scenes follow from the camera's seed
     :param camera: default: ``Camera(size=160)``
@@ -150,6 +150,12 @@ def _record(clips: Iterator[_Clip], folder: Path, camera: Camera, request: dict[
     if begun and _is_whole(path):
         return path
     write_json(folder / "request.json", request)
+    recorded = {
+        "frames": camera.frames,
+        "frame": camera.frames // 2,
+        "frame_rate": camera.frame_rate,
+        "rate_at_white": camera.rate_at_white,
+    }
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for index, (target, (height, width), blocks) in enumerate(clips):
@@ -164,19 +170,14 @@ def _record(clips: Iterator[_Clip], folder: Path, camera: Camera, request: dict[
             )
             planes = np.concatenate([encoder.encode(block) for block in blocks])
             write_stream(folder / name, SpikeStream.from_planes(planes, camera.frame_rate))
-        images.append(
-            {
-                "id": index + 1,
-                "file_name": name,
-                "width": width,
-                "height": height,
-                "source": target.image_id,
-                "frames": camera.frames,
-                "frame": camera.frames // 2,
-                "frame_rate": camera.frame_rate,
-                "rate_at_white": camera.rate_at_white,
-            }
-        )
+        row = {
+            "id": index + 1,
+            "file_name": name,
+            "width": width,
+            "height": height,
+            "source": target.image_id,
+        }
+        images.append(row | recorded)
         annotations += _annotations(target, index + 1, len(annotations) + 1)
     categories = [{"id": number, "name": name} for number, name in enumerate(SPIKE_CLASSES, 1)]
     record = {"info": request, "images": images, "annotations": annotations, "categories": categories}

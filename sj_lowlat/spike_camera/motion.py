@@ -61,10 +61,7 @@ class Motion:
             )
 
     def at(self, steps: int) -> tuple[float, float, float]:
-        """Magnification about the middle and displacement (x, y) in px, ``steps`` after the still image.
-
-        :param steps: negative for before
-        """
+        """Magnification about the middle and displacement (x, y) in px, ``steps`` after the still image."""
         phases, periods = np.random.default_rng(self.seed).random((2, 2, _WAVES))
         waves = 2 * np.pi * (phases + [[[steps]], [[0]]] / (self.smoothness * (1 + 2 * periods)))
         now, still = self.shake / _WAVES * np.sin(waves).sum(-1)  # [2 moments, x and y]
@@ -154,8 +151,7 @@ def moving_views(
     corners = np.asarray(boxes, np.float32)
     if corners.size and (corners.ndim != 2 or corners.shape[1] != 4):
         raise InputError(f"boxes of shape {list(corners.shape)} came: give [M, 4], xyxy in px")
-    if centre_frame is None:
-        centre_frame = frames // 2
+    centre_frame = frames // 2 if centre_frame is None else centre_frame
     if not 0 <= centre_frame < frames:
         raise InputError(
             f"frames {frames} and centre_frame {centre_frame} came: give at least 1 frame, "

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional as F
 
 from sj_lowlat.errors import InputError
 
@@ -23,10 +24,12 @@ _Rates = npt.NDArray[np.float32]
 
 
 def tfp(planes: npt.NDArray[Any], centre: int, window: int) -> _Rates:
-    """Texture from playback: the mean of the ``window`` (odd) frames around frame ``centre``.
+    """Texture from playback: the mean of the ``window`` frames around ``centre``.
 
     Of a still scene without noise it is off by less than 1 / ``window``.
 
+    :param planes: ``[T, H, W]``, 0 or 1
+    :param window: odd
     :return: ``[H, W]`` in [0, 1]
     :raises InputError: if the window does not lie within the planes
     """
@@ -37,8 +40,8 @@ def tfp(planes: npt.NDArray[Any], centre: int, window: int) -> _Rates:
 def tfi(planes: npt.NDArray[Any], centre: int, window: int = 1) -> _Rates:
     r"""Texture from interspike intervals: 1 / the interval between the two spikes around ``centre``.
 
-    They are the last spike at or before frame ``centre`` and the first one after it. With a ``window`` of
-    :math:`2h + 1` frames it takes as many whole intervals as cover the window,
+    In planes ``[T, H, W]`` they are the last spike at or before frame ``centre`` and the first one after it.
+    A ``window`` of :math:`2h + 1` frames takes as many whole intervals as cover it,
 
     .. math:: k / (t_b - t_a), \quad t_a = \max\{t \le c - h\}, \quad t_b = \min\{t > c + h\}
 
@@ -81,8 +84,8 @@ def adaptive(
 
     In dim light, with spikes farther apart than the shorter windows, it is close to :func:`tfi`.
 
-    :param centre: the frame, from 0
-    :param windows: odd, falling
+    :param planes: ``[T, H, W]``, 0 or 1
+    :param windows: frames around frame ``centre``, odd, falling
     :param photons: to the threshold; ``None`` for no shot noise. Too high a number takes noise for motion,
         too low a one motion for noise
     :param pool: side of the neighbourhood, odd
@@ -132,7 +135,7 @@ def to_image(grey: npt.NDArray[np.floating], gain: float | Literal["auto"] = "au
 
 
 def _check(planes: npt.NDArray[Any], centre: int, window: int) -> int:
-    """Half the window."""
+    """Half the window, checked."""
     if planes.ndim != 3 or planes.size == 0 or planes.dtype not in (np.uint8, np.bool_):
         raise InputError(
             f"planes of type {planes.dtype} and shape {list(planes.shape)} came: "
@@ -166,7 +169,5 @@ def _intervals(planes: npt.NDArray[Any], centre: int, window: int) -> tuple[_Rat
 
 def _box_mean(values: _Rates, side: int) -> _Rates:
     """Mean of the ``side`` x ``side`` pixels around each, of those within the picture."""
-    pooled = torch.nn.functional.avg_pool2d(
-        torch.from_numpy(values)[None], side, 1, side // 2, count_include_pad=False
-    )
+    pooled = F.avg_pool2d(torch.from_numpy(values)[None], side, 1, side // 2, count_include_pad=False)
     return pooled[0].numpy()

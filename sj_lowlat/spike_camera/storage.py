@@ -100,11 +100,7 @@ def pack(blocks: Iterable[Planes], frames: int, height: int, width: int) -> Plan
 
 
 def check_binary(planes: Planes, first: int) -> None:
-    """
-    :param planes: uint8 ``[T, H, W]``
-    :param first: number of the first frame
-    :raises InputError: for values other than 0 and 1
-    """
+    """:raises InputError: for values other than 0 and 1 in planes ``[T, H, W]`` from frame ``first`` on"""
     if planes.max(initial=0) > 1:
         frame = int(np.argmax(planes.max(axis=(1, 2)) > 1))
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -64,10 +64,7 @@ class SpikeStream:
                 f"{planes.dtype} planes of the shape {list(planes.shape)} came: give uint8 or bool [T, H, W] "
                 "of 0 and 1, with at least one frame and one pixel"
             )
-        frames, height, width = planes.shape
-        step = block_frames(height, width)
-        blocks = (planes[at : at + step].view(np.uint8) for at in range(0, frames, step))
-        return cls(pack(blocks, frames, height, width), frame_rate)
+        return cls(pack([planes.view(np.uint8)], *planes.shape), frame_rate)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -91,7 +88,7 @@ class SpikeStream:
         if part.step not in (None, 1):
             raise InputError(f"a slice with the step {part.step} came: streams have step 1; slice planes()")
         start, stop, _ = part.indices(len(self))
-        return self._view(start, max(start, stop))
+        return replace(self, first=self.first + start, stop=self.first + max(start, stop))
 
     def window(self, centre: int, length: int) -> SpikeStream:
         """A view of the frames ``centre - length // 2`` to that plus ``length``; nothing is read.
@@ -105,7 +102,7 @@ class SpikeStream:
                 f"{len(self) - 1}; give a length of at least 1 and a centre {max(length, 0) // 2} or more "
                 "frames from the ends"
             )
-        return self._view(start, start + length)
+        return self[start : start + length]
 
     def planes(self, start: int = 0, stop: int | None = None) -> Planes:
         """Unpack a window.
@@ -137,8 +134,7 @@ class SpikeStream:
     ) -> torch.Tensor:
         """Unpack a window as one-channel pictures.
 
-        :param dtype: default: float32
-        :return: ``[T, 1, H, W]`` of 0 and 1
+        :return: ``[T, 1, H, W]`` of 0 and 1, float32 by default
         :raises InputError: as :meth:`planes`
         """
         # not at the top: torch takes 500 MB, which the scan of a recording can do without
@@ -167,9 +163,6 @@ class SpikeStream:
         if start == stop:
             raise InputError(f"the empty window {start}:{stop} came: a mean needs at least one frame")
         return (self.counts(start, stop) / (stop - start)).astype(np.float32)
-
-    def _view(self, start: int, stop: int) -> SpikeStream:
-        return SpikeStream(self.source, self.frame_rate, self.first + start, self.first + stop)
 
     def _bounds(self, start: int, stop: int | None) -> tuple[int, int]:
         first, last = index(start), len(self) if stop is None else index(stop)

@@ -15,13 +15,13 @@ from sj_lowlat.spike_camera.encode import to_grey
 
 __all__ = ["Video", "interpolate", "video_frames"]
 
+Light = npt.NDArray[np.floating]
+
 
 class Video:
-    """A video's grey frames in turn; each pass reads the file anew, and keeps one frame.
+    """A video's grey frames ``[height, width]`` in turn; each pass reads the file anew, and keeps one frame.
 
     :ivar fps: mean frames per second, ``None`` where the file does not say
-    :ivar height: in px
-    :ivar width: in px
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -59,9 +59,7 @@ def video_frames(path: str | Path) -> Video:
     return Video(path)
 
 
-def interpolate(
-    frames: Iterable[npt.NDArray[np.floating]], steps_per_frame: int
-) -> Iterator[npt.NDArray[np.floating]]:
+def interpolate(frames: Iterable[Light], steps_per_frame: int) -> Iterator[Light]:
     r"""Slow motion, as a spike camera is faster than a video: linear from each frame ``[H, W]`` to the next.
 
     Step :math:`n f + j` is :math:`(1 - j/n) I_f + (j/n) I_{f+1}` with n ``steps_per_frame``: light changes
@@ -75,9 +73,7 @@ def interpolate(
     return _interpolated(frames, steps_per_frame)
 
 
-def _interpolated(
-    frames: Iterable[npt.NDArray[np.floating]], steps: int
-) -> Iterator[npt.NDArray[np.floating]]:
+def _interpolated(frames: Iterable[Light], steps: int) -> Iterator[Light]:
     last = None
     for frame in frames:
         if last is not None:
