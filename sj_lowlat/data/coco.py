@@ -141,7 +141,7 @@ class CocoDataset:
         return part
 
     def select(self, predicate: Callable[[dict[str, Any]], bool]) -> CocoDataset:
-        """The same data set with only the images whose JSON record fits, extra fields included."""
+        """The same data set with only the images whose JSON record satisfies ``predicate``."""
         return self.subset(index for index, image in enumerate(self.images) if predicate(image))
 
 

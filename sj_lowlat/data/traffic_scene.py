@@ -32,8 +32,8 @@ _MIN_SIDE = 3.0
 class Thing:
     """One object; lengths are fractions of the picture's side.
 
-    ``style`` is the seed of its looks, ``x`` of its middle, ``ground`` the y of its foot, ``speed`` to the
-    right and per frame, ``track`` its number in the scene; it faces left if ``mirrored``.
+    ``style`` seeds its looks, ``x`` is its middle, ``ground`` the y of its foot, ``speed`` to the right and
+    per frame, ``track`` its number in the scene; it faces left if ``mirrored``.
     """
 
     kind: str

@@ -82,7 +82,7 @@ def write_stream(
     The file is whole or absent; memory does not grow with the stream. The frame rate is not stored.
 
     :param path: ``.dat``, ``.npy`` or ``.npz``; its folder is created
-    :param stream: or planes of 0 and 1, uint8 or bool ``[T, H, W]``
+    :param stream: a stream, or planes of 0 and 1, uint8 or bool ``[T, H, W]``
     :param columns: stored pixels a row of a ``.dat``, padded with 0; default: the stream's width
     :param flip: store the rows of a ``.dat`` from the bottom up, as recorders do
     :raises InputError: for another suffix, other values, no frames, ``columns`` that are too few or not for a
