@@ -63,7 +63,7 @@ class StepMemory:
         return torch.Size(self.shape).numel()
 
     def empty(self, like: Tensor, dtype: torch.dtype | None = None, steps: int | None = None) -> Tensor:
-        """``[N, *]`` or ``[steps, N, *]`` on the device of ``like``, and of its dtype if none is given."""
+        """``[N, *]`` or ``[steps, N, *]`` on the device of ``like``; by default of its dtype."""
         shape, strides = self.shape, self.strides
         if steps is not None:
             shape, strides = (steps, *shape), (self.size, *strides)
