@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -25,22 +26,13 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class ConvBlock(nn.Sequential):
-    """A convolution (``conv``), batch norm (``bn``) and activation (``act``), the latter two where given.
-
-    :param conv: a convolution or transposed convolution
-    :param bn: batch normalisation of its output
-    :param act: activation
-    """
+    """A convolution (``conv``), batch norm (``bn``) and activation (``act``), the latter two where given."""
 
     def __init__(
         self, conv: nn.Conv2d | nn.ConvTranspose2d, bn: nn.BatchNorm2d | None, act: nn.Module | None
     ) -> None:
-        super().__init__()
-        self.add_module("conv", conv)
-        if bn is not None:
-            self.add_module("bn", bn)
-        if act is not None:
-            self.add_module("act", act)
+        parts = {"conv": conv, "bn": bn, "act": act}
+        super().__init__(OrderedDict((name, part) for name, part in parts.items() if part is not None))
 
 
 class Reorg(nn.Module):
@@ -94,11 +86,7 @@ class Route(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """The sum of the layer before and an earlier one, with an activation (``act``) where the cfg names one.
-
-    :param source: number of the earlier layer
-    :param act: activation
-    """
+    """The sum of the layer before and layer number ``source``, with an activation where the cfg names one."""
 
     def __init__(self, source: int, act: nn.Module | None) -> None:
         super().__init__()

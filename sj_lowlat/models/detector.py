@@ -18,9 +18,8 @@ class Detector(WithInfo, nn.Module):
 
     :param head_specs: what each map means, in the order of ``forward``'s outputs
     :param class_names: one name per class; if None, the COCO names for 80 classes, else "class 0" ...
-    :param input_size: side of the input, in pixels, for which it is meant
-    :param in_channels: channels of the input
-    :param stride: sides of the input must be multiples of this, in pixels
+    :param input_size: side of the images for which it is meant, in pixels
+    :param stride: sides of images must be multiples of this, in pixels
     :raises InputError: if names, classes and sizes do not fit together
     """
 
@@ -46,9 +45,8 @@ def _names(class_names: Sequence[str] | None, counts: list[int]) -> tuple[str, .
         raise InputError(f"all heads must have the same classes; got {counts} classes")
     count = counts[0]
     if class_names is None:
-        return (
-            tuple(COCO_CLASSES) if count == len(COCO_CLASSES) else tuple(f"class {i}" for i in range(count))
-        )
+        numbered = tuple(f"class {i}" for i in range(count))
+        return COCO_CLASSES if count == len(COCO_CLASSES) else numbered
     if isinstance(class_names, str) or len(class_names) != count:
         raise InputError(f"class_names must be a list of {count} names, one per class; got {class_names!r}")
     return tuple(class_names)

@@ -14,11 +14,7 @@ OBJECTNESS = 0.01
 
 
 def initialise(block: nn.Module, slope: float = 0.0) -> None:
-    """He initialisation of every convolution in ``block``, drawn from torch's global generator.
-
-    :param block: a module
-    :param slope: slope below zero of the activation that follows, as for a leaky ReLU
-    """
+    """He initialisation of every convolution, for a following leaky ReLU of this slope (0: a ReLU)."""
     for module in block.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, slope, "fan_in", "leaky_relu")
@@ -33,11 +29,7 @@ def initialise(block: nn.Module, slope: float = 0.0) -> None:
 
 
 def initialise_head(conv: nn.Conv2d, spec: HeadSpec) -> None:
-    """Small weights, and a bias that lets the objectness start near :data:`OBJECTNESS`.
-
-    :param conv: the linear convolution, with bias, that makes the raw map
-    :param spec: what the map means
-    """
+    """Small weights, and a bias that lets the objectness start near :data:`OBJECTNESS`."""
     nn.init.normal_(conv.weight, std=0.01)
     bias = torch.zeros(len(spec.anchors), 5 + spec.num_classes)
     bias[:, 4] = -math.log(1 / OBJECTNESS - 1)
