@@ -64,28 +64,22 @@ class BatchMaker(Dataset[Batch]):
         sizes = self.config.sizes
         view = self.views[sizes[_generator(self.config.seed, "size", step).integers(len(sizes))]]
         images, boxes, labels, image = [], [], [], []
-        for i, (epoch, index) in enumerate(
-            picks(self.length, self.config.batch_size, self.config.seed, step)
-        ):
+        picked = picks(self.length, self.config.batch_size, self.config.seed, step)
+        for i, (epoch, index) in enumerate(picked):
             view.set_epoch(epoch)
             picture, found, classes = view[index]
-            known = [self.labels.get(int(c), -1) for c in classes]
-            kept = torch.tensor([c >= 0 for c in known], dtype=torch.bool)
+            known = torch.tensor([self.labels.get(int(c), -1) for c in classes], dtype=torch.int64)
             images.append(picture)
-            boxes.append(found[kept])
-            labels.append(torch.tensor([c for c in known if c >= 0], dtype=torch.int64))
+            boxes.append(found[known >= 0])
+            labels.append(known[known >= 0])
             image.append(torch.full((len(labels[-1]),), i))
         batch = Batch(torch.stack(images), torch.cat(boxes), torch.cat(labels), torch.cat(image))
         return mixed(batch, self.config.mix, _generator(self.config.seed, "mix", step))
 
 
 def mixed(batch: Batch, probability: float, draw: np.random.Generator) -> Batch:
-    """Mix-up: blend pictures with the ones before them, with a weight of 1/2 to 1 for the picture itself;
-    objects of both count.
-
-    :param probability: that a picture is blended
-    :param draw: random generator
-    """
+    """Mix-up: blend pictures, each with this probability, with the one before, with a weight of 1/2 to 1 for
+    the picture itself; objects of both count."""
     count = len(batch.images)
     chosen = torch.from_numpy(draw.random(count) < probability)
     if count < 2 or not chosen.any():

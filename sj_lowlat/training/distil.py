@@ -41,14 +41,10 @@ def distillation_loss(
         weight = t.objectness.sigmoid()  # [N, A, H, W]
         scale = 1 / (weight.sum().clamp(min=len(student_map)) * len(specs))
         box = (s.xy.sigmoid() - t.xy.sigmoid()).square().sum(-1) + (s.wh - t.wh).square().sum(-1)
-        terms = (
-            bernoulli_kl(s.objectness, t.objectness).sum() * scale,
-            (weight * _class_divergence(s.classes, t.classes, spec)).sum() * scale,
-            (weight * box).sum() * scale,
-            LOGIT_GAIN * F.mse_loss(s.objectness, t.objectness) / len(specs),
-        )
-        for name, term in zip(names, terms, strict=True):
-            total[name] = total[name] + term
+        total["distil_objectness"] += bernoulli_kl(s.objectness, t.objectness).sum() * scale
+        total["distil_classes"] += (weight * _class_divergence(s.classes, t.classes, spec)).sum() * scale
+        total["distil_box"] += (weight * box).sum() * scale
+        total["distil_logit"] += LOGIT_GAIN * F.mse_loss(s.objectness, t.objectness) / len(specs)
     return total
 
 
@@ -69,13 +65,16 @@ def bernoulli_kl(student: Tensor, teacher: Tensor) -> Tensor:
     return cross - F.binary_cross_entropy_with_logits(teacher, p, reduction="none")
 
 
-def check_same_shapes(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> None:
+def check_same_shapes(
+    student: Sequence[Tensor],
+    teacher: Sequence[Tensor],
+    what: str = "the network's outputs",
+    remedy: str = "take a teacher with the same heads",
+) -> None:
     """:raises InputError: if numbers or shapes of the outputs differ"""
     ours, theirs = [tuple(m.shape) for m in student], [tuple(m.shape) for m in teacher]
     if ours != theirs:
-        raise InputError(
-            f"the network's outputs are {ours}, the teacher's {theirs}: take a teacher with the same heads"
-        )
+        raise InputError(f"{what} are {ours}, the teacher's {theirs}: {remedy}")
 
 
 def _class_divergence(student: Tensor, teacher: Tensor, spec: HeadSpec) -> Tensor:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.network import unwrapped
+from sj_lowlat.training.distil import check_same_shapes
 
 _POSITIONS = 52
 
@@ -20,14 +21,11 @@ def shared_layers(model: nn.Module, teacher: nn.Module) -> list[str]:
 
     :raises InputError: if there are none
     """
-    theirs = {
-        name: m.num_features for name, m in unwrapped(teacher).named_modules() if isinstance(m, _BatchNorm)
-    }
-    names = [
-        name
-        for name, m in unwrapped(model).named_modules()
-        if isinstance(m, _BatchNorm) and theirs.get(name) == m.num_features
-    ]
+    ours, theirs = (
+        {name: m.num_features for name, m in unwrapped(net).named_modules() if isinstance(m, _BatchNorm)}
+        for net in (model, teacher)
+    )
+    names = [name for name, channels in ours.items() if theirs.get(name) == channels]
     if not names:
         raise InputError(
             "feature_weight is above 0, but no batch norm of the model has the name and the channels of one "
@@ -38,17 +36,10 @@ def shared_layers(model: nn.Module, teacher: nn.Module) -> list[str]:
 
 @contextmanager
 def watch(network: nn.Module, names: Sequence[str]) -> Iterator[list[Tensor]]:
-    """Collect the outputs of modules, in the order in which they run.
-
-    :param names: of modules; their outputs are tensors
-    """
+    """Context manager: collect the outputs of modules, in the order in which they run."""
     outputs: list[Tensor] = []
-    handles = [
-        unwrapped(network)
-        .get_submodule(name)
-        .register_forward_hook(lambda module, args, output: outputs.append(output))
-        for name in names
-    ]
+    modules = [unwrapped(network).get_submodule(name) for name in names]
+    handles = [m.register_forward_hook(lambda module, args, out: outputs.append(out)) for m in modules]
     try:
         yield outputs
     finally:
@@ -68,9 +59,7 @@ def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[s
     :param teacher: the same shapes; no gradient flows into them
     :raises InputError: if shapes differ
     """
-    ours, theirs = [tuple(m.shape) for m in student], [tuple(m.shape) for m in teacher]
-    if ours != theirs:
-        raise InputError(f"the student's maps are {ours}, the teacher's {theirs}: give the same layers")
+    check_same_shapes(student, teacher, "the student's maps", "give the same layers")
     pairs = list(zip(student, teacher, strict=True))
     pairs = [(s, t) for s, t in pairs if max(s.shape[2:], default=1) <= 2 * _POSITIONS] or pairs
     distances = [1 - _correlation(s, t.detach()).mean() for s, t in pairs]

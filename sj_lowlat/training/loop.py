@@ -18,10 +18,11 @@ from tqdm import tqdm
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.errors import InputError
-from sj_lowlat.record import evaluating
+from sj_lowlat.files import write_json
+from sj_lowlat.record import evaluating, provenance
 from sj_lowlat.training.batches import Batch, BatchMaker, label_map, load_batches
 from sj_lowlat.training.config import FinetuneConfig
-from sj_lowlat.training.journal import Journal, write_summary
+from sj_lowlat.training.journal import journal
 from sj_lowlat.training.objective import Objective
 from sj_lowlat.training.resume import TrainingState, load_checkpoint, save_checkpoint
 
@@ -60,17 +61,15 @@ def finetune(
         torch.manual_seed(config.seed)
         model.to(memory_format=torch.channels_last)
         state = _start(model, config)
-        run = {
-            "images": len(data),
-            "detection": objective.detection,
-            "distillation": objective.teacher is not None,
-        }
+        run = {"images": len(data), "detection": objective.detection}
+        run["distillation"] = objective.teacher is not None
         if folder and resume and (folder / "checkpoint.pt").exists():
             load_checkpoint(folder / "checkpoint.pt", state, config, run, device)
         _train(state, objective, maker, config, folder, run, device)
         model.load_state_dict(state.ema.module.state_dict())
     if folder:
-        write_summary(folder / "finetune.json", config, state.seconds, state.losses)
+        end = {"seconds": round(state.seconds, 3), "losses": state.losses}
+        write_json(folder / "finetune.json", {"config": config.to_json(), **provenance(config.seed), **end})
     return model
 
 
@@ -86,7 +85,7 @@ def _train(
     """Take the steps that are left."""
     before, start = state.seconds, time.perf_counter()
     bar = tqdm(total=config.iterations, initial=state.iteration, desc="finetune", unit="step", disable=None)
-    with Journal(folder, state.iteration) as journal, bar:
+    with journal(folder, state.iteration) as write, bar:
         recent: list[dict[str, float]] = []
         for batch in load_batches(maker, state.iteration, device):
             lr = float(state.scheduler.get_last_lr()[0])
@@ -97,7 +96,7 @@ def _train(
             bar.update()
             if done or state.iteration % config.log_every == 0:
                 means = {name: sum(r[name] for r in recent) / len(recent) for name in state.losses}
-                journal.write(state.iteration, means, lr, state.seconds)
+                write(state.iteration, means, lr, state.seconds)
                 bar.set_postfix(loss=f"{means['total']:.4g}")
                 recent = []
             if folder and (done or state.iteration % config.checkpoint_every == 0):
@@ -145,11 +144,8 @@ def _start(model: nn.Module, config: FinetuneConfig) -> TrainingState:
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """Exponential moving average of parameters and floating-point buffers; other buffers are copied.
 
-    ``average <- d average + (1 - d) value`` with ``d = min(decay, (1 + i) / (10 + i))`` at step
-    i (from 0), so that the start is soon forgotten.
-
-    :param model: its present state is the first average
-    :param decay: in [0, 1); 0 keeps the last state
+    ``average <- d average + (1 - d) value`` with ``d = min(decay, (1 + i) / (10 + i))`` at step i (from 0),
+    so that the start is soon forgotten.
     """
 
     @torch.no_grad()
@@ -189,14 +185,10 @@ def _to(batch: Batch, device: torch.device) -> Batch:
 
 
 def _device_of(model: nn.Module, teacher: nn.Module | None) -> torch.device:
-    def device(network: nn.Module) -> torch.device:
-        tensor: Tensor | None = next(iter(network.parameters()), None)
-        return torch.device("cpu") if tensor is None else tensor.device
-
     if teacher is model:
         raise InputError("teacher and model are the same object: train a copy (copy.deepcopy) of the teacher")
-    if teacher is not None and device(teacher) != device(model):
-        raise InputError(
-            f"the model is on {device(model)}, the teacher on {device(teacher)}: move one with .to(device)"
-        )
-    return device(model)
+    networks = (model, model if teacher is None else teacher)
+    ours, theirs = (next((p.device for p in n.parameters()), torch.device("cpu")) for n in networks)
+    if ours != theirs:
+        raise InputError(f"the model is on {ours}, the teacher on {theirs}: move one with .to(device)")
+    return ours

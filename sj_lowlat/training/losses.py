@@ -44,22 +44,17 @@ def detection_loss(
         owned[assigned.cell] = 1
         free = (owned == 0) & (best_iou(boxes.detach(), targets).flatten() > IGNORE_IOU)
         objectness = F.binary_cross_entropy_with_logits(raw.objectness.flatten(), owned, reduction="none")
-        total["objectness"] = total["objectness"] + objectness[~free].sum() * weight
+        total["objectness"] += objectness[~free].sum() * weight
         found = boxes.reshape(-1, 4)[assigned.cell]
         ciou = complete_box_iou_loss(found, targets.boxes[assigned.target], reduction="sum")
-        total["box"] = total["box"] + BOX_GAIN * weight * ciou
+        total["box"] += BOX_GAIN * weight * ciou
         logits = raw.classes.reshape(-1, spec.num_classes)[assigned.cell]
-        classes = _class_loss(logits, targets.labels[assigned.target], spec)
-        total["classes"] = total["classes"] + weight * classes
+        total["classes"] += weight * _class_loss(logits, targets.labels[assigned.target], spec)
     return total
 
 
 def best_iou(boxes: Tensor, targets: Targets) -> Tensor:
-    """Highest IoU of each box with an object of its own picture, 0 where there is none.
-
-    :param boxes: ``[N, A, H, W, 4]`` xyxy
-    :return: ``[N, A, H, W]``
-    """
+    """Highest IoU of each box ``[N, A, H, W, 4]`` with an object of its picture, 0 where there is none."""
     best = torch.zeros(boxes.shape[:-1], device=boxes.device)
     for i in range(len(boxes)):
         objects = targets.boxes[targets.image == i]
