@@ -76,7 +76,7 @@ def soft_reset_step(
 
     :return: ``(spike, v)``, spikes from 0 to ``burst``
     """
-    return _step(FireRule.plain(burst), v, None, current, v_threshold)[:2]
+    return _step(FireRule.plain(burst), v + current, None, v_threshold)[:2]
 
 
 def signed_step(
@@ -104,8 +104,7 @@ def signed_step(
     :param slope: :math:`\alpha` in [0, 0.5); 0 for a ReLU
     :return: ``(spike, v, count)``, spikes from ``-burst`` to ``burst``
     """
-    spike, v, count = _step(FireRule.signed(max_count, slope, burst), v, count, current, v_threshold)
-    return spike, v, count
+    return _step(FireRule.signed(max_count, slope, burst), v + current, count, v_threshold)
 
 
 def imbalanced_step(
@@ -119,17 +118,12 @@ def imbalanced_step(
     :param slope: in (0, 1]
     :return: ``(spike, v)``, spikes -1, 0 or 1
     """
-    return _step(FireRule.imbalanced(slope), v, None, current, v_threshold)[:2]
+    return _step(FireRule.imbalanced(slope), v + current, None, v_threshold)[:2]
 
 
 def _step(
-    rule: FireRule,
-    v: Tensor,
-    count: Tensor | None,
-    current: Tensor,
-    v_threshold: Tensor | float,
+    rule: FireRule, v: Tensor, count: Tensor | None, v_threshold: Tensor | float
 ) -> tuple[Tensor, Tensor, Any]:
-    v = v + current
     threshold = torch.as_tensor(v_threshold, dtype=v.dtype, device=v.device)
     spike = fired(v, count, threshold, rule)
     return spike, v - charge_of(spike, count, threshold, rule), None if count is None else count + spike

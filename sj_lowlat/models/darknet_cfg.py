@@ -11,13 +11,13 @@ from sj_lowlat.errors import InputError
 
 _N = TypeVar("_N", int, float)
 
-LAYER_KINDS = ("convolutional", "maxpool", "route", "shortcut", "upsample", "reorg", "yolo", "region")
 _ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
 
-# Options that change what a layer computes and that are not supported unless they have this value.
-_NEUTRAL: dict[str, dict[str, str]] = {
+# Kind of layer -> options that change what it computes, supported with this value only.
+_LAYERS: dict[str, dict[str, str]] = {
     "convolutional": {"binary": "0", "xnor": "0", "flipped": "0", "dilation": "1", "antialiasing": "0"},
     "maxpool": {"maxpool_depth": "0", "antialiasing": "0"},
+    "route": {},
     "shortcut": {"weights_type": "none", "alpha": "1", "beta": "1"},
     "upsample": {"scale": "1"},
     "reorg": {"reverse": "0", "flatten": "0", "extra": "0"},
@@ -135,9 +135,9 @@ def parse_cfg(text: str) -> tuple[Section, ...]:
             "a darknet cfg must start with a [net] section and have layers after it: is this a cfg file?"
         )
     for section in sections[1:]:
-        if section.kind not in LAYER_KINDS:
-            raise section.error(f" is not supported: layers may be {', '.join(LAYER_KINDS)}")
-        for key, neutral in _NEUTRAL.get(section.kind, {}).items():
+        if section.kind not in _LAYERS:
+            raise section.error(f" is not supported: layers may be {', '.join(_LAYERS)}")
+        for key, neutral in _LAYERS[section.kind].items():
             value = section.options.get(key, neutral)
             if not _same(value, neutral):
                 raise section.error(f": option {key}={value} is not supported, only {key}={neutral}")

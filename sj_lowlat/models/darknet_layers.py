@@ -8,10 +8,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from sj_lowlat.layers import SameMaxPool
-
-__all__ = ["ACTIVATIONS", "ConvBlock", "DetectionHead", "Reorg", "Route", "SameMaxPool", "Shortcut"]
-
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "leaky": lambda: nn.LeakyReLU(0.1),
     "relu": nn.ReLU,
@@ -64,8 +60,7 @@ class Route(nn.Module):
     """Earlier outputs, or the ``group_id``-th of ``groups`` slices of each, joined along the channels.
 
     :param sources: numbers of the layers it takes
-    :param groups: number of slices
-    :param group_id: the slice taken, from 0
+    :param group_id: from 0
     """
 
     def __init__(self, sources: Sequence[int], groups: int = 1, group_id: int = 0) -> None:

@@ -8,16 +8,9 @@ from typing import NamedTuple
 from torch import nn
 
 from sj_lowlat.detect import HeadSpec
+from sj_lowlat.layers import SameMaxPool
 from sj_lowlat.models.darknet_cfg import Section
-from sj_lowlat.models.darknet_layers import (
-    ACTIVATIONS,
-    ConvBlock,
-    DetectionHead,
-    Reorg,
-    Route,
-    SameMaxPool,
-    Shortcut,
-)
+from sj_lowlat.models.darknet_layers import ACTIVATIONS, ConvBlock, DetectionHead, Reorg, Route, Shortcut
 from sj_lowlat.models.initialise import initialise, initialise_head
 
 

@@ -60,12 +60,11 @@ def finetune(
         model.train()
         torch.manual_seed(config.seed)
         model.to(memory_format=torch.channels_last)
-        state = _start(model, config)
-        run = {"images": len(data), "detection": objective.detection}
-        run["distillation"] = objective.teacher is not None
+        uses = {"detection": objective.detection, "distillation": objective.teacher is not None}
+        state = _start(model, config, {"images": len(data), **uses}, device)
         if folder and resume and (folder / "checkpoint.pt").exists():
-            load_checkpoint(folder / "checkpoint.pt", state, config, run, device)
-        _train(state, objective, maker, config, folder, run, device)
+            load_checkpoint(folder / "checkpoint.pt", state)
+        _train(state, objective, maker, folder)
         model.load_state_dict(state.ema.module.state_dict())
     if folder:
         end = {"seconds": round(state.seconds, 3), "losses": state.losses}
@@ -73,23 +72,15 @@ def finetune(
     return model
 
 
-def _train(
-    state: TrainingState,
-    objective: Objective,
-    maker: BatchMaker,
-    config: FinetuneConfig,
-    folder: Path | None,
-    run: dict[str, Any],
-    device: torch.device,
-) -> None:
+def _train(state: TrainingState, objective: Objective, maker: BatchMaker, folder: Path | None) -> None:
     """Take the steps that are left."""
-    before, start = state.seconds, time.perf_counter()
+    config, before, start = state.config, state.seconds, time.perf_counter()
     bar = tqdm(total=config.iterations, initial=state.iteration, desc="finetune", unit="step", disable=None)
     with journal(folder, state.iteration) as write, bar:
         recent: list[dict[str, float]] = []
-        for batch in load_batches(maker, state.iteration, device):
+        for batch in load_batches(maker, state.iteration, state.device):
             lr = float(state.scheduler.get_last_lr()[0])
-            state.losses = _step(state, objective, _to(batch, device), config)
+            state.losses = _step(state, objective, _to(batch, state.device))
             state.seconds = before + time.perf_counter() - start
             recent.append(state.losses)
             done = state.iteration == config.iterations
@@ -100,23 +91,20 @@ def _train(
                 bar.set_postfix(loss=f"{means['total']:.4g}")
                 recent = []
             if folder and (done or state.iteration % config.checkpoint_every == 0):
-                save_checkpoint(folder / "checkpoint.pt", state, config, run, device)
+                save_checkpoint(folder / "checkpoint.pt", state)
 
 
-def _step(
-    state: TrainingState, objective: Objective, batch: Batch, config: FinetuneConfig
-) -> dict[str, float]:
+def _step(state: TrainingState, objective: Objective, batch: Batch) -> dict[str, float]:
     """One optimiser step; gives the loss terms and their total."""
     terms = objective(batch)
     total = torch.stack(list(terms.values())).sum()
     state.optimiser.zero_grad()
     total.backward()
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.config.grad_clip)
     values = terms | {"total": total, "gradient": norm}
     # one transfer from the device for all
-    numbers = dict(
-        zip(values, torch.stack([v.detach().float() for v in values.values()]).tolist(), strict=True)
-    )
+    found = torch.stack([value.detach().float() for value in values.values()]).tolist()
+    numbers = dict(zip(values, found, strict=True))
     for name, number in numbers.items():
         if not math.isfinite(number):
             raise FloatingPointError(
@@ -130,15 +118,16 @@ def _step(
     return numbers
 
 
-def _start(model: nn.Module, config: FinetuneConfig) -> TrainingState:
+def _start(
+    model: nn.Module, config: FinetuneConfig, run: dict[str, Any], device: torch.device
+) -> TrainingState:
     optimiser = AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, fused=True)
     # the rise must last longer than one step, and the schedule two: OneCycleLR divides by both lengths
     steps = max(config.iterations, 2)
     rise = max(config.warmup, 1.5 / steps)
-    scheduler = OneCycleLR(
-        optimiser, max_lr=config.lr, total_steps=steps, pct_start=rise, cycle_momentum=False
-    )
-    return TrainingState(model, moving_average(model, config.ema), optimiser, scheduler)
+    scheduler = OneCycleLR(optimiser, config.lr, steps, pct_start=rise, cycle_momentum=False)
+    average = moving_average(model, config.ema)
+    return TrainingState(config, run, device, model, average, optimiser, scheduler)
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
