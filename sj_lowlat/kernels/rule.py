@@ -25,10 +25,9 @@ class FireRule:
     - ``"leaky"``: :math:`\lfloor \max(U / V_{th}, \alpha U / V_{th} + 1/2) \rfloor`
     - ``"imbalanced"``: :math:`V / V_{th}`, below zero :math:`\alpha V / V_{th}`, rounded towards zero
 
-    V and the charge are kept apart, so that a large count costs V no precision. A new target is one text in
-    ``LEVELS`` of ``kernels/source.py`` and one case in ``_level`` of ``kernels/reference.py``, and for
-    training one in ``_border`` of ``layers/surrogate.py``; numbers that it reads are passed like ``lows`` in
-    ``kernels/fused.py``. Build a rule with one of the constructors below.
+    V and the charge are kept apart, so that a large count costs V no precision. Build a rule with one of the
+    constructors below. A new target needs an entry in ``LEVELS`` (``kernels/source.py``) and a case in
+    ``_level`` (``kernels/reference.py``), for training also in ``_border`` (``layers/surrogate.py``).
 
     :param counts: whether a neuron remembers N; otherwise N is 0 in every step
     :param lowest: limit of N, or ``None``; so is ``highest``

@@ -36,7 +36,6 @@ def choose(device: torch.device) -> str:
     ``"cupy"`` if CuPy works there; on a CPU: ``"cpp"`` if there is a C++ compiler; and else ``"reference"``.
 
     :param device: where the currents are
-    :return: a key of ``KERNELS``
     :raises InputError: if the variable names no kernel
     """
     name = os.environ.get(VARIABLE) or "auto"

@@ -71,10 +71,7 @@ class Section:
         return number
 
     def floats(self, key: str) -> tuple[float, ...]:
-        """The comma-separated numbers of an option.
-
-        :raises InputError: if it is absent or not made of numbers
-        """
+        """The comma-separated numbers of an option, as :meth:`integers`."""
         return self._numbers(key, None, float)
 
     def _numbers(self, key: str, default: tuple[_N, ...] | None, kind: type[_N]) -> tuple[_N, ...]:
@@ -110,7 +107,7 @@ def read_cfg(cfg: str | Path) -> str:
 def parse_cfg(text: str) -> tuple[Section, ...]:
     """The sections of a cfg, ``[net]`` first.
 
-    :param text: what stands in the file; ``#`` and ``;`` start comments
+    :param text: of the file; ``#`` and ``;`` start comments
     :raises InputError: if a line or section is not understood, or ``[net]`` is not the first
     """
     sections: list[Section] = []

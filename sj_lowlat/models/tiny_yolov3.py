@@ -74,11 +74,11 @@ def tiny_yolov3(
 
 
 def _cfg(num_classes: int, input_size: int, width: float, in_channels: int) -> str:
+    anchors = ",".join(f"{w:g},{h:g}" for w, h in ANCHORS)
+
     def conv(channels: int, size: int = 3) -> str:
         shape = f"filters={scaled_width(channels, width)}\nsize={size}\nstride=1\npad=1"
         return f"[convolutional]\nbatch_normalize=1\n{shape}\nactivation=leaky\n"
-
-    anchors = ",".join(f"{w:g},{h:g}" for w, h in ANCHORS)
 
     def pool(stride: int) -> str:
         return f"[maxpool]\nsize=2\nstride={stride}\n"

@@ -80,7 +80,7 @@ def _train(state: TrainingState, objective: Objective, maker: BatchMaker, folder
         recent: list[dict[str, float]] = []
         for batch in load_batches(maker, state.iteration, state.device):
             lr = float(state.scheduler.get_last_lr()[0])
-            state.losses = _step(state, objective, _to(batch, state.device))
+            state.losses = _step(state, objective, batch)
             state.seconds = before + time.perf_counter() - start
             recent.append(state.losses)
             done = state.iteration == config.iterations
@@ -166,11 +166,6 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         raise InputError("the model has no trainable parameters: nothing to finetune")
     groups = [(decayed, weight_decay), (plain, 0.0)]
     return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    moved = Batch(*(value.to(device, non_blocking=True) for value in batch))
-    return moved._replace(images=moved.images.contiguous(memory_format=torch.channels_last))
 
 
 def _device_of(model: nn.Module, teacher: nn.Module | None) -> torch.device:

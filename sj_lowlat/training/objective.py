@@ -24,8 +24,6 @@ class Objective:
     teacher: by YOLO head maps where the model has ``head_specs``, else as mean squared error of the outputs;
     with ``feature_weight`` also by the outputs of the batch norms that both networks share.
 
-    :param model: the network to train, wrapped or not
-    :param data: its ``class_names`` say whether there are labels
     :param teacher: in eval mode, on the same device
     :raises InputError: if nothing is left to minimise
     """
