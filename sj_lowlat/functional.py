@@ -95,10 +95,8 @@ def signed_step(
     ``[0, max_count]``.
 
     With a slope :math:`\alpha` N may fall below 0, where each spike stands for the charge
-    :math:`V_{th} / \alpha`: with the whole charge :math:`U = V + charge(N)` the neuron moves N, by at most
-    ``burst``, towards :math:`\lfloor U / V_{th} \rfloor` where :math:`U \ge 0` and
-    :math:`\lfloor \alpha U / V_{th} + 1/2 \rfloor` below, within ``[-max_count, max_count]``: the levels of
-    the quantised leaky ReLU (:func:`quant_relu`).
+    :math:`V_{th} / \alpha`, and follows the levels of the quantised leaky ReLU (:func:`quant_relu`) within
+    ``[-max_count, max_count]``: the target ``"leaky"`` of :class:`~sj_lowlat.kernels.FireRule`.
 
     :param max_count: the highest net count, for a quantised ReLU of T levels: T; ``None`` for no limit
     :param slope: :math:`\alpha` in [0, 0.5); 0 for a ReLU

@@ -13,7 +13,7 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.kernels.memory import SpikeSums, StepMemory
 from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
-from sj_lowlat.kernels.source import Variant
+from sj_lowlat.kernels.source import CURRENTS, LEVELS, SPIKES, Variant
 
 #: runs a function of a variant's source on a number of neurons, with these arguments (None: a null pointer)
 Launch = Callable[[str, Variant, int, Sequence[Any], torch.device], None]
@@ -53,7 +53,7 @@ def variant_for(
     training: bool = False,
     spikes: torch.dtype | None = None,
 ) -> Variant | None:
-    """The variant for these tensors, or ``None``: V, counts and thresholds must have its membrane's dtype.
+    """The variant for these tensors and this rule; ``None`` if there is no kernel for them.
 
     :raises InputError: if currents and states lie on different devices
     """
@@ -64,8 +64,12 @@ def variant_for(
                 f"currents are on {currents.device}, the state of the neurons is on {tensor.device}; "
                 "move both to one device"
             )
-    variant = Variant.of(currents.dtype, rule, training, spikes)
-    if variant is None or any(tensor.dtype != variant.membrane for tensor in (*state, v_threshold)):
+    dtype, spikes = currents.dtype, None if spikes == currents.dtype else spikes
+    known = dtype in CURRENTS and (spikes or dtype) in SPIKES and rule.target in LEVELS
+    if not known or (training and (rule.target != "linear" or rule.up > 1)):
+        return None
+    variant = Variant(dtype, rule.target, rule.counts, training, spikes)
+    if any(tensor.dtype != variant.membrane for tensor in (*state, v_threshold)):
         return None
     # by a threshold on the CPU torch divides in another way on a GPU
     return variant if v_threshold.device == v.device else None

@@ -6,16 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
-from sj_lowlat.kernels.rule import FireRule
-
 #: dtype of currents -> their type in C++; 16-bit floats are bits, which needs no CUDA header
-_CURRENTS = {
+CURRENTS = {
     torch.float32: "float",
     torch.float64: "double",
     torch.float16: "Float16",
     torch.bfloat16: "BFloat16",
 }
-_SPIKES = {**_CURRENTS, torch.int8: "signed char"}
+SPIKES = {**CURRENTS, torch.int8: "signed char"}
 
 
 @dataclass(frozen=True)
@@ -34,21 +32,6 @@ class Variant:
     training: bool = False
     spikes: torch.dtype | None = None
 
-    @classmethod
-    def of(
-        cls,
-        currents: torch.dtype,
-        rule: FireRule,
-        training: bool = False,
-        spikes: torch.dtype | None = None,
-    ) -> Variant | None:
-        """The variant for a rule; ``None`` if there is no kernel for it or for these dtypes."""
-        spikes = None if spikes == currents else spikes
-        known = currents in _CURRENTS and (spikes or currents) in _SPIKES and rule.target in LEVELS
-        if not known or (training and (rule.target != "linear" or rule.up > 1)):
-            return None
-        return cls(currents, rule.target, rule.counts, training, spikes)
-
     @property
     def membrane(self) -> torch.dtype:
         """Dtype of V, thresholds and counts."""
@@ -66,8 +49,8 @@ class Variant:
         macros = {
             "REAL": "double" if double else "float",
             "REAL_IS_FLOAT": int(not double),
-            "CURRENT": _CURRENTS[self.currents],
-            "SPIKE": _SPIKES[spikes],
+            "CURRENT": CURRENTS[self.currents],
+            "SPIKE": SPIKES[spikes],
             "USES_FLOAT16": int(torch.float16 in (self.currents, spikes)),
             "SLOPED": int(self.target != "linear"),
             "COUNTS": int(self.counts),
