@@ -39,7 +39,6 @@ def quant_relu(z: Tensor, clip: Tensor | float, levels: int, slope: float = 0.0)
     :math:`\alpha` it is a quantised leaky ReLU, which for :math:`u = z L / \lambda + 1/2 < 0` gives
     :math:`\lambda \max(\lfloor \alpha u + 1/2 \rfloor, -L) / L`: levels of the same height on both sides.
 
-    :param z: any shape
     :param clip: :math:`\lambda > 0`, broadcastable to ``z``
     :param levels: :math:`L \ge 1`
     :param slope: :math:`\alpha` in [0, 0.5); 0 for a ReLU

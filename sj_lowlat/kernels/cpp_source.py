@@ -6,10 +6,8 @@ from sj_lowlat.kernels.source import Variant
 
 
 def cpp_source(variant: Variant) -> str:
-    """The function ``neurons``: the arguments of the CUDA kernel, then a number of threads.
-
-    Blocks of neurons stay in the first cache for all T steps, so main memory is read and written once.
-    """
+    """The function ``neurons``: arguments of the CUDA kernel, then a number of threads. Blocks of neurons
+    stay in the first cache for all T steps, so that main memory is read and written once."""
     return variant.source(_OPERATIONS, _NEURONS)
 
 

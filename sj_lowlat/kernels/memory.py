@@ -39,11 +39,7 @@ class SpikeSums:
 
 @dataclass(frozen=True)
 class StepMemory:
-    """How the neurons of a step lie in memory, without gaps; kernels see memory and no axes.
-
-    :param shape: ``[N, *]``
-    :param strides: of its axes, in any order
-    """
+    """How the neurons ``[N, *]`` of a step lie in memory: axes in any order, no gaps. Kernels see no axes."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]

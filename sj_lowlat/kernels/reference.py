@@ -97,8 +97,6 @@ def _is_one(v_threshold: Tensor) -> bool:
 def leaky_charge(count: Tensor, v_threshold: Tensor | float, slope: float) -> Tensor:
     """Charge for which a net count stands: a threshold each, below zero a threshold / slope each.
 
-    :param count: any shape
-    :param v_threshold: broadcastable
     :param slope: in (0, 1]
     """
     threshold = torch.as_tensor(v_threshold, dtype=count.dtype, device=count.device)

@@ -77,10 +77,9 @@ class FireRule:
 
     @classmethod
     def imbalanced(cls, slope: float, burst: int = 1) -> FireRule:
-        """Neuron with imbalanced threshold (:func:`~sj_lowlat.functional.imbalanced_step`).
+        """Neuron with imbalanced threshold (:func:`~sj_lowlat.functional.imbalanced_step`); has no bursts.
 
         :param slope: in (0, 1]
-        :param burst: 1, as it has no bursts
         :raises InputError: for numbers out of range
         """
         if burst != 1:

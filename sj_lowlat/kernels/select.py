@@ -18,11 +18,9 @@ from sj_lowlat.kernels.rule import FireRule
 #: environment variable with the kernel that ``"auto"`` takes
 VARIABLE = "SJ_LOWLAT_KERNEL"
 
-#: takes the arguments of :func:`multi_step` but ``kernel``; gives the spikes of ``"reference"`` bit by bit
-Kernel = Callable[..., Tensor]
-
-#: name -> kernel; add one of your own here, and name it in a neuron's ``kernel``
-KERNELS: dict[str, Kernel] = {
+#: name -> kernel, which takes the arguments of :func:`multi_step` but ``kernel`` and gives the spikes of
+#: ``"reference"`` bit by bit; add one of your own here, and name it in a neuron's ``kernel``
+KERNELS: dict[str, Callable[..., Tensor]] = {
     "reference": multi_step_reference,
     "cpp": lambda *args, **more: multi_step_fused(cpp_kernel.launch, *args, **more),
     "cupy": lambda *args, **more: multi_step_fused(cupy_kernel.launch, *args, **more),

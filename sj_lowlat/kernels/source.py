@@ -38,11 +38,10 @@ class Variant:
         return torch.float64 if self.currents == torch.float64 else torch.float32
 
     def source(self, operations: str, *functions: str) -> str:
-        """The whole source.
+        """The whole source, with functions that are called from outside.
 
         :param operations: of the machine: ``INLINE``, arithmetic on reals, CUDA's bit casts and, for float16,
             ``float_of_half`` and ``half_of_float``
-        :param functions: what is called from outside
         """
         double = self.membrane == torch.float64
         spikes = self.spikes or self.currents

@@ -32,13 +32,11 @@ class ConvBlock(nn.Sequential):
 
 
 class Reorg(nn.Module):
-    """Darknet's reorg, which is not a space-to-depth of its input.
+    """Darknet's reorg by a stride ``s``, which is not a space-to-depth of its input.
 
     Its loop reads the input's memory as if it were ``[C / s^2, H s, W s]``, takes that apart into ``s^2``
     phases and lays the result out as ``[C s^2, H / s, W / s]``. The published YOLOv2 weights were trained
     with it.
-
-    :param stride: ``s``
     """
 
     def __init__(self, stride: int) -> None:
@@ -57,11 +55,8 @@ class Reorg(nn.Module):
 
 
 class Route(nn.Module):
-    """Earlier outputs, or the ``group_id``-th of ``groups`` slices of each, joined along the channels.
-
-    :param sources: numbers of the layers it takes
-    :param group_id: from 0
-    """
+    """Outputs of the layers with these numbers, or of each the ``group_id``-th (from 0) of ``groups`` slices,
+    joined along the channels."""
 
     def __init__(self, sources: Sequence[int], groups: int = 1, group_id: int = 0) -> None:
         super().__init__()

@@ -58,11 +58,9 @@ class DarknetNet(Detector):
         return [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, ConvBlock)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Raw head maps of a batch of images.
+        """Images ``[N, C, H, W]`` in [0, 1] to one raw map ``[N, A * (5 + K), H / s, W / s]`` per head.
 
-        :param x: ``[N, C, H, W]`` in [0, 1]; sides multiples of ``stride``
-        :return: one map ``[N, A * (5 + K), H / s, W / s]`` per head
-        :raises InputError: if the shape does not fit
+        :raises InputError: if sides are not multiples of ``stride``, or the channels differ
         """
         self.check_input(x)
         kept: dict[int, Tensor] = {}

@@ -11,7 +11,7 @@ from sj_lowlat.detect import HeadSpec
 from sj_lowlat.layers import SameMaxPool
 from sj_lowlat.models.darknet_cfg import Section
 from sj_lowlat.models.darknet_layers import ACTIVATIONS, ConvBlock, DetectionHead, Reorg, Route, Shortcut
-from sj_lowlat.models.initialise import initialise, initialise_head
+from sj_lowlat.models.detector import initialise, initialise_head
 
 
 class Shape(NamedTuple):
@@ -27,7 +27,6 @@ class Plan:
     Afterwards ``heads`` has the :class:`HeadSpec` of each detection layer, ``used`` the numbers of the layers
     whose outputs later layers take, and ``stride`` what the sides of an input must be multiples of.
 
-    :param net: the ``[net]`` section
     :raises InputError: if the input is not square; later, if a section does not fit the ones before it
     """
 
@@ -69,9 +68,9 @@ class Plan:
         shape = _strided(section, before, filters, stride, (before.size + 2 * padding - size) // stride + 1)
         conv = nn.Conv2d(before.channels, filters, size, stride, padding, groups=groups, bias=not norm)
         activation = section.options.get("activation", "logistic")  # darknet's own default
-        block = ConvBlock(conv, nn.BatchNorm2d(filters) if norm else None, _activation(section, activation))
-        initialise(block, slope=0.1 if activation == "leaky" else 0.0)
-        return block, shape
+        initialise(conv, slope=0.1 if activation == "leaky" else 0.0)
+        bn = nn.BatchNorm2d(filters) if norm else None
+        return ConvBlock(conv, bn, _activation(section, activation)), shape
 
     def _maxpool(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
         stride = section.positive("stride", 1)

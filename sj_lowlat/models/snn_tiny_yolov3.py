@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from sj_lowlat.detect import HeadSpec
 from sj_lowlat.models.darknet_layers import ConvBlock
-from sj_lowlat.models.detector import Detector
-from sj_lowlat.models.initialise import initialise, initialise_head
+from sj_lowlat.models.detector import Detector, initialise, initialise_head
 from sj_lowlat.models.registry import register
 from sj_lowlat.models.tiny_yolov3 import ANCHORS, MASKS, check_counts, scaled_width
 
@@ -31,8 +30,7 @@ def snn_tiny_yolov3(
 
     Max-pools are convolutions of stride 2 (the one of stride 1 is dropped), the upsampling is a transposed
     convolution, leaky ReLUs are ReLUs; heads and anchors are the same. 9,786,734 parameters at 80 classes.
-
-    Parameters as there.
+    Arguments as there.
 
     :raises InputError: if a value is out of range
     """
@@ -44,7 +42,7 @@ def snn_tiny_yolov3(
 
 
 class SNNTinyYOLOv3(Detector):
-    """The network of :func:`snn_tiny_yolov3`, with its parameters; keys of ``layers`` are layer numbers."""
+    """The network of :func:`snn_tiny_yolov3`, with its arguments; keys of ``layers`` are layer numbers."""
 
     def __init__(
         self,
@@ -79,11 +77,9 @@ class SNNTinyYOLOv3(Detector):
         self.layers["21"] = _head(c256, specs[1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw head maps of a batch of images.
+        """Images ``[N, C, H, W]`` in [0, 1] to raw maps ``[N, 3 * (5 + K), H / s, W / s]``, s = 32 and 16.
 
-        :param x: ``[N, C, H, W]`` in [0, 1]; sides multiples of 32
-        :return: maps ``[N, 3 * (5 + K), H / 32, W / 32]`` and ``[N, 3 * (5 + K), H / 16, W / 16]``
-        :raises InputError: if the shape does not fit
+        :raises InputError: if sides are not multiples of 32, or the channels differ
         """
         self.check_input(x)
         layers = self.layers
@@ -98,9 +94,8 @@ class SNNTinyYOLOv3(Detector):
 
 
 def _with_relu(conv: nn.Conv2d | nn.ConvTranspose2d) -> ConvBlock:
-    block = ConvBlock(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU())
-    initialise(block)
-    return block
+    initialise(conv)
+    return ConvBlock(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU())
 
 
 def _head(channels: int, spec: HeadSpec) -> ConvBlock:

@@ -50,8 +50,7 @@ def tiny_yolov3(
 ) -> DarknetNet:
     """YOLOv3-Tiny: leaky ReLU, max-pooling, nearest upsampling, heads at stride 32 and 16.
 
-    Layers and state dict keys are those of ``yolov3-tiny.cfg``; the stride-16 head's mask is 1,2,3 (see
-    :data:`MASKS`).
+    Layers and state dict keys are those of ``yolov3-tiny.cfg``; the stride-16 head's mask is 1,2,3.
 
     :param weights: path of a darknet .weights file; fresh weights without it
     :param class_names: one name per class; by default the COCO names for 80 classes, else "class 0" ...

@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     """One step's pictures and objects.
 
     :param images: ``[N, C, S, S]`` in [0, 1]
-    :param boxes: and ``labels``, ``image``: as in :class:`~sj_lowlat.training.assign.Targets`
+    :param boxes: and ``labels``, ``image``: as in :class:`~sj_lowlat.training.losses.Targets`
     """
 
     images: Tensor

@@ -26,7 +26,7 @@ class FinetuneConfig:
     :param detection_weight: factor of the detection loss; needs boxes
     :param distillation_weight: factor of the distillation loss; used where there is a teacher
     :param feature_weight: factor of the distance from the teacher's inner maps, where there is a teacher of
-        the same layers (:func:`~sj_lowlat.training.features.feature_loss`); 0 leaves it out
+        the same layers (:func:`~sj_lowlat.training.distil.feature_loss`); 0 leaves it out
     :param mix: probability in [0, 1] that a picture is blended (mix-up) with another one of its batch, its
         own weight being 0.5 to 1; the objects of both count
     :param precision: ``"bf16"`` (autocast) or ``"fp32"``

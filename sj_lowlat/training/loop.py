@@ -61,7 +61,7 @@ def finetune(
         torch.manual_seed(config.seed)
         model.to(memory_format=torch.channels_last)
         uses = {"detection": objective.detection, "distillation": objective.teacher is not None}
-        state = _start(model, config, {"images": len(data), **uses}, device)
+        state = _start(objective, {"images": len(data), **uses}, device)
         if folder and resume and (folder / "checkpoint.pt").exists():
             load_checkpoint(folder / "checkpoint.pt", state)
         _train(state, objective, maker, folder)
@@ -118,9 +118,8 @@ def _step(state: TrainingState, objective: Objective, batch: Batch) -> dict[str,
     return numbers
 
 
-def _start(
-    model: nn.Module, config: FinetuneConfig, run: dict[str, Any], device: torch.device
-) -> TrainingState:
+def _start(objective: Objective, run: dict[str, Any], device: torch.device) -> TrainingState:
+    model, config = objective.model, objective.config
     optimiser = AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, fused=True)
     # the rise must last longer than one step, and the schedule two: OneCycleLR divides by both lengths
     steps = max(config.iterations, 2)

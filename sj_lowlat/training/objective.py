@@ -9,12 +9,10 @@ from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.errors import InputError
 from sj_lowlat.network import info_of
-from sj_lowlat.training.assign import Targets
 from sj_lowlat.training.batches import Batch
 from sj_lowlat.training.config import FinetuneConfig
-from sj_lowlat.training.distil import distillation_loss, output_distance
-from sj_lowlat.training.features import feature_loss, shared_layers, watch
-from sj_lowlat.training.losses import detection_loss
+from sj_lowlat.training.distil import distillation_loss, feature_loss, output_distance, shared_layers, watch
+from sj_lowlat.training.losses import Targets, detection_loss
 
 
 class Objective:
@@ -63,7 +61,7 @@ class Objective:
                 theirs, their_features = self._run(self.teacher, batch.images)
         ours, our_features = self._run(self.model, batch.images)
         if self.detection:
-            targets = Targets(batch.boxes, batch.labels, batch.image)
+            targets = Targets(*batch[1:])
             parts.append((config.detection_weight, detection_loss(ours, self.specs, targets)))
         if self.teacher is not None:
             heads = self.specs
