@@ -21,8 +21,8 @@ def pool_counts(spikes: Tensor, count: Tensor, sent: Tensor, pool: nn.Module) ->
     :param sent: net spikes sent so far, of the shape of ``pool(count)``; updated in place
     :return: spikes ``[T, N, *]`` of the dtype of ``spikes``
     """
-    side = _side(pool, spikes, count, sent)
-    if side and choose(spikes.device) == "cpp":
+    side = _side(pool, spikes, count, sent) if choose(spikes.device) == "cpp" else 0
+    if side:
         return _pool_cpp(spikes, count, sent, side)
     outputs = []
     for spike in spikes:
@@ -36,16 +36,16 @@ def _side(pool: nn.Module, spikes: Tensor, count: Tensor, sent: Tensor) -> int:
     """Side of square windows that cover the input once; 0 if they do not, or for tensors without a kernel."""
     if type(pool) is not nn.MaxPool2d or spikes.dim() != 5 or spikes.dtype not in _CPP_DTYPES:
         return 0
-    for tensor in (spikes.flatten(0, 1), count, sent):
-        last = tensor.is_contiguous(memory_format=torch.channels_last)
-        if not last or tensor.dtype not in (spikes.dtype, torch.float32):
-            return 0
     pairs = (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
     sides, strides, padding, dilation = (v if isinstance(v, tuple) else (v, v) for v in pairs)
     plain = padding == (0, 0) and dilation == (1, 1) and not pool.return_indices
     side = int(sides[0])
     whole = all(length % side == 0 for length in spikes.shape[3:])
-    return side if plain and whole and sides == strides == (side, side) else 0
+    if not plain or not whole or not sides == strides == (side, side):
+        return 0
+    tensors = (spikes.flatten(0, 1), count, sent)
+    last = all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in tensors)
+    return side if last and {count.dtype, sent.dtype} <= {spikes.dtype, torch.float32} else 0
 
 
 def _pool_cpp(spikes: Tensor, count: Tensor, sent: Tensor, side: int) -> Tensor:
