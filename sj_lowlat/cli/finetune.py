@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sj_lowlat import checkpoint
+from sj_lowlat.cli.options import check_output, finer_factors
 from sj_lowlat.cli.pictures import calibration_images as take
-from sj_lowlat.cli.running import check_output, finer_factors
 from sj_lowlat.cli.sources import open_data
 from sj_lowlat.conversion import prepare, replace_layers
 from sj_lowlat.errors import InputError
