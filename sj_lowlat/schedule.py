@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sj_lowlat.errors import InputError
@@ -42,9 +42,8 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """Read the written form.
+        """Read the written form, such as ``"4+2b4"``.
 
-        :param text: such as ``"4+2b4"``
         :raises InputError: for anything else
         """
         match = _WRITTEN.fullmatch(text.strip())
@@ -82,7 +81,7 @@ class Schedule:
 
     def to_json(self) -> dict[str, int | None]:
         """The fields as a dictionary."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return asdict(self)
 
     # ``simulate(snn, images, **snn.schedule)`` was the way of version 0.1; here for one version more
     def keys(self) -> Iterator[str]:

@@ -60,9 +60,8 @@ def open_network(
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name.
+    """The device of that name: ``"auto"``, or as torch names it.
 
-    :param name: ``"auto"``, or as torch names it
     :raises InputError: if this machine does not have it
     """
     if name == "auto":
@@ -83,10 +82,9 @@ def _fresh(builder: str, options: str, class_names: Sequence[str], seed: int) ->
         key, _, value = option.partition("=")
         try:
             kwargs[key] = json.loads(value)
-        except json.JSONDecodeError:
-            raise InputError(
-                f"the network's option {option!r} is not of the form name=number: {MODEL_FORMS}"
-            ) from None
+        except json.JSONDecodeError as error:
+            wrong = f"the network's option {option!r} is not of the form name=number"
+            raise InputError(f"{wrong}: {MODEL_FORMS}") from error
     if class_names and "num_classes" not in kwargs:
         kwargs |= {"num_classes": len(class_names), "class_names": list(class_names)}
     with torch.random.fork_rng():

@@ -95,8 +95,9 @@ def run(
     def cells(ap: APResult) -> list[str]:
         return [f"{100 * ap.map50:.2f}", "-" if ap.map is None else f"{100 * ap.map:.2f}"]
 
-    rows = [["ANN" if p.steps is None else f"SNN, {p.steps} steps", *cells(p.ap)] for p in result.points]
-    rows += [["ANN beside it", *cells(result.ann)]] if result.ann is not None else []
+    rows = [[point.name, *cells(point.ap)] for point in result.points]
+    if result.ann is not None:
+        rows.append(["ANN beside it", *cells(result.ann)])
     print(f"{model} on {len(dataset)} images of {data} ({result.final.protocol}), in %")
     print(table(["network", "mAP50", "mAP"], rows))
     if result.mean_steps is not None:

@@ -64,10 +64,8 @@ def _check_sets(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> None:
                 f"head map {index} (stride {spec.stride}) holds {found}: "
                 "look for it in the images and in the weights"
             )
-    if len({head_map.shape[0] for head_map in head_maps}) > 1:
-        raise InputError(
-            f"head maps have different batch sizes: {[head_map.shape[0] for head_map in head_maps]}"
-        )
+    if len(set(map(len, head_maps))) > 1:
+        raise InputError(f"head maps have different batch sizes: {list(map(len, head_maps))}")
 
 
 def candidates(
@@ -75,21 +73,15 @@ def candidates(
 ) -> list[tuple[Tensor, Tensor]]:
     """:func:`decode`, only of the boxes whose objectness is above a score: no class can score more.
 
-    :param head_maps: as for :func:`decode`
-    :param specs: as for :func:`decode`
-    :param score_threshold: least score of interest
     :return: for each image boxes ``[M, 4]`` and scores ``[M, K]``, in the order of :func:`decode`
-    :raises InputError: as :func:`decode`
     """
     _check_sets(head_maps, specs)
-    found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(len(head_maps[0]))]
+    found: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in head_maps[0]]
     for head_map, spec in zip(head_maps, specs, strict=True):
         raw = split_head(head_map, spec)
         promising = raw.objectness.sigmoid() > score_threshold  # [N, A, H, W]
-        for image, parts in enumerate(found):
+        for image, (boxes, scores) in enumerate(found):
             cells = raw[image][promising[image]]
-            parts.append((boxes_of(cells, spec), scores_of(cells, spec)))
-    return [
-        (torch.cat([boxes for boxes, _ in parts]), torch.cat([scores for _, scores in parts]))
-        for parts in found
-    ]
+            boxes.append(boxes_of(cells, spec))
+            scores.append(scores_of(cells, spec))
+    return [(torch.cat(boxes), torch.cat(scores)) for boxes, scores in found]

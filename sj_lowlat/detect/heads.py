@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sj_lowlat.errors import InputError
 
+#: largest log(size / anchor) decoded as it stands; exp of more would leave float32's useful range
 MAX_LOG_SIZE = 10.0
-"""Largest log(size / anchor) decoded as it stands; exp of more would leave float32's useful range."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,8 @@ class HeadSpec:
     kind: str = "yolo"
 
     def __post_init__(self) -> None:
-        sizes = [size for anchor in self.anchors for size in anchor]
-        if (
-            not sizes
-            or any(len(anchor) != 2 for anchor in self.anchors)
-            or not all(math.isfinite(size) and size > 0 for size in sizes)
-        ):
+        pairs = [len(anchor) == 2 and all(0 < size < math.inf for size in anchor) for anchor in self.anchors]
+        if not pairs or not all(pairs):
             raise InputError(
                 f"anchors must be pairs of positive sizes in pixels, at least one pair; got {self.anchors}"
             )
@@ -62,7 +58,7 @@ class HeadSpec:
 class RawHead:
     """A head map, or some of its cells, in parts; float32, ``[N, A, H, W, *]`` for a whole map.
 
-    :param values: raw values ``[*, 5 + num_classes]``
+    :param values: raw values ``[*, 5 + num_classes]``: offsets of the centre, log sizes, and logits
     :param cells: column and row of the cell ``[*, 2]``
     :param anchors: width and height of the anchor ``[*, 2]``
     """
@@ -77,22 +73,18 @@ class RawHead:
 
     @property
     def xy(self) -> Tensor:
-        """Raw offsets of the centre ``[*, 2]``."""
         return self.values[..., :2]
 
     @property
     def wh(self) -> Tensor:
-        """Raw log sizes ``[*, 2]``."""
         return self.values[..., 2:4]
 
     @property
     def objectness(self) -> Tensor:
-        """Logits ``[*]``."""
         return self.values[..., 4]
 
     @property
     def classes(self) -> Tensor:
-        """Logits ``[*, num_classes]``."""
         return self.values[..., 5:]
 
 
@@ -118,20 +110,14 @@ def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
 
 
 def boxes_of(raw: RawHead, spec: HeadSpec) -> Tensor:
-    """Boxes: centre ``(sigmoid(xy) + cell) * stride``, size ``exp(wh) * anchor``; differentiable.
-
-    :return: ``[*, 4]``, x1 y1 x2 y2 in pixels of the network input
-    """
+    """Boxes ``[*, 4]``, x1 y1 x2 y2 in pixels of the network input; differentiable."""
     centres = (raw.xy.sigmoid() + raw.cells) * spec.stride
     half = raw.wh.clamp(max=MAX_LOG_SIZE).exp() * raw.anchors / 2
     return torch.cat((centres - half, centres + half), -1)
 
 
 def scores_of(raw: RawHead, spec: HeadSpec) -> Tensor:
-    """Scores: ``sigmoid(objectness)`` times the probability of each class.
-
-    :return: ``[*, num_classes]`` in [0, 1]
-    """
+    """Scores ``[*, num_classes]`` in [0, 1]: objectness times the probability of each class."""
     classes = raw.classes.softmax(-1) if spec.kind == "region" else raw.classes.sigmoid()
     return raw.objectness.sigmoid()[..., None] * classes
 

@@ -57,15 +57,10 @@ class Scene:
 
 
 def pair_up(
-    dataset: DetectionDataset,
-    detections: Sequence[Detections],
-    class_map: Mapping[int, int] | None,
+    dataset: DetectionDataset, detections: Sequence[Detections], class_map: Mapping[int, int] | None
 ) -> tuple[list[Scene], list[int]]:
-    """Check the input and translate the detections' labels.
+    """Check the input of :func:`~sj_lowlat.evaluation.coco_ap`, and translate the detections' labels.
 
-    :param dataset: the data set, whose boxes are the truth
-    :param detections: one record an image, in the same order
-    :param class_map: model label -> data set label
     :return: the scenes, and the data set labels to score
     :raises InputError: if counts or labels do not fit, or there is nothing to find
     """
@@ -84,9 +79,8 @@ def pair_up(
         for target, found in zip(targets, detections, strict=True)
     ]
     labels = sorted(set(table.values()))
-    if not any(
-        bool((scene.truth.labels[~scene.ignored] == label).any()) for scene in scenes for label in labels
-    ):
+    wanted = torch.tensor(labels)
+    if not any(torch.isin(scene.truth.labels[~scene.ignored], wanted).any() for scene in scenes):
         raise InputError(
             "the data set has no box of any scored class: an average precision needs at least one"
         )

@@ -60,7 +60,7 @@ class EnergyReport:
         return MAC_PJ / AC_PJ
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dict that ``json`` can write, with the derived figures."""
+        """A dict that ``json`` can write, with the derived figures."""
         derived = ("ann_pj", "snn_pj", "ratio", "break_even_spikes")
         return asdict(self) | {name: getattr(self, name) for name in derived}
 
@@ -77,8 +77,6 @@ class EnergyReport:
 def energy(synops: SynOpMonitor, rates: FiringRateMonitor, ann_macs: int | None = None) -> EnergyReport:
     """Turn what two monitors counted in the same run into energy per image.
 
-    :param synops: watched the run
-    :param rates: watched the same run
     :param ann_macs: MACs per image of the ANN to compare with (:func:`count_macs`); those of the ANN with the
         same layers when not given
     :raises InputError: if the monitors saw no image, or not the same number of images
@@ -107,7 +105,6 @@ def count_macs(net: nn.Module, input_shape: Sequence[int]) -> int:
     Convolutions, transposed convolutions and linear layers count, products with padding zeros included;
     biases, normalisation and activations do not.
 
-    :param net: the ANN
     :param input_shape: shape of one image, ``(C, H, W)``
     :raises InputError: if ``net`` has weights in a layer of another kind, or no weighted layer ran
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Self
 
 from torch import nn
 
@@ -20,12 +20,10 @@ class FirstImages:
         self.rates: dict[str, Any] | None = None
         self.stack = ExitStack()
         if images:
-            self.firing, self.synops = FiringRateMonitor(model), SynOpMonitor(model)
+            self.firing = self.stack.enter_context(FiringRateMonitor(model))
+            self.synops = self.stack.enter_context(SynOpMonitor(model))
 
-    def __enter__(self) -> FirstImages:
-        if self.left:
-            self.stack.enter_context(self.firing)
-            self.stack.enter_context(self.synops)
+    def __enter__(self) -> Self:
         return self
 
     def seen(self, images: int) -> None:
