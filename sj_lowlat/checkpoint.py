@@ -85,7 +85,14 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     :raises InputError: if a file is damaged, or its weights are those of another network
     """
     folder = Path(folder)
-    config, tensors = _read(folder)
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no {name}; give a folder that sj_lowlat.save wrote")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tensors = load_file(folder / WEIGHTS)
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise InputError(f"{folder} is damaged ({error}); write it again with sj_lowlat.save") from error
     if isinstance(config, dict) and config.get("format") == 1:
         network = checkpoint_v1.rebuild(config, tensors, folder / CONFIG, model)
         with suppress(OSError):  # a folder that cannot be written is read like this every time
@@ -97,16 +104,6 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
             f"{folder} holds a network that is not from sj_lowlat.models: give load(..., model=MyNetwork())"
         )
     return rebuild(config, tensors, folder / CONFIG, model)
-
-
-def _read(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
-    for name in (WEIGHTS, CONFIG):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no {name}; give a folder that sj_lowlat.save wrote")
-    try:
-        return json.loads((folder / CONFIG).read_text(encoding="utf-8")), load_file(folder / WEIGHTS)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise InputError(f"{folder} is damaged ({error}); write it again with sj_lowlat.save") from error
 
 
 def rebuild(
@@ -132,11 +129,10 @@ def rebuild(
     else:
         network = fresh(config["build"], source)
     give_values(network, tensors, source)
-    for names in (config["network"] or {}).get("tied", []):
-        first = network.get_parameter(names[0])
-        for name in names[1:]:
+    for first, *others in (config["network"] or {}).get("tied", []):
+        for name in others:
             parent, _, child = name.rpartition(".")
-            network.get_submodule(parent).register_parameter(child, first)
+            network.get_submodule(parent).register_parameter(child, network.get_parameter(first))
     if isinstance(network, SpikingNetwork):
         network.connect()
     return network.eval()

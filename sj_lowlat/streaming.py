@@ -18,10 +18,7 @@ from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import simulate_steps
 from sj_lowlat.spike_camera import SpikeStream
 
-__all__ = ["StreamDetections", "detect_stream", "white_rate"]
-
-# frames of a stream from which its brightness is taken
-_SAMPLE = 400
+_SAMPLE = 400  # frames of a stream from which its brightness is taken
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def candidates(
         raw = split_head(head_map, spec)
         promising = raw.objectness.sigmoid() > score_threshold  # [N, A, H, W]
         for image, (boxes, scores) in enumerate(found):
-            cells = raw[image][promising[image]]
+            cells = raw[image][promising[image].nonzero(as_tuple=True)]
             boxes.append(boxes_of(cells, spec))
             scores.append(scores_of(cells, spec))
     return [(torch.cat(boxes), torch.cat(scores)) for boxes, scores in found]

@@ -56,36 +56,18 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class RawHead:
-    """A head map, or some of its cells, in parts; float32, ``[N, A, H, W, *]`` for a whole map.
+    """A head map, or some of its cells, in parts; float32, ``[N, A, H, W, *]`` for a whole map."""
 
-    :param values: raw values ``[*, 5 + num_classes]``: offsets of the centre, log sizes, and logits
-    :param cells: column and row of the cell ``[*, 2]``
-    :param anchors: width and height of the anchor ``[*, 2]``
-    """
+    xy: Tensor  # [*, 2] offsets of the centre
+    wh: Tensor  # [*, 2] log sizes
+    objectness: Tensor  # [*] logits
+    classes: Tensor  # [*, num_classes] logits
+    cells: Tensor  # [*, 2] column and row
+    anchors: Tensor  # [*, 2] width and height
 
-    values: Tensor
-    cells: Tensor
-    anchors: Tensor
-
-    def __getitem__(self, index: int | Tensor) -> RawHead:
-        """One image by its number, or some cells by a mask."""
-        return RawHead(self.values[index], self.cells[index], self.anchors[index])
-
-    @property
-    def xy(self) -> Tensor:
-        return self.values[..., :2]
-
-    @property
-    def wh(self) -> Tensor:
-        return self.values[..., 2:4]
-
-    @property
-    def objectness(self) -> Tensor:
-        return self.values[..., 4]
-
-    @property
-    def classes(self) -> Tensor:
-        return self.values[..., 5:]
+    def __getitem__(self, index: int | tuple[Tensor, ...]) -> RawHead:
+        """One image by its number, or some cells by their indices."""
+        return RawHead(*(part[index] for part in vars(self).values()))
 
 
 def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
@@ -106,7 +88,8 @@ def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
     )
     anchors = torch.tensor(spec.anchors, dtype=torch.float32, device=values.device).view(-1, 1, 1, 2)
     shape = (*values.shape[:-1], 2)
-    return RawHead(values, torch.stack((x, y), -1).float().expand(shape), anchors.expand(shape))
+    parts = (values[..., :2], values[..., 2:4], values[..., 4], values[..., 5:])
+    return RawHead(*parts, torch.stack((x, y), -1).float().expand(shape), anchors.expand(shape))
 
 
 def boxes_of(raw: RawHead, spec: HeadSpec) -> Tensor:

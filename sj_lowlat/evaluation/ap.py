@@ -12,8 +12,6 @@ from sj_lowlat.data.sample import DetectionDataset, Target, ground_truth
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.errors import InputError
 
-__all__ = ["APResult"]
-
 
 @dataclass(frozen=True)
 class APResult:

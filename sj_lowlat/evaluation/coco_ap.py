@@ -13,8 +13,6 @@ from sj_lowlat.data.sample import DetectionDataset, Target
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.evaluation.ap import APResult, Scene, pair_up
 
-__all__ = ["coco_ap"]
-
 
 def coco_ap(
     dataset: DetectionDataset, detections: Sequence[Detections], class_map: Mapping[int, int] | None = None

@@ -14,8 +14,6 @@ from sj_lowlat.detect.detections import Detections
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation.ap import APResult, Scene, pair_up
 
-__all__ = ["voc_ap"]
-
 _IOU = 0.5
 _PROTOCOLS = {"11-point": "VOC2007, 11-point", "all-point": "VOC2010, all-point"}
 

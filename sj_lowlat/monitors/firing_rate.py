@@ -21,8 +21,7 @@ class LayerRate(LayerRecord):
 
     :param rate: spikes, whatever their sign, per neuron and step
     :param net_rate: positive minus negative spikes per neuron and step: the rate that the next layer reads
-    :param rate_per_channel: ``rate`` of each channel (dim 1), ``[C]``
-    :param net_rate_per_channel: ``net_rate`` of each channel, ``[C]``
+    :param rate_per_channel: ``rate`` of each channel (dim 1), ``[C]``; ``net_rate_per_channel`` likewise
     :param spikes: all spikes; a burst of n counts n
     :param negative_spikes: those of them that were negative
     :param silent: fraction of neurons that did not fire during an image
@@ -72,7 +71,7 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
         super().__init__(net, instance)
         for name in self.monitored_layers:
             node = net.get_submodule(name)
-            assert isinstance(node, LowLatencyIFNode)  # checked above
+            assert isinstance(node, LowLatencyIFNode)
             if node.sums_wanted is None:
                 node.sums_wanted = partial(self._sums_for, name, node)
                 self._nodes.append(node)
@@ -103,7 +102,7 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
         state = presentation.state
         neurons = state.active.numel()
         return _RateSums(
-            images=presentation.shape[0],
+            images=presentation.images,
             neurons=neurons,
             neuron_steps=neurons * presentation.steps,
             silent=int((state.active == 0).sum()),

@@ -58,18 +58,12 @@ StateT = TypeVar("StateT")
 
 @dataclass
 class Presentation(Generic[StateT]):
-    """One batch of images as one layer has seen it so far.
+    """One batch of images as one layer has seen it so far."""
 
-    :param state: what the monitor keeps of it; dropped when the presentation ends
-    :param first_step: the node's steps before the first call that was watched (0: watched from the start)
-    :param last_step: the node's steps after the last call that was watched
-    :param shape: ``[N, *]``, shape of the neurons
-    """
-
-    state: StateT
-    first_step: int
-    last_step: int
-    shape: tuple[int, ...]
+    state: StateT  # what the monitor keeps of it; dropped when the presentation ends
+    first_step: int  # the node's steps before the first call that was watched (0: watched from the start)
+    last_step: int  # the node's steps after the last call that was watched
+    images: int
 
     @property
     def steps(self) -> int:
@@ -157,21 +151,21 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
         running = self._running.get(name)
         # a node starts again at step 0 when it is reset, and when its input changes shape
         if running is None or running.last_step != first_step:
-            self._end(name)
+            if running is not None:
+                self._end(name)
             state = self._begin(name, node, like, first_step)
-            running = self._running[name] = Presentation(state, first_step, first_step, tuple(like.shape))
+            running = self._running[name] = Presentation(state, first_step, first_step, len(like))
         return running
-
-    def _end(self, name: str) -> None:
-        if name in self._running:
-            self._sums[name] = self._total(name)
-            del self._running[name]
 
     def _total(self, name: str) -> SumsT:
         if name not in self._running:
             return self._sums[name]
         current = self._fold(self._running[name])
         return self._sums[name] + current if name in self._sums else current
+
+    def _end(self, name: str) -> None:
+        self._sums[name] = self._total(name)
+        del self._running[name]
 
     def layers(self) -> list[RecordT]:
         """Return the records of all layers that ran while they were watched, in the order of the network."""

@@ -114,10 +114,9 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
             state.count = node.count.detach()
             return
         assert state.count is not None
-        for step in spikes:
-            state.count += step.to(torch.int32)
-            if state.negative is not None:
-                state.negative += step < 0
+        state.count += spikes.sum(0, dtype=torch.int32)
+        if state.negative is not None:
+            state.negative += (spikes < 0).sum(0)
 
     def _fold(self, presentation: Presentation[_Membranes]) -> _RemainderSums:
         state = presentation.state
@@ -144,7 +143,7 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
         wanted = wanted.clamp(lowest, limit)
         re = functional.remainder(v, steps).masked_fill(clipped, 0.0)
         return _RemainderSums(
-            images=presentation.shape[0],
+            images=presentation.images,
             neurons=v.numel(),
             neuron_steps=v.numel() * steps,
             over=int((count > wanted).sum()),
