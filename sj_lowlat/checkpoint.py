@@ -100,9 +100,7 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
         return network
     structure = isinstance(config, dict) and (config.get("build", 0), config.get("network", 0))
     if model is None and structure == (None, None):
-        raise InputError(
-            f"{folder} holds a network that is not from sj_lowlat.models: give load(..., model=MyNetwork())"
-        )
+        raise InputError(f"{folder}: a network not from sj_lowlat.models: give load(..., model=MyNetwork())")
     return rebuild(config, tensors, folder / CONFIG, model)
 
 

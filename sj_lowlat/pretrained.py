@@ -81,9 +81,7 @@ def pack(
         config = {**checkpoint.describe(model), "info": about.to_json()}
         header = json.dumps({"config": config}, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"the card is no JSON ({error}): give numbers, strings, lists and dictionaries"
-        ) from error
+        raise InputError(f"the card is no JSON ({error}): give numbers, strings, lists and dicts") from error
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={_HEADER: header})
     return path

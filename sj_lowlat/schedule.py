@@ -93,9 +93,6 @@ class Schedule:
 
 
 def whole(name: str, value: Any, least: int, hint: str) -> None:
-    """Check a whole number.
-
-    :raises InputError: with ``hint`` if it is none, or below ``least``
-    """
+    """Raise an :class:`InputError` with ``hint`` unless ``value`` is an int of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}, it must be a whole number of at least {least}; {hint}")

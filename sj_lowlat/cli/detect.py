@@ -55,9 +55,7 @@ def run(
     inputs = {path.resolve() for path, _ in pictures}
     for _, name in pictures:
         if (folder / name).resolve() in inputs:
-            raise InputError(
-                f"drawing {folder / name} would overwrite a picture that is read: give another output folder"
-            )
+            raise InputError(f"{folder / name} would overwrite a picture that is read: give another output")
     network, plan = options.open(model)
     info = info_of(network)
     run = {"schedule": plan, "encoder": options.encoder, "seed": options.seed}

@@ -64,9 +64,7 @@ def run(
     try:
         steps = None if readout is None else [int(word) for word in readout.split(",")]
     except ValueError:
-        raise InputError(
-            f"readout is {readout!r}; give whole numbers with commas between, such as 4,8,16"
-        ) from None
+        raise InputError(f"readout is {readout!r}; give whole numbers with commas, such as 4,8,16") from None
     dataset = first_images(open_data(data), limit)
     if not dataset.class_names:
         raise InputError(f"{data} has no boxes to score against: {DATA_FORMS.split(', or')[0]}")

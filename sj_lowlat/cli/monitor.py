@@ -46,9 +46,7 @@ def run(
     dataset = first_images(open_data(data), limit)
     snn, plan = options.open(model)
     if plan is None:
-        raise InputError(
-            f"{model} has no spiking neurons to watch: give a network that sj-lowlat convert wrote"
-        )
+        raise InputError(f"{model} has no spiking neurons to watch: give one that sj-lowlat convert wrote")
     folder = Path(output)
     with FiringRateMonitor(snn) as rates, RemainderMonitor(snn, max_count=plan.charge) as remainders:
         loaded = batches(dataset, batch_size, info_of(snn).size or 416)

@@ -104,6 +104,4 @@ def finer_factors(text: str | None) -> dict[str, int]:
         pairs = [part.split("=") for part in text.split(",")] if text else []
         return {name.strip(): int(factor) for name, factor in pairs}
     except ValueError:
-        raise InputError(
-            f"finer is {text!r}; give names and factors with commas between, such as layers.0.act=4"
-        ) from None
+        raise InputError(f"finer is {text!r}; give factors such as layers.0.act=4,layers.2.act=4") from None

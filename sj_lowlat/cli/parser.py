@@ -55,9 +55,7 @@ def fill(parser: VerbParser, verb: Callable[..., int | None]) -> Callable[[Names
     :return: a function that calls the verb with what was parsed
     """
     doc, hints = parse(verb.__doc__ or ""), get_type_hints(verb)
-    groups: dict[str, type[Any]] = {
-        name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)
-    }
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     lists = {name: get_args(hint)[0] for name, hint in hints.items() if get_origin(hint) is list}
     texts = {entry.arg_name: entry.description for entry in doc.params}
     for name, kind in lists.items():

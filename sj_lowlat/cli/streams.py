@@ -20,9 +20,7 @@ from sj_lowlat.schedule import Schedule
 from sj_lowlat.spike_camera import SpikeStream, adaptive, open_stream, to_image
 from sj_lowlat.streaming import StreamDetections, detect_stream, white_rate
 
-#: endings of files that hold spike streams
-SUFFIXES = (".dat", ".npy", ".npz")
-
+SUFFIXES = (".dat", ".npy", ".npz")  # of files that hold spike streams
 _WINDOWS = (61, 11, 5)  # of the reconstruction
 _GAP = 4  # pixels between the panels of a picture
 _CAPTION = 20  # pixels of text above them
@@ -102,12 +100,9 @@ def _panels(
         f"{answer.milliseconds:.2f} ms: {len(found) or 'nothing'} found": draw(grey, found, names, min_score),
     }
     gap = torch.full((3, grey.shape[1] + _CAPTION, _GAP), 255, dtype=torch.uint8)
-    parts = [part for text, panel in panels.items() for part in (gap, _captioned(panel, text))]
+    parts = []
+    for text, panel in panels.items():
+        line = Image.new("RGB", (panel.shape[2], _CAPTION), "white")
+        ImageDraw.Draw(line).text((2, 2), text, "black", ImageFont.load_default(_CAPTION - 6))
+        parts += [gap, torch.cat([pil_to_tensor(line), panel], 1)]
     return torch.cat(parts[1:], 2)
-
-
-def _captioned(picture: Tensor, text: str) -> Tensor:
-    """A picture under a line of text, which is cut off where the picture is too narrow for it."""
-    line = Image.new("RGB", (picture.shape[2], _CAPTION), "white")
-    ImageDraw.Draw(line).text((2, 2), text, "black", ImageFont.load_default(_CAPTION - 6))
-    return torch.cat([pil_to_tensor(line), picture], 1)

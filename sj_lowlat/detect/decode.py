@@ -48,9 +48,7 @@ def _check_sets(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> None:
             f"{len(specs)} specs: pass the model's own outputs with its head_specs"
         )
     if len({spec.num_classes for spec in specs}) > 1:
-        raise InputError(
-            f"all heads must have the same classes; got {[spec.num_classes for spec in specs]} classes"
-        )
+        raise InputError(f"all heads must have the same classes; got {[spec.num_classes for spec in specs]}")
     for index, (head_map, spec) in enumerate(zip(head_maps, specs, strict=True)):
         if head_map.ndim != 4 or head_map.shape[1] != spec.channels or not head_map.is_floating_point():
             raise InputError(

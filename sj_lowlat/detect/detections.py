@@ -32,9 +32,7 @@ class Detections:
         count = self.boxes.shape[0] if self.boxes.ndim else 0
         shapes = [tuple(part.shape) for part in (self.boxes, self.scores, self.labels)]
         if shapes != [(count, 4), (count,), (count,)]:
-            raise InputError(
-                f"boxes, scores, labels must be [M, 4], [M], [M]; got {', '.join(map(str, shapes))}"
-            )
+            raise InputError(f"boxes, scores, labels must be [M, 4], [M], [M]; got {shapes}")
         if self.labels.is_floating_point() or self.labels.is_complex() or self.labels.dtype == torch.bool:
             raise InputError(f"labels must be class indices of an integer type; got {self.labels.dtype}")
         self.boxes, self.scores, self.labels = self.boxes.float(), self.scores.float(), self.labels.long()

@@ -33,9 +33,7 @@ def draw(
 
     :param image: uint8 ``[3, H, W]``
     :param detections: boxes in pixels of this image
-    :param class_names: names indexed by label
     :param min_score: detections below this score are left out
-    :return: uint8 ``[3, H, W]``
     :raises InputError: if the image is of another kind or a label has no name
     """
     _check_image(image)

@@ -24,7 +24,6 @@ class HeadSpec:
 
     :param anchors: ``A`` pairs (width, height) in pixels of the network input
     :param stride: pixels of the network input per cell of the map
-    :param num_classes: number of classes
     :param kind: ``"yolo"`` (YOLOv3: an independent sigmoid per class) or ``"region"`` (YOLOv2: a softmax over
         classes)
     :raises InputError: if a value is out of range
@@ -38,13 +37,9 @@ class HeadSpec:
     def __post_init__(self) -> None:
         pairs = [len(anchor) == 2 and all(0 < size < math.inf for size in anchor) for anchor in self.anchors]
         if not pairs or not all(pairs):
-            raise InputError(
-                f"anchors must be pairs of positive sizes in pixels, at least one pair; got {self.anchors}"
-            )
-        if self.stride < 1 or self.num_classes < 1:
-            raise InputError(
-                f"stride and num_classes must be 1 or more; got {self.stride} and {self.num_classes}"
-            )
+            raise InputError(f"anchors must be one or more pairs of positive sizes; got {self.anchors}")
+        if min(self.stride, self.num_classes) < 1:
+            raise InputError(f"stride and num_classes must be 1 or more; got {self}")
         if self.kind not in ("yolo", "region"):
             raise InputError(f'kind must be "yolo" or "region"; got {self.kind!r}')
 
@@ -83,9 +78,8 @@ def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
         )
     # [N, A, 5 + K, H, W] -> [N, A, H, W, 5 + K]
     values = head_map.float().reshape(n, len(spec.anchors), -1, rows, columns).permute(0, 1, 3, 4, 2)
-    y, x = torch.meshgrid(
-        torch.arange(rows, device=values.device), torch.arange(columns, device=values.device), indexing="ij"
-    )
+    sides = [torch.arange(side, device=values.device) for side in (rows, columns)]
+    y, x = torch.meshgrid(*sides, indexing="ij")
     anchors = torch.tensor(spec.anchors, dtype=torch.float32, device=values.device).view(-1, 1, 1, 2)
     shape = (*values.shape[:-1], 2)
     parts = (values[..., :2], values[..., 2:4], values[..., 4], values[..., 5:])
@@ -109,5 +103,5 @@ def check_specs(specs: Sequence[HeadSpec], outputs: Sequence[Tensor]) -> None:
     """:raises InputError: if there is not one map per spec"""
     if len(specs) != len(outputs):
         raise InputError(
-            f"the network gave {len(outputs)} maps and names {len(specs)} head_specs; give one spec per map"
+            f"the network gave {len(outputs)} maps for {len(specs)} head_specs; give one per map"
         )

@@ -35,18 +35,14 @@ def nms(
     :raises InputError: if shapes or thresholds are wrong, or boxes or scores are not finite
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.ndim != 2 or len(scores) != len(boxes):
-        raise InputError(
-            f"nms takes boxes [M, 4] and scores [M, K]; got {list(boxes.shape)} and {list(scores.shape)}"
-        )
+        raise InputError(f"nms takes [M, 4] and [M, K]; got {list(boxes.shape)} and {list(scores.shape)}")
     if not 0 <= score_threshold <= 1 or not 0 <= iou_threshold <= 1 or max_detections < 1:
         raise InputError(
             "nms needs score_threshold and iou_threshold in [0, 1] and max_detections of 1 or more; "
             f"got {score_threshold}, {iou_threshold} and {max_detections}"
         )
     if not all_finite(boxes) or not all_finite(scores):
-        raise InputError(
-            "nms got boxes or scores that are NaN or infinite: check the head maps they come from"
-        )
+        raise InputError("nms got boxes or scores that are NaN or infinite: check the head maps")
     boxes, scores = boxes.detach().float(), scores.detach().float()
     rows, labels = (scores > score_threshold).nonzero(as_tuple=True)
     values, order = scores[rows, labels].sort(descending=True, stable=True)

@@ -152,12 +152,10 @@ def evaluate(
     count.
 
     :param model: a detector of :mod:`sj_lowlat.models`, or what ``convert`` made of one
-    :param dataset: images with boxes
     :param schedule: of a spiking network, as for :func:`~sj_lowlat.simulation.simulate`; by default its own
     :param readout: steps at which to score, by default the last one
     :param ann: a network to score for comparison, on the same images
     :param size: side of the network's input in pixels, by default the model's
-    :param batch_size: images per pass
     :param protocol: as for :func:`score`
     :param score_threshold: as for :func:`~sj_lowlat.detect.nms`, like the next two
     :param encoder: as for :func:`~sj_lowlat.simulation.simulate`, like ``seed``

@@ -24,7 +24,6 @@ AC_PJ = 0.9
 class EnergyReport:
     """Energy of the arithmetic of one image, in picojoules (45 nm, 32 bit; memory traffic is left out).
 
-    :param images: images that were counted
     :param steps: time steps per image, flush included
     :param ann_macs: multiply-accumulates of the ANN per image, products with padding zeros included
     :param snn_macs: multiply-accumulates of the SNN per image: layers with analog input, once
@@ -115,7 +114,5 @@ def count_macs(net: nn.Module, input_shape: Sequence[int]) -> int:
         net(image)
     total = counter.get_total_flops() // 2
     if not total:
-        raise InputError(
-            f"{type(net).__name__} ran no convolution and no Linear; there are no MACs to count."
-        )
+        raise InputError(f"{type(net).__name__} ran no convolution and no Linear; there are no MACs to count")
     return total

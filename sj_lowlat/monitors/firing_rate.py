@@ -60,7 +60,6 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
     Memory, whatever T is: sums of O(channels) per layer, and one int32 count per neuron ``[N, *]`` of the
     presentation under way. Everything is detached. In dense layers ``[N, F]`` each feature is a channel.
 
-    :param net: a spiking network
     :param instance: the class (or classes) of neurons to watch, :class:`LowLatencyIFNode` or below
     :raises InputError: if ``net`` has no such neuron
     """

@@ -19,7 +19,6 @@ from sj_lowlat.layers import LowLatencyIFNode
 class LayerRecord:
     """One layer, over all presentations that were watched.
 
-    :param name: the layer's name in the network
     :param neurons: neurons per image
     :param steps: steps per image, flush included (the mean, where presentations differ)
     :param images: images presented
@@ -97,7 +96,6 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
     Leaving the ``with`` block (or :meth:`close`) removes the hooks and keeps the sums. ``monitor[name]`` and
     ``monitor[i]`` give the record of a layer.
 
-    :param net: a network with spiking neurons
     :param instance: the class (or classes) of neurons to watch
     :raises InputError: if ``net`` has no such neuron
     """
@@ -144,17 +142,15 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
         self._watch(name, running.state, node, spikes)
         running.last_step = node.steps
 
-    def _present(
-        self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int
-    ) -> Presentation[StateT]:
+    def _present(self, name: str, node: LowLatencyIFNode, like: Tensor, step: int) -> Presentation[StateT]:
         """The presentation under way at a step of a node, or a new one, for neurons ``like``."""
         running = self._running.get(name)
         # a node starts again at step 0 when it is reset, and when its input changes shape
-        if running is None or running.last_step != first_step:
+        if running is None or running.last_step != step:
             if running is not None:
                 self._end(name)
-            state = self._begin(name, node, like, first_step)
-            running = self._running[name] = Presentation(state, first_step, first_step, len(like))
+            state = self._begin(name, node, like, step)
+            running = self._running[name] = Presentation(state, step, step, len(like))
         return running
 
     def _total(self, name: str) -> SumsT:

@@ -73,7 +73,6 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
 
     N is the node's own ``count`` where it has one; for the others the monitor counts.
 
-    :param net: a spiking network
     :param instance: the class (or classes) of neurons to watch, :class:`LowLatencyIFNode` or below
     :param max_count: highest count of neurons that hold no limit themselves; needed for runs with a flush:
         the levels of the quantised network
@@ -89,9 +88,7 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
     ) -> None:
         super().__init__(net, instance)
         if max_count is not None and max_count < 1:
-            raise InputError(
-                f"max_count is {max_count}; give the number of steps with input, at least 1, or None."
-            )
+            raise InputError(f"max_count is {max_count}; give the steps with input, at least 1, or None.")
         self.max_count = max_count
 
     def _begin(self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int) -> _Membranes:

@@ -23,7 +23,6 @@ from sj_lowlat.record import table
 class LayerOps:
     """Operations of one weighted layer, over all images that were watched.
 
-    :param name: the layer's name in the network
     :param spikes: spikes that arrived, whatever their sign; a burst of n counts n
     :param synops: accumulates that they caused: each spike as often as it reaches an output
     :param macs: multiply-accumulates for analog input
@@ -93,7 +92,7 @@ class SynOpMonitor(BaseMonitor):
         size = tuple(x.shape[1 - dims :]) if isinstance(layer, _ConvNd) else tuple(x.shape[-dims:-1])
         ops.ann_macs = dense_macs(layer, size)
         if torch.equal(x, x.round()):
-            spikes, synops = self._spikes_and_synops(name, layer, x, size)
+            spikes, synops = self._spikes(name, layer, x, size)
             ops.spikes += spikes
             ops.synops += synops
             return
@@ -101,9 +100,8 @@ class SynOpMonitor(BaseMonitor):
         if self._is_new(name, x):
             ops.macs += ops.ann_macs * prod(x.shape[:-dims])
 
-    def _spikes_and_synops(
-        self, name: str, layer: WeightedLayer, x: Tensor, size: tuple[int, ...]
-    ) -> tuple[int, int]:
+    def _spikes(self, name: str, layer: WeightedLayer, x: Tensor, size: tuple[int, ...]) -> tuple[int, int]:
+        """Spikes that arrive, and the accumulates that they cause."""
         if not isinstance(layer, _ConvNd):
             spikes = round(float(x.abs().sum(dtype=torch.float64)))
             return spikes, spikes * layer.out_features
@@ -135,9 +133,7 @@ class SynOpMonitor(BaseMonitor):
         """
         name = self.monitored_layers[key] if isinstance(key, int) else key
         if name not in self._ops:
-            raise InputError(
-                f"SynOpMonitor has no layer {name!r}; it watches {', '.join(self.monitored_layers)}."
-            )
+            raise InputError(f"SynOpMonitor has no layer {name!r}; it watches {self.monitored_layers}.")
         return self._ops[name]
 
     @property
