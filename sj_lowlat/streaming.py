@@ -23,7 +23,7 @@ _SAMPLE = 400  # frames of a stream from which its brightness is taken
 
 @dataclass(frozen=True)
 class StreamDetections:
-    """What was found after so many ``frames`` (``milliseconds`` in camera time); boxes in pixels of it."""
+    """What was found after so many ``frames`` (``milliseconds`` in camera time); boxes in stream pixels."""
 
     frames: int
     milliseconds: float

@@ -103,5 +103,5 @@ def check_specs(specs: Sequence[HeadSpec], outputs: Sequence[Tensor]) -> None:
     """:raises InputError: if there is not one map per spec"""
     if len(specs) != len(outputs):
         raise InputError(
-            f"the network gave {len(outputs)} maps for {len(specs)} head_specs; give one per map"
+            f"a network gives {len(outputs)} maps and names {len(specs)} head_specs; give one per map"
         )

@@ -10,7 +10,7 @@ from torchvision.ops import box_iou
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.detect.heads import HeadSpec
 from sj_lowlat.detect.nms import detections_from_maps
-from sj_lowlat.errors import InputError
+from sj_lowlat.schedule import whole
 
 SCORE = 0.25  # detections that score more are looked at
 OVERLAP = 0.9  # of a box with itself one read-out before
@@ -40,8 +40,7 @@ class StableDetections:
     """
 
     def __init__(self, specs: Sequence[HeadSpec], reads: int = 2) -> None:
-        if isinstance(reads, bool) or not isinstance(reads, int) or reads < 1:
-            raise InputError(f"stop_reads is {reads!r}, it must be a whole number of at least 1, such as 2")
+        whole("stop_reads", reads, 1, "for instance 2")
         self.specs, self.reads = specs, reads
         self.stopped: list[int | None] = []  # step at which each image was done
         self._last: list[Detections] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,11 +19,11 @@ from sj_lowlat.encoders import Encoder
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation.ap import APResult
 from sj_lowlat.evaluation.coco_ap import coco_ap
-from sj_lowlat.evaluation.energy import EnergyReport
-from sj_lowlat.evaluation.monitored import FirstImages
+from sj_lowlat.evaluation.energy import EnergyReport, energy
 from sj_lowlat.evaluation.predict import each_at_its_end, predict
 from sj_lowlat.evaluation.voc_ap import voc_ap
 from sj_lowlat.layers import is_spiking
+from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
 from sj_lowlat.network import heads_of, info_of, schedule_for
 from sj_lowlat.record import provenance
 from sj_lowlat.schedule import Schedule
@@ -190,7 +191,10 @@ def evaluate(
     beside: list[Detections] = []
     ends: list[int] = []
     thresholds = (score_threshold, iou_threshold, max_detections)
-    with FirstImages(model, monitored if spiking else 0) as monitors:
+    watched = (SynOpMonitor(model), FiringRateMonitor(model)) if spiking and monitored > 0 else None
+    with ExitStack() as watching:
+        for monitor in watched or ():
+            watching.enter_context(monitor)
         for images, boxes, _ in tqdm(batches(dataset, batch_size, size), desc="evaluate", disable=None):
             reads = predict(model, images, boxes, thresholds, **run)
             if stop is None:
@@ -202,12 +206,14 @@ def evaluate(
                 ends += ended
             if ann is not None:
                 beside += next(predict(ann, images, boxes, thresholds)).detections
-            monitors.seen(len(images))
+            monitored -= len(images)
+            if monitored <= 0:
+                watching.close()  # only the first images are monitored
     return Evaluation(
         points=tuple(CurvePoint(step, score(dataset, found[step], protocol, class_map)) for step in steps),
         ann=score(dataset, beside, protocol, _class_map(ann, dataset)) if ann is not None else None,
-        energy=monitors.energy,
-        rates=monitors.rates,
+        energy=energy(*watched) if watched else None,
+        rates=watched[1].to_json() if watched else None,
         settings={
             "images": len(dataset),
             "size": size,

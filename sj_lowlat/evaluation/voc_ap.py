@@ -60,13 +60,11 @@ def voc_ap(
 def _match_class(scenes: list[Scene], label: int) -> tuple[list[bool], int]:
     """True or false for each detection that counts, by falling score; and the number of boxes to find."""
     ranked: list[tuple[float, int, int]] = []  # score, scene, box overlapped enough or -1
-    open_boxes: list[list[bool]] = []
     ignored: list[list[bool]] = []
     for number, scene in enumerate(scenes):
         wanted = scene.truth.labels == label
         seen = scene.detections.labels == label
         ignored.append(scene.ignored[wanted].tolist())
-        open_boxes.append([True] * len(ignored[-1]))
         boxes, scores = scene.detections.boxes[seen], scene.detections.scores[seen]
         place = torch.full((len(boxes),), -1)
         if ignored[-1]:
@@ -75,12 +73,12 @@ def _match_class(scenes: list[Scene], label: int) -> tuple[list[bool], int]:
         ranked += [(score, number, box) for score, box in zip(scores.tolist(), place.tolist(), strict=True)]
     ranked.sort(key=lambda row: -row[0])
     hits: list[bool] = []
+    taken: set[tuple[int, int]] = set()
     for _, number, box in ranked:
         if box >= 0 and ignored[number][box]:
             continue
-        hits.append(box >= 0 and open_boxes[number][box])
-        if box >= 0:
-            open_boxes[number][box] = False
+        hits.append(box >= 0 and (number, box) not in taken)
+        taken.add((number, box))
     return hits, sum(not flag for flags in ignored for flag in flags)
 
 
