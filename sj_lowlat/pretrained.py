@@ -121,10 +121,7 @@ def unpack(path: str | Path) -> GraphNetwork:
 
 
 def _schedule(card: Mapping[str, Any]) -> Schedule | None:
-    """The card's schedule; in files of version 0.1 a dictionary.
-
-    :raises InputError: if it is none
-    """
+    """The card's schedule; in files of version 0.1 a dictionary."""
     schedule = card.get("schedule")
     if schedule is None or schedule == {}:
         return None
@@ -132,9 +129,7 @@ def _schedule(card: Mapping[str, Any]) -> Schedule | None:
         return Schedule.parse(schedule)
     known = {"time_steps", "flush", "levels", "burst"}
     if not isinstance(schedule, dict) or "time_steps" not in schedule or not known.issuperset(schedule):
-        raise InputError(
-            f"the card's schedule is {schedule!r}; write it as in '4+2b4' (time steps + flush b burst)"
-        )
+        raise InputError(f"the card's schedule is {schedule!r}; write it as in '4+2b4'")
     return Schedule(**{"charge" if name == "levels" else name: value for name, value in schedule.items()})
 
 
@@ -159,10 +154,8 @@ def load(name: str, *, spiking: bool = True) -> GraphNetwork:
     """
     shipped = _shipped()
     if name not in shipped:
-        raise InputError(
-            f"no detector named {name!r} ships with sj_lowlat: there "
-            + (f"is {', '.join(sorted(shipped))}" if shipped else "are none in this installation")
-        )
+        there = f"is {', '.join(sorted(shipped))}" if shipped else "are none in this installation"
+        raise InputError(f"no detector named {name!r} ships with sj_lowlat: there {there}")
     with resources.as_file(shipped[name]) as path:
         quant = unpack(path)
     return convert(quant) if spiking else quant

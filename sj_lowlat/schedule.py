@@ -48,10 +48,8 @@ class Schedule:
         """
         match = _WRITTEN.fullmatch(text.strip())
         if match is None:
-            raise InputError(
-                f"schedule {text!r}: write time steps, + flush, b burst, c charge, "
-                "as in 16, 8+4, 2+4b2 or 8+4c16"
-            )
+            form = "time steps, + flush, b burst, c charge, as in 16, 8+4, 2+4b2 or 8+4c16"
+            raise InputError(f"schedule {text!r}: write {form}")
         steps, flush, burst, charge = match.groups()
         return cls(int(steps), int(flush or 0), int(burst or 1), int(charge) if charge else None)
 

@@ -56,8 +56,7 @@ def detect_stream(
 
     :param snn: a detector from :func:`~sj_lowlat.conversion.convert`, of one or three input channels
     :param stream: its sides are filled up to multiples of the network's stride
-    :param window: frames that an answer is made from; more where there is little light, fewer where things
-        are fast
+    :param window: frames that an answer is made from; more in little light, fewer where things are fast
     :param every: frames from one answer to the next; the first comes when a window is full
     :param rate_at_white: spikes a frame of a white pixel; guessed by :func:`white_rate` if not given
     :param schedule: of which burst and charge count; the network's own by default

@@ -107,8 +107,6 @@ def _claim(folder: Path, setup: dict[str, Any], restart: bool) -> None:
             raise InputError(f"{place} is damaged ({error}): give --restart to start over") from error
         for name, value in setup.items():
             if saved.get(name) != value:
-                raise InputError(
-                    f"{folder} holds a run whose {name} is {saved.get(name)!r}, this one's is {value!r}: "
-                    "give another output folder, or --restart to start over"
-                )
+                other = f"{folder} holds a run whose {name} is {saved.get(name)!r}, this one's is {value!r}"
+                raise InputError(f"{other}: give another output folder, or --restart to start over")
     write_json(place, setup)

@@ -56,10 +56,8 @@ class RunOptions:
                 changes = {"time_steps": info.levels, **changes}
             return network, schedule_for(network, own, **changes)
         if self.schedule is not None or changes:
-            raise InputError(
-                "schedule, time_steps, flush, levels and burst are for spiking networks: "
-                "leave them out, or run convert first"
-            )
+            options = "schedule, time_steps, flush, levels and burst"
+            raise InputError(f"{options} are for spiking networks: leave them out, or run convert first")
         return network, None
 
 

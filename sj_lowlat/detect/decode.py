@@ -44,8 +44,7 @@ def all_finite(values: Tensor) -> bool:
 def _check_sets(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> None:
     if not specs or len(head_maps) != len(specs):
         raise InputError(
-            f"decode needs one HeadSpec per head map and at least one; got {len(head_maps)} maps and "
-            f"{len(specs)} specs: pass the model's own outputs with its head_specs"
+            f"decode needs one HeadSpec per head map: got {len(specs)} for {len(head_maps)} maps"
         )
     if len({spec.num_classes for spec in specs}) > 1:
         raise InputError(f"all heads must have the same classes; got {[spec.num_classes for spec in specs]}")
@@ -58,10 +57,7 @@ def _check_sets(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> None:
             )
         if not all_finite(head_map):
             found = "NaN" if torch.isnan(head_map).any() else "infinity"
-            raise InputError(
-                f"head map {index} (stride {spec.stride}) holds {found}: "
-                "look for it in the images and in the weights"
-            )
+            raise InputError(f"head map {index} holds {found}: look for it in the images and in the weights")
     if len(set(map(len, head_maps))) > 1:
         raise InputError(f"head maps have different batch sizes: {list(map(len, head_maps))}")
 

@@ -73,8 +73,7 @@ def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
     n, channels, rows, columns = head_map.shape
     if channels != spec.channels:
         raise InputError(
-            f"a head map has {channels} channels, but {len(spec.anchors)} anchors and {spec.num_classes} "
-            f"classes need {spec.channels}: give the head_specs this network was built with"
+            f"a head map has {channels} channels, not {spec.channels}: give the network's own head_specs"
         )
     # [N, A, 5 + K, H, W] -> [N, A, H, W, 5 + K]
     values = head_map.float().reshape(n, len(spec.anchors), -1, rows, columns).permute(0, 1, 3, 4, 2)

@@ -40,16 +40,14 @@ class APResult:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image's truth and its detections, both in the data set's labels.
-
-    :param ignored: bool ``[M]``, crowd or difficult: neither found nor missed
-    """
+    """One image's truth and its detections, both in the data set's labels."""
 
     truth: Target
     detections: Detections
 
     @property
     def ignored(self) -> torch.Tensor:
+        """Bool ``[M]``: crowd or difficult boxes, neither found nor missed."""
         return self.truth.crowd | self.truth.difficult
 
 

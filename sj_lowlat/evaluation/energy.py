@@ -83,10 +83,8 @@ def energy(synops: SynOpMonitor, rates: FiringRateMonitor, ann_macs: int | None 
     layers = rates.layers()
     seen = {layer.images for layer in layers}
     if seen != {synops.images}:
-        raise InputError(
-            f"SynOpMonitor counted {synops.images} images, FiringRateMonitor {sorted(seen)}; "
-            "attach both before the first image, and read both after the same run."
-        )
+        counted = f"SynOpMonitor counted {synops.images} images, FiringRateMonitor {sorted(seen)}"
+        raise InputError(f"{counted}: attach both before the first image, read both after the same run")
     return EnergyReport(
         images=synops.images,
         steps=max(layer.steps for layer in layers),

@@ -51,10 +51,7 @@ def fan_out(layer: _ConvNd, size: Sequence[int]) -> Tensor:
     :raises InputError: for a padding mode in which a spike at the border reaches outputs twice
     """
     if layer.padding_mode != "zeros":
-        raise InputError(
-            f"fan_out is exact for zero padding only, got padding_mode={layer.padding_mode!r}; "
-            "use padding_mode='zeros'."
-        )
+        raise InputError(f"fan_out takes zero padding only, not padding_mode={layer.padding_mode!r}")
     reach, transposed = torch.tensor(layer.out_channels // layer.groups), isinstance(layer, _ConvTransposeNd)
     for axis, (inputs, outputs) in enumerate(zip(size, output_size(layer, size), strict=True)):
         strided, plain = (inputs, outputs) if transposed else (outputs, inputs)
@@ -95,7 +92,6 @@ def weighted_layers(net: nn.Module) -> list[tuple[str, nn.Module, WeightedLayer]
             layers.append((name, module, layer))
         elif any(parameter.dim() > 1 for parameter in layer.parameters(recurse=False)):
             raise InputError(
-                f"cannot count the operations of {name!r} ({type(layer).__name__}); "
-                "only convolutions, transposed convolutions and Linear are known."
+                f"cannot count {name!r} ({type(layer).__name__}): only convolutions and Linear are known"
             )
     return layers

@@ -43,11 +43,8 @@ class Sums:
 
     def per_image(self) -> dict[str, Any]:
         """Fields of :class:`LayerRecord`."""
-        return {
-            "neurons": round(self.neurons / self.images),
-            "steps": self.neuron_steps / self.neurons,
-            "images": self.images,
-        }
+        neurons, steps = round(self.neurons / self.images), self.neuron_steps / self.neurons
+        return {"neurons": neurons, "steps": steps, "images": self.images}
 
 
 SumsT = TypeVar("SumsT", bound=Sums)
@@ -106,15 +103,11 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
         self._running: dict[str, Presentation[StateT]] = {}
         layers = self._monitor_modules(net, instance)
         if not layers:
-            raise InputError(
-                f"{type(self).__name__} found no spiking neuron ({instance}) in {type(net).__name__}; "
-                "give it a converted network (sj_lowlat.convert)."
-            )
+            raise InputError(f"no spiking neuron ({instance}) in {type(net).__name__}; convert it first")
         for name, node in layers:
             if not isinstance(node, LowLatencyIFNode):
                 raise InputError(
-                    f"{type(self).__name__} watches LowLatencyIFNode and its subclasses, layer {name!r} is "
-                    f"{type(node).__name__}; use spikingjelly's OutputMonitor for other neurons."
+                    f"{name!r} is a {type(node).__name__}: use spikingjelly's OutputMonitor for it"
                 )
             self.hooks.append(node.register_forward_hook(partial(self._see, name)))
 
@@ -175,10 +168,8 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
         """
         name = self.monitored_layers[key] if isinstance(key, int) else key
         if name not in self._sums and name not in self._running:
-            raise InputError(
-                f"{type(self).__name__} has nothing on layer {name!r}; it watches "
-                f"{', '.join(self.monitored_layers)}, and a layer must run before it can be read."
-            )
+            watched = ", ".join(self.monitored_layers)
+            raise InputError(f"nothing on layer {name!r}: it has not run, or is none of {watched}")
         return self._record_of(name, self._total(name))
 
     def clear_recorded_data(self) -> None:

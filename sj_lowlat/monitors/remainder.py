@@ -95,10 +95,7 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
         state = _Membranes(node)
         if not hasattr(node, "count"):
             if first_step:
-                raise InputError(
-                    f"RemainderMonitor met layer {name!r} after {first_step} steps that it has not seen; "
-                    "reset the network (functional.reset_net) or attach the monitor before the first step."
-                )
+                raise InputError(f"{first_step} steps of layer {name!r} were not watched: reset the network")
             state.count = torch.zeros_like(like, dtype=torch.int32)
             if isinstance(node, ImbalancedIFNode):
                 state.negative = torch.zeros_like(state.count)

@@ -63,8 +63,7 @@ class SynOpMonitor(BaseMonitor):
         self._nodes = [module for module in net.modules() if isinstance(module, LowLatencyIFNode)]
         if not self._nodes:
             raise InputError(
-                f"SynOpMonitor found no spiking neuron in {type(net).__name__}; "
-                "give it a converted network (for an ANN: evaluate.count_macs)."
+                f"no spiking neuron in {type(net).__name__}; convert it first (for an ANN: count_macs)"
             )
         for name, watched, layer in weighted_layers(net):
             self.monitored_layers.append(name)
@@ -133,7 +132,7 @@ class SynOpMonitor(BaseMonitor):
         """
         name = self.monitored_layers[key] if isinstance(key, int) else key
         if name not in self._ops:
-            raise InputError(f"SynOpMonitor has no layer {name!r}; it watches {self.monitored_layers}.")
+            raise InputError(f"no layer {name!r}: SynOpMonitor watches {', '.join(self.monitored_layers)}")
         return self._ops[name]
 
     @property
