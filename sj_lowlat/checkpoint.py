@@ -35,14 +35,12 @@ _KINDS = {kind.__name__: kind for kind in (GraphNetwork, SpikingNetwork)}
 
 
 def save(model: nn.Module, folder: str | Path) -> Path:
-    """Write a network's weights and structure.
-
-    A network in this folder is replaced only when both new files are whole.
+    """Write a network's weights and structure; a network in this folder is replaced only when both new files
+    are whole.
 
     :param model: what ``replace_layers``, ``prepare`` or ``convert`` returned, which loads without code of
         its own class; a network of :mod:`sj_lowlat.models`; or any other one, of which only weights are kept
-    :param folder: is made; gets ``model.safetensors`` and ``config.json``
-    :return: the folder
+    :param folder: is made; gets ``model.safetensors`` and ``config.json``; returned
     :raises InputError: for a network with layers that cannot be written
     :raises OSError: if the folder cannot be written
     """
@@ -56,11 +54,7 @@ def save(model: nn.Module, folder: str | Path) -> Path:
 
 
 def values(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A network's state as safetensors can hold it: on the CPU, contiguous, no memory shared.
-
-    :param model: any network
-    :return: name -> copy of the tensor
-    """
+    """A network's state as safetensors can hold it: name -> copy on the CPU, contiguous, no memory shared."""
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
@@ -68,33 +62,22 @@ def values(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """A network's structure, from which :func:`rebuild` makes it again.
-
-    :param model: as for :func:`save`
-    :return: what JSON can hold
-    """
+    """A network's structure as JSON can hold it, from which :func:`rebuild` makes the network again."""
     record: dict[str, Any] = {"format": _FORMAT, "versions": versions(), "build": None, "network": None}
     if isinstance(model, GraphNetwork):
+        names: dict[int, list[str]] = {}  # of each parameter
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            names.setdefault(id(parameter), []).append(name)
+        tied = [group for group in names.values() if len(group) > 1]
         nodes, layers = to_rows(model.graph), module_rows(model)
-        network = {"kind": type(model).__name__, "layers": layers, "nodes": nodes, "tied": _tied(model)}
+        network = {"kind": type(model).__name__, "layers": layers, "nodes": nodes, "tied": tied}
         return {**record, "network": network, "info": model.info.to_json()}
     return {**record, "build": getattr(model, "build_config", None) or None}
 
 
-def _tied(model: nn.Module) -> list[list[str]]:
-    """Names of parameters that are one and the same."""
-    names: dict[int, list[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    return [group for group in names.values() if len(group) > 1]
-
-
 def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
-    """Read a network that :func:`save` wrote.
+    """Read a network that :func:`save` wrote. A folder of version 0.1 is rewritten in place.
 
-    A folder of version 0.1 is rewritten in place in the present format.
-
-    :param folder: holds ``model.safetensors`` and ``config.json``
     :param model: for a network of your own of which only the weights were kept: the same network, left
         untouched
     :return: the network, in eval mode
@@ -102,28 +85,23 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     :raises InputError: if a file is damaged, or its weights are those of another network
     """
     folder = Path(folder)
-    config, tensors = _read(folder)
+    for name in (WEIGHTS, CONFIG):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no {name}; give a folder that sj_lowlat.save wrote")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tensors = load_file(folder / WEIGHTS)
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise InputError(f"{folder} is damaged ({error}); write it again with sj_lowlat.save") from error
     if isinstance(config, dict) and config.get("format") == 1:
         network = checkpoint_v1.rebuild(config, tensors, folder / CONFIG, model)
         with suppress(OSError):  # a folder that cannot be written is read like this every time
             save(network, folder)
         return network
-    kept = isinstance(config, dict) and (config.get("build", 0), config.get("network", 0))
-    if model is None and kept == (None, None):
-        raise InputError(
-            f"{folder} holds a network that is not from sj_lowlat.models: give load(..., model=MyNetwork())"
-        )
+    structure = isinstance(config, dict) and (config.get("build", 0), config.get("network", 0))
+    if model is None and structure == (None, None):
+        raise InputError(f"{folder}: a network not from sj_lowlat.models: give load(..., model=MyNetwork())")
     return rebuild(config, tensors, folder / CONFIG, model)
-
-
-def _read(folder: Path) -> tuple[Any, dict[str, torch.Tensor]]:
-    for name in (WEIGHTS, CONFIG):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} holds no {name}; give a folder that sj_lowlat.save wrote")
-    try:
-        return json.loads((folder / CONFIG).read_text(encoding="utf-8")), load_file(folder / WEIGHTS)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise InputError(f"{folder} is damaged ({error}); write it again with sj_lowlat.save") from error
 
 
 def rebuild(
@@ -132,17 +110,14 @@ def rebuild(
     """Make the network that :func:`describe` described.
 
     :param config: what :func:`describe` returned
-    :param tensors: its values, as from :func:`values`
+    :param tensors: what :func:`values` returned
     :param source: the file that the config came from, for errors
     :param model: as for :func:`load`
     :return: the network, in eval mode
     :raises InputError: if the config is of no known form, or the values are those of another network
     """
-    if (
-        not isinstance(config, dict)
-        or config.get("format") != _FORMAT
-        or not {"build", "network"} <= set(config)
-    ):
+    known = isinstance(config, dict) and {"build", "network"} <= set(config)
+    if not known or config.get("format") != _FORMAT:
         raise InputError(f"{source} holds no config of format {_FORMAT}; write it again")
     network: nn.Module
     if config["network"] is not None:
@@ -152,21 +127,18 @@ def rebuild(
     else:
         network = fresh(config["build"], source)
     give_values(network, tensors, source)
-    for names in (config["network"] or {}).get("tied", []):
-        first = network.get_parameter(names[0])
-        for name in names[1:]:
+    for first, *others in (config["network"] or {}).get("tied", []):
+        for name in others:
             parent, _, child = name.rpartition(".")
-            network.get_submodule(parent).register_parameter(child, first)
+            network.get_submodule(parent).register_parameter(child, network.get_parameter(first))
     if isinstance(network, SpikingNetwork):
         network.connect()
     return network.eval()
 
 
 def fresh(build: Any, source: Path) -> nn.Module:
-    """A network of :mod:`sj_lowlat.models` with fresh weights.
+    """A network of :mod:`sj_lowlat.models` with fresh weights, from its ``build_config``.
 
-    :param build: its ``build_config``
-    :param source: the file that it came from, for errors
     :raises InputError: if there is no such network
     """
     with torch.random.fork_rng(devices=()):  # fresh weights are drawn, and replaced

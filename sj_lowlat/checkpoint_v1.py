@@ -30,15 +30,13 @@ def _prepare(model: nn.Module, step: Step, image: torch.Tensor) -> nn.Module:
     return prepare(model, step["levels"], image, scale="max", per_channel=step["per_channel"], finer=finer)
 
 
-def _convert(model: nn.Module, step: Step, image: torch.Tensor) -> nn.Module:
-    return convert(model, neuron=step["neuron"], ratio=step["ratio"], scale="max", calibration=image)
-
-
 # the structure that each verb makes; the values come from the file afterwards
 _REPLAY: dict[str, Callable[[nn.Module, Step, torch.Tensor], nn.Module]] = {
     "replace_layers": _replace,
     "prepare": _prepare,
-    "convert": _convert,
+    "convert": lambda model, step, image: convert(
+        model, neuron=step["neuron"], ratio=step["ratio"], scale="max", calibration=image
+    ),
     "set_precision": lambda model, step, image: set_precision(model, step["precision"]),
 }
 
@@ -46,13 +44,9 @@ _REPLAY: dict[str, Callable[[nn.Module, Step, torch.Tensor], nn.Module]] = {
 def rebuild(
     config: dict[str, Any], tensors: Mapping[str, torch.Tensor], source: Path, model: nn.Module | None = None
 ) -> nn.Module:
-    """Make the network that a config of format 1 describes.
+    """As :func:`~sj_lowlat.checkpoint.rebuild`, from a config of format 1.
 
-    :param config: its JSON
-    :param tensors: its values
-    :param source: the file, for errors
     :param model: for a network that is not one of :mod:`sj_lowlat.models`: in its state before the first verb
-    :return: the network, in eval mode
     :raises InputError: if the config is damaged, or the values are those of another network
     """
     try:

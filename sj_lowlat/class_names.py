@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from sj_lowlat.errors import InputError
@@ -21,6 +22,10 @@ _COCO = """
 78 microwave, 79 oven, 80 toaster, 81 sink, 82 refrigerator, 84 book, 85 clock, 86 vase, 87 scissors,
 88 teddy bear, 89 hair drier, 90 toothbrush
 """
+_VOC = """
+aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant
+sheep sofa train tvmonitor
+"""
 _COCO_ROWS = tuple(entry.strip().split(" ", 1) for entry in _COCO.split(","))
 
 #: the 80 names of COCO in the official order
@@ -29,35 +34,14 @@ COCO_CLASSES: tuple[str, ...] = tuple(name for _, name in _COCO_ROWS)
 COCO_IDS: tuple[int, ...] = tuple(int(number) for number, _ in _COCO_ROWS)
 
 #: the 20 names of PASCAL VOC in alphabetic order
-VOC_CLASSES: tuple[str, ...] = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-)
+VOC_CLASSES: tuple[str, ...] = tuple(_VOC.split())
 
 _ALIASES = {"aeroplane": "airplane", "motorbike": "motorcycle", "sofa": "couch", "tvmonitor": "tv"}
 
 
 def _key(name: str) -> str:
     """What two spellings of one class have in common."""
-    plain = "".join(character for character in name.lower() if character not in " _-")
+    plain = re.sub("[ _-]", "", name.lower())
     return _ALIASES.get(plain, plain)
 
 
@@ -65,11 +49,8 @@ def match_classes(source: Sequence[str], target: Sequence[str]) -> dict[int, int
     """Pair the classes of two lists by name.
 
     Case, spaces, ``_`` and ``-`` do not count, and the spellings of VOC, COCO and darknet are one
-    (aeroplane/airplane, motorbike/motorcycle, sofa/couch, pottedplant/potted plant, diningtable/dining table,
-    tvmonitor/tv).
+    (aeroplane/airplane, motorbike/motorcycle, sofa/couch, tvmonitor/tv).
 
-    :param source: names of one list, such as a model's
-    :param target: names of the other, such as a data set's
     :return: index in ``source`` -> index in ``target``; classes without a partner are absent
     :raises InputError: if no class of ``source`` is in ``target``
     """

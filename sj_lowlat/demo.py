@@ -73,8 +73,7 @@ class DemoConfig:
 class DemoResult:
     """What the demo measured.
 
-    :param ann: the trained ANN
-    :param quant: the same with quantised activations
+    :param quant: of the ANN with quantised activations
     :param spiking: row label -> the spiking network's evaluation
     :param seconds: stage -> wall time
     :param folder: where networks, pictures and ``demo.json`` lie
@@ -121,9 +120,7 @@ def demo(
     """Make traffic scenes, train a narrow ANN, quantise it, convert it and score it at several latencies.
 
     :param output: folder for networks, pictures and ``demo.json``; a finished training there is used again
-    :param config: sizes and seed
     :param say: takes lines of progress
-    :return: all figures
     """
     config, folder = config or DemoConfig(), Path(output)
     seconds: dict[str, float] = {}
@@ -137,33 +134,27 @@ def demo(
         seconds[stage] = round(time.perf_counter() - start, 1)
         return result
 
+    def trained(stage: str, name: str, net: nn.Module, teacher: nn.Module | None, **settings: Any) -> None:
+        plan = FinetuneConfig(size=config.size, seed=config.seed, checkpoint_every=100, **settings)
+        work = partial(finetune, net, train, teacher=teacher, config=plan, output=folder / name)
+        timed(f"{stage} ({plan.iterations} steps)", work)
+        checkpoint.save(net, folder / name)
+
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         ann = snn_tiny_yolov3(len(train.class_names), config.width, train.class_names, config.size)
-    common = {"size": config.size, "seed": config.seed, "checkpoint_every": 100}
-    plan = FinetuneConfig(iterations=config.iterations, lr=3e-3, ema=0.99, **common)  # type: ignore[arg-type]
-    timed(
-        f"training the ANN ({config.iterations} steps)",
-        lambda: finetune(ann, train, config=plan, output=folder / "ann"),
-    )
-    checkpoint.save(ann, folder / "ann")
-    calibration = next(iter(batches(train, 32, config.size))).images
-    quant = prepare(ann, config.levels, calibration)
-    plan = FinetuneConfig(iterations=config.quant_iterations, lr=1e-3, ema=0.98, **common)  # type: ignore[arg-type]
-    timed(
-        f"fine-tuning with {config.levels} levels ({config.quant_iterations} steps)",
-        lambda: finetune(quant, train, teacher=ann, config=plan, output=folder / "quant"),
-    )
-    checkpoint.save(quant, folder / "quant")
+    trained("training the ANN", "ann", ann, None, iterations=config.iterations, lr=3e-3, ema=0.99)
+    quant = prepare(ann, config.levels, next(iter(batches(train, 32, config.size))).images)
+    stage = f"fine-tuning with {config.levels} levels"
+    trained(stage, "quant", quant, ann, iterations=config.quant_iterations, lr=1e-3, ema=0.98)
     spiking = {}
     for label, neuron, flush in ROWS:
-        snn = convert(quant, neuron=neuron)
-        total = config.levels + flush
-        steps = [t for t in (2, 4, 6, config.levels) if t <= config.levels] if not flush else []
-        steps += [t for t in (config.levels + 2, config.levels + 4, total) if config.levels < t <= total]
+        snn, total = convert(quant, neuron=neuron), config.levels + flush
+        steps = (2, 4, 6, total) if not flush else (config.levels + 2, config.levels + 4, total)
+        readout = [step for step in steps if step <= total]
         spiking[label] = timed(
             f"scoring {label}",
-            partial(evaluate, snn, test, config.levels, flush=flush, readout=steps, batch_size=10),
+            partial(evaluate, snn, test, config.levels, flush=flush, readout=readout, batch_size=10),
         )
     checkpoint.save(snn, folder / "snn")
     result = DemoResult(evaluate(ann, test), evaluate(quant, test), spiking, seconds, folder)
@@ -182,23 +173,12 @@ def _rates(result: DemoResult) -> str:
 
 def _pictures(result: DemoResult, snn: nn.Module, test: TrafficDataset, config: DemoConfig) -> None:
     """mAP against time steps, firing rates, and drawn detections."""
-    figures = {
-        "map_against_steps.png": plot_map_curve(
-            {label: [(t, 100 * ap) for t, ap in run.curve()] for label, run in result.spiking.items()},
-            ann=100 * result.ann.final.map50,
-            quant=100 * result.quant.final.map50,
-            title="Generated traffic scenes",
-        ),
-        "firing_rates.png": plot_rates(
-            {
-                label: {row["name"]: row["spikes_per_neuron_and_image"] for row in run.rates["layers"]}
-                for label, run in result.spiking.items()
-                if run.rates
-            },
-            title="Spikes per layer",
-            ylabel="spikes per neuron and image",
-        ),
-    }
+    curves, rates = {}, {}
+    for label, run in result.spiking.items():
+        curves[label] = [(step, 100 * ap) for step, ap in run.curve()]
+        assert run.rates is not None
+        rates[label] = {row["name"]: row["spikes_per_neuron_and_image"] for row in run.rates["layers"]}
+    levels = {"ann": 100 * result.ann.final.map50, "quant": 100 * result.quant.final.map50}
     images, boxes, samples = next(iter(batches(test, 6, config.size)))
     schedule = Schedule(config.levels, ROWS[-1][2])
     (read,) = predict(snn, images, boxes, (0.3, 0.45, 100), schedule=schedule)
@@ -207,7 +187,11 @@ def _pictures(result: DemoResult, snn: nn.Module, test: TrafficDataset, config: 
         # drawn on an enlarged scene, where the labels find room
         large = resize(sample.image, [_ENLARGED * config.size] * 2, antialias=True)
         drawn.append(draw(large, record.scaled(_ENLARGED), test.class_names, min_score=0.3))
-    figures["detections.png"] = plot_images(drawn)
+    figures = {
+        "map_against_steps.png": plot_map_curve(curves, **levels, title="Generated traffic scenes"),
+        "firing_rates.png": plot_rates(rates, "Spikes per layer", "spikes per neuron and image"),
+        "detections.png": plot_images(drawn),
+    }
     for name, figure in figures.items():
         with atomic_write(result.folder / name) as temporary:
             figure.savefig(temporary, dpi=120)

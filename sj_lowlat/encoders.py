@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 
 
 class Encoder(Protocol):
-    """Gives the input of steps ``start`` to ``start + steps - 1``, counted from 0.
+    """Makes of images ``[N, C, H, W]`` the input of steps ``start`` to ``start + steps - 1``, counted from 0.
 
     Returns ``[N, C, H, W]`` for an input that is the same at all these steps, or ``[steps * N, C, H, W]``
-    (time-major). An encoder whose attribute ``goes_on`` is true also gives the input of the flush, which is
-    without input for others.
+    (time-major). An encoder with a true attribute ``goes_on`` also gives input during the flush.
     """
 
     def __call__(self, images: torch.Tensor, start: int, steps: int) -> torch.Tensor: ...
@@ -34,20 +33,15 @@ class ConstantCurrent:
 class Poisson:
     """Spikes of 0 and 1 at random, with the grey value in [0, 1] as their probability at each step.
 
-    :param seed: with the number of the step it seeds that step's draw, so that chunks do not change the
-        spikes
+    :param seed: seeds each step's draw together with its number, so that chunks do not change the spikes
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
     def __call__(self, images: torch.Tensor, start: int, steps: int) -> torch.Tensor:
-        """Spikes of steps ``start`` to ``start + steps - 1``.
+        """``[steps * N, C, H, W]`` of 0 and 1.
 
-        :param images: ``[N, C, H, W]`` in [0, 1]
-        :param start: the first step, from 0
-        :param steps: number of steps
-        :return: ``[steps * N, C, H, W]``
         :raises InputError: for values outside [0, 1]
         """
         low, high = (float(value) for value in images.aminmax())
@@ -84,10 +78,8 @@ class SpikePlanes:
         self.streams, self.rate_at_white = list(streams), rate_at_white
 
     def __call__(self, images: torch.Tensor, start: int, steps: int) -> torch.Tensor:
-        """Planes of steps ``start`` to ``start + steps - 1``.
+        """``[steps * N, C, H, W]``, all C channels equal; of ``images`` only shape and type count.
 
-        :param images: ``[N, C, H, W]``; only its shape and type count
-        :return: ``[steps * N, C, H, W]``, all C channels equal
         :raises InputError: if a stream is larger than the images or ends before
         """
         batch, channels, height, width = images.shape
@@ -112,13 +104,11 @@ class SlidingPlanes(SpikePlanes):
 
     .. math:: x(t) = s(t) - s(t - w)
 
-    so that the charge that came is that of the last w planes at every step. Signed neurons follow it down as
-    well as up: the state is carried over, and every read-out is of the window before it. Run it with
+    so that at every step the charge is that of the last w planes. Signed neurons follow it down as well as
+    up: the state is carried over, and every read-out is of the window before it. Run it with
     ``time_steps=window`` and ``flush`` as many further steps as there are.
 
-    :param streams: as for :class:`SpikePlanes`
     :param window: w, in frames
-    :param rate_at_white: as there
     :raises InputError: for a window below 1 or another rate
     """
 
@@ -133,9 +123,9 @@ class SlidingPlanes(SpikePlanes):
     def __call__(self, images: torch.Tensor, start: int, steps: int) -> torch.Tensor:
         """As :meth:`SpikePlanes.__call__`; a chunk lies wholly before or after step ``window``."""
         planes = super().__call__(images, start, steps)
-        return (
-            planes if start < self.window else planes - super().__call__(images, start - self.window, steps)
-        )
+        if start < self.window:
+            return planes
+        return planes - super().__call__(images, start - self.window, steps)
 
 
 #: name -> encoder, made from a seed
@@ -146,10 +136,8 @@ ENCODERS: dict[str, Callable[[int], Encoder]] = {
 
 
 def find_encoder(encoder: str | Encoder, seed: int) -> Encoder:
-    """An encoder by name (``"constant"``, ``"poisson"``) or as given.
+    """An encoder by its name in ``ENCODERS``, made from a seed, or as given.
 
-    :param encoder: key of ``ENCODERS``, or an encoder
-    :param seed: for an encoder by name
     :raises InputError: for an unknown name
     """
     if not isinstance(encoder, str):

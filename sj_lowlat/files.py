@@ -13,10 +13,8 @@ from typing import Any
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; rename it onto ``path`` if the block succeeds, else remove it.
-
-    :param path: the file to write; its folder is created
-    :raises OSError: if the folder cannot be written
+    """Context manager: a temporary path beside ``path``, renamed onto it if the block succeeds, else removed.
+    The folder is created.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -35,10 +33,6 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, record: Any) -> None:
-    """Write ``record`` as indented JSON, atomically.
-
-    :param path: the file to write
-    :param record: anything ``json`` can write
-    """
+    """Write ``record`` as indented JSON, atomically."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

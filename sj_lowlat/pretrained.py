@@ -45,11 +45,10 @@ def pack(
     Other floating-point values become float32, whole numbers stay.
 
     :param model: what :func:`~sj_lowlat.conversion.prepare` returned, trained or not
-    :param path: the file, ``NAME.safetensors``
-    :param card: what JSON can hold and users should know; ``card["schedule"]``, written as
-        in ``"4+2b4"``, becomes the spiking network's own schedule
+    :param path: the file, ``NAME.safetensors``; returned
+    :param card: what JSON can hold and users should know; ``card["schedule"]``, such as ``"4+2b4"``, becomes
+        the spiking network's own schedule
     :param small: a weight with fewer values than this is a small one
-    :return: the file
     :raises InputError: for a network that is not a Quant ANN, values that are not finite, another file name,
         or a card that is no JSON or holds no valid schedule
     :raises OSError: if the file cannot be written
@@ -66,25 +65,23 @@ def pack(
     broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise InputError(f"{broken[0]} holds NaN or infinite values ({len(broken)} tensors do): train again")
-    tensors = {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()
-    }
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     for name, module in model.named_modules(remove_duplicate=False):
-        weight = tensors.pop(f"{name}.weight", None) if isinstance(module, _ConvNd) else None
-        if weight is not None and weight.numel() < small:
+        key = f"{name}.weight"
+        if not isinstance(module, _ConvNd) or key not in tensors:
+            continue
+        weight = tensors.pop(key)
+        if weight.numel() < small:
             half = weight.half()
-            tensors[f"{name}.weight"] = half if bool(torch.isfinite(half).all()) else weight
-        elif weight is not None:
+            tensors[key] = half if bool(torch.isfinite(half).all()) else weight
+        else:
             axis = 1 if isinstance(module, _ConvTransposeNd) else 0
-            q, scale = to_int8(weight, axis)
-            tensors |= {f"{name}.weight{_INT8}": q, f"{name}.weight{_SCALE}": scale}
+            tensors[key + _INT8], tensors[key + _SCALE] = to_int8(weight, axis)
     try:
         config = {**checkpoint.describe(model), "info": about.to_json()}
         header = json.dumps({"config": config}, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"the card is no JSON ({error}): give numbers, strings, lists and dictionaries"
-        ) from error
+        raise InputError(f"the card is no JSON ({error}): give numbers, strings, lists and dicts") from error
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={_HEADER: header})
     return path
@@ -93,7 +90,6 @@ def pack(
 def unpack(path: str | Path) -> GraphNetwork:
     """Read a network that :func:`pack` wrote.
 
-    :param path: the file
     :return: the Quant ANN with float32 weights, in eval mode, with ``card`` and ``schedule``
     :raises FileNotFoundError: if there is no such file
     :raises InputError: if the file is damaged, or not of this kind
@@ -115,10 +111,8 @@ def unpack(path: str | Path) -> GraphNetwork:
     except (SafetensorError, json.JSONDecodeError, KeyError, RuntimeError) as error:
         raise InputError(f"{path} is damaged ({error}): get the file again") from error
     config = header["config"]
-    if config.get("format") == 1:
-        model = checkpoint_v1.rebuild(config, tensors, path)
-    else:
-        model = checkpoint.rebuild(config, tensors, path)
+    rebuild = checkpoint_v1.rebuild if config.get("format") == 1 else checkpoint.rebuild
+    model = rebuild(config, tensors, path)
     if not isinstance(model, GraphNetwork) or model.info.levels is None:
         raise InputError(foreign)
     if "card" in header:  # of version 0.1
@@ -127,10 +121,7 @@ def unpack(path: str | Path) -> GraphNetwork:
 
 
 def _schedule(card: Mapping[str, Any]) -> Schedule | None:
-    """The card's schedule; in files of version 0.1 a dictionary.
-
-    :raises InputError: if it is none
-    """
+    """The card's schedule; in files of version 0.1 a dictionary."""
     schedule = card.get("schedule")
     if schedule is None or schedule == {}:
         return None
@@ -138,9 +129,7 @@ def _schedule(card: Mapping[str, Any]) -> Schedule | None:
         return Schedule.parse(schedule)
     known = {"time_steps", "flush", "levels", "burst"}
     if not isinstance(schedule, dict) or "time_steps" not in schedule or not known.issuperset(schedule):
-        raise InputError(
-            f"the card's schedule is {schedule!r}; write it as in '4+2b4' (time steps + flush b burst)"
-        )
+        raise InputError(f"the card's schedule is {schedule!r}; write it as in '4+2b4'")
     return Schedule(**{"charge" if name == "levels" else name: value for name, value in schedule.items()})
 
 
@@ -156,9 +145,7 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str, *, spiking: bool = True) -> GraphNetwork:
-    """A detector that ships with the package; nothing is downloaded.
-
-    ``simulate(snn, images)`` runs its own schedule.
+    """A detector that ships with the package; ``simulate(snn, images)`` runs its own schedule.
 
     :param name: one of :func:`names`, such as ``"snn-tiny-yolov3-coco"``
     :param spiking: converted, with signed neurons; otherwise its Quant ANN
@@ -167,10 +154,8 @@ def load(name: str, *, spiking: bool = True) -> GraphNetwork:
     """
     shipped = _shipped()
     if name not in shipped:
-        raise InputError(
-            f"no detector named {name!r} ships with sj_lowlat: there "
-            + (f"is {', '.join(sorted(shipped))}" if shipped else "are none in this installation")
-        )
+        there = f"is {', '.join(sorted(shipped))}" if shipped else "are none in this installation"
+        raise InputError(f"no detector named {name!r} ships with sj_lowlat: there {there}")
     with resources.as_file(shipped[name]) as path:
         quant = unpack(path)
     return convert(quant) if spiking else quant

@@ -28,10 +28,7 @@ def _version(name: str) -> str:
 
 
 def provenance(seed: int | None = None) -> dict[str, Any]:
-    """Command, versions and seed, for the record of a result.
-
-    :param seed: left out of the record if ``None``
-    """
+    """Command, versions, and the seed unless it is ``None``, for the record of a result."""
     return {"command": sys.argv, "versions": versions(), **({} if seed is None else {"seed": seed})}
 
 
@@ -39,8 +36,6 @@ def provenance(seed: int | None = None) -> dict[str, Any]:
 def evaluating(*networks: nn.Module) -> Iterator[None]:
     """Context manager: eval mode inside; on exit every module gets its own flag back (a frozen batch norm in
     a network under training stays frozen).
-
-    :param networks: the networks
     """
     flags = [(module, module.training) for network in networks for module in network.modules()]
     for network in networks:
@@ -55,8 +50,6 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
     """A text table of aligned columns.
 
-    :param head: column titles
-    :param rows: lines of as many cells
     :param left: number of left-aligned columns; the others (numbers) are right-aligned
     """
     widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sj_lowlat.errors import InputError
@@ -42,17 +42,14 @@ class Schedule:
 
     @classmethod
     def parse(cls, text: str) -> Schedule:
-        """Read the written form.
+        """Read the written form, such as ``"4+2b4"``.
 
-        :param text: such as ``"4+2b4"``
         :raises InputError: for anything else
         """
         match = _WRITTEN.fullmatch(text.strip())
         if match is None:
-            raise InputError(
-                f"schedule {text!r}: write time steps, + flush, b burst, c charge, "
-                "as in 16, 8+4, 2+4b2 or 8+4c16"
-            )
+            form = "time steps, + flush, b burst, c charge, as in 16, 8+4, 2+4b2 or 8+4c16"
+            raise InputError(f"schedule {text!r}: write {form}")
         steps, flush, burst, charge = match.groups()
         return cls(int(steps), int(flush or 0), int(burst or 1), int(charge) if charge else None)
 
@@ -82,7 +79,7 @@ class Schedule:
 
     def to_json(self) -> dict[str, int | None]:
         """The fields as a dictionary."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return asdict(self)
 
     # ``simulate(snn, images, **snn.schedule)`` was the way of version 0.1; here for one version more
     def keys(self) -> Iterator[str]:
@@ -94,9 +91,6 @@ class Schedule:
 
 
 def whole(name: str, value: Any, least: int, hint: str) -> None:
-    """Check a whole number.
-
-    :raises InputError: with ``hint`` if it is none, or below ``least``
-    """
+    """Raise an :class:`InputError` with ``hint`` unless ``value`` is an int of at least ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name} is {value!r}, it must be a whole number of at least {least}; {hint}")

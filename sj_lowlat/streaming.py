@@ -18,20 +18,12 @@ from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import simulate_steps
 from sj_lowlat.spike_camera import SpikeStream
 
-__all__ = ["StreamDetections", "detect_stream", "white_rate"]
-
-# frames of a stream from which its brightness is taken
-_SAMPLE = 400
+_SAMPLE = 400  # frames of a stream from which its brightness is taken
 
 
 @dataclass(frozen=True)
 class StreamDetections:
-    """What was found once a frame had come.
-
-    :param frames: frames of the stream that had come
-    :param milliseconds: the same in camera time
-    :param detections: boxes in pixels of the stream
-    """
+    """What was found after so many ``frames`` (``milliseconds`` in camera time); boxes in stream pixels."""
 
     frames: int
     milliseconds: float
@@ -39,10 +31,7 @@ class StreamDetections:
 
 
 def white_rate(stream: SpikeStream) -> float:
-    """Spikes a frame of a white pixel, guessed: the 99.5th percentile of the first frames' rates.
-
-    :param stream: of at least one frame
-    """
+    """Spikes a frame of a white pixel, guessed: the 99.5th percentile of the first frames' rates."""
     rates = torch.from_numpy(stream.mean_rate(0, min(len(stream), _SAMPLE)))
     return max(float(rates.flatten().kthvalue(max(1, round(0.995 * rates.numel()))).values), 1e-3)
 
@@ -63,12 +52,11 @@ def detect_stream(
     Sliding window: at each step a frame is added and the one that leaves the window subtracted
     (:class:`~sj_lowlat.encoders.SlidingPlanes`); signed neurons follow. So every answer is that of the last
     ``window`` frames, as far as the counts have settled, which takes about as many steps as there are layers.
-    A network takes one stream at a time: several cameras need a copy each (``copy.deepcopy``).
+    A network takes one stream at a time: give each camera a copy (``copy.deepcopy``).
 
     :param snn: a detector from :func:`~sj_lowlat.conversion.convert`, of one or three input channels
     :param stream: its sides are filled up to multiples of the network's stride
-    :param window: frames that an answer is made from; more where there is little light, fewer where things
-        are fast
+    :param window: frames that an answer is made from; more in little light, fewer where things are fast
     :param every: frames from one answer to the next; the first comes when a window is full
     :param rate_at_white: spikes a frame of a white pixel; guessed by :func:`white_rate` if not given
     :param schedule: of which burst and charge count; the network's own by default

@@ -60,9 +60,8 @@ def open_network(
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name.
+    """The device of that name: ``"auto"``, or as torch names it.
 
-    :param name: ``"auto"``, or as torch names it
     :raises InputError: if this machine does not have it
     """
     if name == "auto":
@@ -71,22 +70,16 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device is {name!r}, which cannot be used here ({error}); give auto, cpu or cuda"
-        ) from error
+        raise InputError(f"device is {name!r}, not usable here ({error}); give auto, cpu or cuda") from error
     return device
 
 
 def _fresh(builder: str, options: str, class_names: Sequence[str], seed: int) -> nn.Module:
-    kwargs: dict[str, object] = {}
-    for option in filter(None, options.split(",")):
-        key, _, value = option.partition("=")
-        try:
-            kwargs[key] = json.loads(value)
-        except json.JSONDecodeError:
-            raise InputError(
-                f"the network's option {option!r} is not of the form name=number: {MODEL_FORMS}"
-            ) from None
+    pairs = [option.partition("=") for option in options.split(",") if option]
+    try:
+        kwargs: dict[str, object] = {key: json.loads(value) for key, _, value in pairs}
+    except json.JSONDecodeError as error:
+        raise InputError(f"the options {options!r} are not all name=number: {MODEL_FORMS}") from error
     if class_names and "num_classes" not in kwargs:
         kwargs |= {"num_classes": len(class_names), "class_names": list(class_names)}
     with torch.random.fork_rng():

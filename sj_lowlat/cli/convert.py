@@ -46,8 +46,8 @@ def run(
     :param calibration_images: number of calibration images that are used
     """
     from sj_lowlat import checkpoint
+    from sj_lowlat.cli.options import check_output, finer_factors
     from sj_lowlat.cli.pictures import calibration_images as take
-    from sj_lowlat.cli.running import check_output, finer_factors
     from sj_lowlat.cli.sources import open_data
     from sj_lowlat.conversion import convert, prepare
     from sj_lowlat.errors import InputError

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
+from sj_lowlat.cli import convert, detect, encode, evaluate, monitor
 from sj_lowlat.cli.parser import VerbParser, fill
 from sj_lowlat.errors import InputError
 from sj_lowlat.version import __version__
 
 PROG = "sj-lowlat"
-#: verb -> what it does. Lazy imports: the verb's module is loaded when the verb is used, and torch within its
-#: function `run`, so that `sj-lowlat VERB --help` is quick
+#: verb -> what it does
 VERBS = {
     "demo": "Train, quantise, convert and score a small detector on generated traffic scenes.",
     "finetune": "Train a network on labels, on a teacher's outputs, or on both.",
@@ -44,67 +43,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         version=__version__,
     )
     subcommands = parser.add_subcommands(required=True, dest="verb", title="verbs", metavar="VERB")
-    with _as_command(arguments):
-        try:
-            for name, summary in VERBS.items():
-                verb_parser = VerbParser(description=summary)
-                if name == chosen:
-                    call = fill(verb_parser, _verb(name))
-                subcommands.add_subcommand(name, verb_parser, help=summary)
-                verb_parser.prog = f"{PROG} {name}"
-            options = parser.parse_args(arguments)
-            return call(options[options["verb"]]) or 0
-        except SystemExit as stop:  # --help, --version, and options that cannot be understood
-            return stop.code if isinstance(stop.code, int) else 2
-        except (InputError, FloatingPointError, OSError) as error:
-            print(f"{PROG}: error: {error}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            more = "; the same command goes on from the last checkpoint" if chosen == "finetune" else ""
-            print(f"{PROG}: interrupted{more}", file=sys.stderr)
-            return 130
-
-
-@contextmanager
-def _as_command(arguments: list[str]) -> Iterator[None]:
-    """Let records of the run name this command, also where ``main`` was called by a program."""
     before = sys.argv
-    sys.argv = [PROG, *arguments]
+    sys.argv = [PROG, *arguments]  # records of the run name this command, also where a program calls `main`
     try:
-        yield
+        for name, summary in VERBS.items():
+            verb_parser = VerbParser(description=summary)
+            if name == chosen:
+                call = fill(verb_parser, _verb(name))
+            subcommands.add_subcommand(name, verb_parser, help=summary)
+            verb_parser.prog = f"{PROG} {name}"
+        options = parser.parse_args(arguments)
+        return call(options[options["verb"]]) or 0
+    except SystemExit as stop:  # --help, --version, and options that cannot be understood
+        return stop.code if isinstance(stop.code, int) else 2
+    except (InputError, FloatingPointError, OSError) as error:
+        print(f"{PROG}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        more = "; the same command goes on from the last checkpoint" if chosen == "finetune" else ""
+        print(f"{PROG}: interrupted{more}", file=sys.stderr)
+        return 130
     finally:
         sys.argv = before
 
 
 def _verb(name: str) -> Callable[..., int | None]:
-    """The function behind a verb; only the module of that verb is loaded."""
-    run: Callable[..., int | None]
-    if name == "convert":
-        from sj_lowlat.cli import convert
+    """The function behind a verb. Modules imported at the top import torch when they run, so that
+    ``sj-lowlat VERB --help`` is quick.
+    """
+    if name == "demo":
+        from sj_lowlat.cli.demo import run as demo
 
-        run = convert.run
-    elif name == "demo":
-        from sj_lowlat.cli import demo
+        return demo
+    if name == "finetune":
+        from sj_lowlat.cli.finetune import run as finetune
 
-        run = demo.run
-    elif name == "detect":
-        from sj_lowlat.cli import detect
-
-        run = detect.run
-    elif name == "encode":
-        from sj_lowlat.cli import encode
-
-        run = encode.run
-    elif name == "evaluate":
-        from sj_lowlat.cli import evaluate
-
-        run = evaluate.run
-    elif name == "finetune":
-        from sj_lowlat.cli import finetune
-
-        run = finetune.run
-    else:
-        from sj_lowlat.cli import monitor
-
-        run = monitor.run
-    return run
+        return finetune
+    light = (convert, detect, encode, evaluate, monitor)
+    return {module.__name__.rpartition(".")[2]: module.run for module in light}[name]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sj_lowlat import checkpoint
+from sj_lowlat.cli.options import check_output, finer_factors
 from sj_lowlat.cli.pictures import calibration_images as take
-from sj_lowlat.cli.running import check_output, finer_factors
 from sj_lowlat.cli.sources import open_data
 from sj_lowlat.conversion import prepare, replace_layers
 from sj_lowlat.errors import InputError
@@ -70,6 +70,7 @@ def run(
     :param restart: start over, even if the output folder holds a checkpoint
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """
+    setup = {k: v for k, v in locals().items() if k not in ("output", "settings", "restart", "device")}
     folder = Path(output)
     check_output(folder, model, teacher)
     dataset = open_data(data)
@@ -77,28 +78,13 @@ def run(
     if is_spiking(student):
         raise InputError(f"{model} is a spiking network: finetune the network that it was converted from")
     guide = open_network(teacher, device=device) if teacher is not None else None
-    setup = {
-        "model": model,
-        "data": data,
-        "teacher": teacher,
-        "replace": replace,
-        "only_activations": only_activations,
-        "levels": levels,
-        "scale": scale,
-        "equalise": equalise,
-        "finer": finer,
-        "calibration_images": calibration_images,
-    }
     _claim(folder, setup, restart)
     factors = finer_factors(finer)
     if replace or only_activations or levels is not None:
         images = take(dataset, calibration_images, max(settings.sizes)).to(find_device(device))
         if replace or only_activations:
             student = replace_layers(
-                student,
-                images,
-                calibration_images=calibration_images,
-                only_activations=only_activations,
+                student, images, calibration_images=calibration_images, only_activations=only_activations
             )
         if levels is not None:
             student = prepare(student, levels, images, scale=scale, equalise=equalise, finer=factors)
@@ -121,8 +107,6 @@ def _claim(folder: Path, setup: dict[str, Any], restart: bool) -> None:
             raise InputError(f"{place} is damaged ({error}): give --restart to start over") from error
         for name, value in setup.items():
             if saved.get(name) != value:
-                raise InputError(
-                    f"{folder} holds a run whose {name} is {saved.get(name)!r}, this one's is {value!r}: "
-                    "give another output folder, or --restart to start over"
-                )
+                other = f"{folder} holds a run whose {name} is {saved.get(name)!r}, this one's is {value!r}"
+                raise InputError(f"{other}: give another output folder, or --restart to start over")
     write_json(place, setup)

@@ -17,10 +17,7 @@ class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
 
 
 class VerbParser(ArgumentParser):
-    """A parser whose options have hyphens, whose ``bool`` options are switches, and whose errors are short.
-
-    :param options: as for ``jsonargparse.ArgumentParser``
-    """
+    """A parser with hyphens in its options, switches for ``bool``, and short errors."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=_Formatter, **options)
@@ -55,14 +52,10 @@ def fill(parser: VerbParser, verb: Callable[..., int | None]) -> Callable[[Names
     A parameter whose type is a dataclass becomes one option per field; a ``list`` becomes a positional
     argument of one or more values. The long description of the docstring is the end of the help.
 
-    :param parser: the verb's parser
-    :param verb: a function with type hints and a docstring
     :return: a function that calls the verb with what was parsed
     """
     doc, hints = parse(verb.__doc__ or ""), get_type_hints(verb)
-    groups: dict[str, type[Any]] = {
-        name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)
-    }
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
     lists = {name: get_args(hint)[0] for name, hint in hints.items() if get_origin(hint) is list}
     texts = {entry.arg_name: entry.description for entry in doc.params}
     for name, kind in lists.items():

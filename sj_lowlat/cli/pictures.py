@@ -37,7 +37,7 @@ def calibration_images(dataset: DetectionDataset, count: int, size: int) -> Tens
 def find_pictures(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     """All pictures of some files and folders.
 
-    :return: (file, the name that results get, relative and unique)
+    :return: (file, name of the drawn picture: relative, PNG or JPEG, with a number where a name is taken)
     :raises FileNotFoundError: if one of the paths does not exist
     :raises InputError: if a folder holds no pictures
     """
@@ -49,17 +49,13 @@ def find_pictures(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
             found.append((path, Path(path.name)))
         else:
             raise FileNotFoundError(f"no picture or folder at {path}: check the path")
-    taken: set[Path] = set()
-    return [(file, _unique(name, taken)) for file, name in found]
-
-
-def _unique(name: Path, taken: set[Path]) -> Path:
-    """The name of the drawn picture: PNG or JPEG, with a number where the name is taken."""
-    if name.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        name = name.with_suffix(".png")
-    new, number = name, 1
-    while new in taken:
-        number += 1
-        new = name.with_stem(f"{name.stem}-{number}")
-    taken.add(new)
-    return new
+    named: dict[Path, Path] = {}  # name -> file
+    for file, name in found:
+        if name.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+            name = name.with_suffix(".png")
+        new, number = name, 1
+        while new in named:
+            number += 1
+            new = name.with_stem(f"{name.stem}-{number}")
+        named[new] = file
+    return [(file, name) for name, file in named.items()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from sj_lowlat.data import CocoDataset, DetectionDataset, ImageFolderDataset, TrafficDataset, VocDataset
@@ -19,9 +18,8 @@ _VOC_SETS = ("train", "val", "trainval", "test")
 
 
 def open_data(spec: str) -> DetectionDataset:
-    """Open the data set that a word names.
+    """Open the data set that a word names, see ``DATA_FORMS``.
 
-    :param spec: see ``DATA_FORMS``
     :raises FileNotFoundError: if there is no such folder or file
     :raises InputError: if the word or the files cannot be used
     """
@@ -29,18 +27,17 @@ def open_data(spec: str) -> DetectionDataset:
     if kind in _OPEN and (colon or kind == "traffic"):
         return _OPEN[kind](rest)
     path = Path(spec)
-    if path.is_dir():
-        return ImageFolderDataset(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no data {spec!r}: {DATA_FORMS}")
     if path.is_file():
         try:
             image_size(path)
         except InputError as error:
             raise InputError(f"{spec} is not a picture: {DATA_FORMS}") from error
-        return ImageFolderDataset(path)
-    raise FileNotFoundError(f"no data {spec!r}: {DATA_FORMS}")
+    return ImageFolderDataset(path)
 
 
-def _coco(rest: str) -> CocoDataset:
+def _coco(rest: str) -> DetectionDataset:
     words = rest.split(":")
     splits = [(":".join(words[:i]), ":".join(words[i:])) for i in range(1, len(words))]
     if not splits:
@@ -51,31 +48,26 @@ def _coco(rest: str) -> CocoDataset:
     return CocoDataset(*(whole + half + splits)[0])
 
 
-def _voc(rest: str) -> VocDataset:
+def _voc(rest: str) -> DetectionDataset:
     root, colon, image_set = rest.rpartition(":")
     if colon and (image_set in _VOC_SETS or (Path(root).is_dir() and not Path(rest).is_dir())):
         return VocDataset(root, image_set)
     return VocDataset(rest)
 
 
-def _traffic(rest: str) -> TrafficDataset:
+def _traffic(rest: str) -> DetectionDataset:
     words = rest.split(":") if rest else []
     if len(words) > 2 or not all(word.isdecimal() for word in words):
         raise InputError(f"traffic:{rest} must hold whole numbers, as in traffic:100:1: {DATA_FORMS}")
-    numbers = [int(word) for word in words]
-    return TrafficDataset(numbers[0] if numbers else 100, seed=numbers[1] if len(numbers) > 1 else 0)
+    length, seed = (*map(int, words), *(100, 0)[len(words) :])
+    return TrafficDataset(length, seed=seed)
 
 
-def _spikes(rest: str) -> SpikeDataset:
+def _spikes(rest: str) -> DetectionDataset:
     path, colon, window = rest.rpartition(":")
     if colon and window.isdecimal():
         return SpikeDataset(path, window=int(window))
     return SpikeDataset(rest)
 
 
-_OPEN: dict[str, Callable[[str], DetectionDataset]] = {
-    "coco": _coco,
-    "voc": _voc,
-    "traffic": _traffic,
-    "spikes": _spikes,
-}
+_OPEN = {"coco": _coco, "voc": _voc, "traffic": _traffic, "spikes": _spikes}

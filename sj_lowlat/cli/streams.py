@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
+from sj_lowlat.cli.options import StreamOptions
 from sj_lowlat.detect import draw, save_image
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write
@@ -20,26 +20,12 @@ from sj_lowlat.schedule import Schedule
 from sj_lowlat.spike_camera import SpikeStream, adaptive, open_stream, to_image
 from sj_lowlat.streaming import StreamDetections, detect_stream, white_rate
 
-#: endings of files that hold spike streams
-SUFFIXES = (".dat", ".npy", ".npz")
-
+SUFFIXES = (".dat", ".npy", ".npz")  # of files that hold spike streams
 _WINDOWS = (61, 11, 5)  # of the reconstruction
 _GAP = 4  # pixels between the panels of a picture
 _CAPTION = 20  # pixels of text above them
 _MOST_PICTURES = 100  # of an animation; a long stream is subsampled to every second answer, every fourth, ...
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """What is asked about streams; see ``sj-lowlat detect --help``."""
-
-    height: int | None
-    width: int | None
-    columns: int | None
-    frame_rate: float
-    window: int
-    every: int
-    rate_at_white: float | None
+_MILLISECONDS = 200  # that each is shown
 
 
 def detect_in_stream(
@@ -53,7 +39,6 @@ def detect_in_stream(
 ) -> dict[str, Any]:
     """Run a network along a stream; draw the last answer, and all of them as an animation.
 
-    :param path: of the stream
     :param name: of the results, relative to ``folder``; gets the endings .png and .gif
     :param schedule: of the network; only its charge and burst count
     :return: what JSON can hold
@@ -69,15 +54,8 @@ def detect_in_stream(
     window = min(options.window, len(stream))
     panels = partial(_panels, stream, window=window, rate=rate, names=names, min_score=min_score)
     every = 1  # of the answers is drawn
-    for answer in detect_stream(
-        network,
-        stream,
-        window=window,
-        every=options.every,
-        rate_at_white=rate,
-        schedule=schedule,
-        score_threshold=min_score,
-    ):
+    run = partial(detect_stream, network, stream, schedule=schedule, score_threshold=min_score)
+    for answer in run(window=window, every=options.every, rate_at_white=rate):
         if len(answers) % every == 0:
             pictures.append(panels(answer))
         if len(pictures) > _MOST_PICTURES:
@@ -87,7 +65,9 @@ def detect_in_stream(
         answers.append({**when, **answer.detections.to_dict(names)})
     drawn, animated = name.with_suffix(".png"), name.with_suffix(".gif")
     save_image(folder / drawn, panels(answer))
-    _animate(folder / animated, pictures)
+    first, *others = map(to_pil_image, pictures)
+    with atomic_write(folder / animated) as temporary:
+        first.save(temporary, save_all=True, append_images=others, duration=_MILLISECONDS, loop=0)
     frames, height, width = stream.shape
     about = {"frames": frames, "size": [width, height], "frame_rate": stream.frame_rate}
     record = {"path": str(path), "drawn": str(drawn), "animated": str(animated), "rate_at_white": rate}
@@ -120,21 +100,9 @@ def _panels(
         f"{answer.milliseconds:.2f} ms: {len(found) or 'nothing'} found": draw(grey, found, names, min_score),
     }
     gap = torch.full((3, grey.shape[1] + _CAPTION, _GAP), 255, dtype=torch.uint8)
-    parts = [part for text, panel in panels.items() for part in (gap, _captioned(panel, text))]
+    parts = []
+    for text, panel in panels.items():
+        line = Image.new("RGB", (panel.shape[2], _CAPTION), "white")
+        ImageDraw.Draw(line).text((2, 2), text, "black", ImageFont.load_default(_CAPTION - 6))
+        parts += [gap, torch.cat([pil_to_tensor(line), panel], 1)]
     return torch.cat(parts[1:], 2)
-
-
-def _captioned(picture: Tensor, text: str) -> Tensor:
-    """A picture under a line of text, which is cut off where the picture is too narrow for it."""
-    line = Image.new("RGB", (picture.shape[2], _CAPTION), "white")
-    ImageDraw.Draw(line).text((2, 2), text, "black", ImageFont.load_default(_CAPTION - 6))
-    return torch.cat(
-        [torch.from_numpy(np.array(line)).permute(2, 0, 1), picture], 1
-    )  # [H, W, 3] -> [3, H, W]
-
-
-def _animate(path: Path, pictures: list[Tensor], milliseconds: int = 200) -> None:
-    """Write an animated GIF, whole or not at all."""
-    frames = [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pictures]
-    with atomic_write(path) as temporary:
-        frames[0].save(temporary, save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)

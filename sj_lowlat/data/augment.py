@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,7 @@ __all__ = ["AugmentedDataset", "AugmentedSample", "train_transform"]
 AugmentedSample = tuple[Tensor, Tensor, Tensor]
 
 _GREY = 0.5
-# A box of which less than this is left in the view no longer shows its object.
+# less of a box than this no longer shows its object
 _MIN_VISIBLE = 0.25
 _MIN_SIDE = 2.0
 
@@ -29,11 +27,10 @@ _MIN_SIDE = 2.0
 def train_transform(size: int, scale: tuple[float, float] = (0.6, 1.6)) -> v2.Transform:
     """Colour, flip, and a square view at a random scale.
 
-    The picture is letterboxed to ``size`` times a random scale (aspect ratio kept), and a window of ``size``
+    The picture is resized to ``size`` times a random scale (aspect ratio kept), and a window of ``size`` px
     is placed at random: above 1 it is a crop, below 1 a zoom-out with grey around it.
 
-    :param size: side of the network input, in pixels
-    :param scale: smallest and largest scale, 1 being the plain letterbox
+    :param scale: smallest and largest, 1 being the plain letterbox
     :return: a transform of uint8 ``[3, H, W]`` images and their boxes; images become float32
         ``[3, size, size]`` in [0, 1]
     :raises InputError: if ``size`` or ``scale`` is not positive
@@ -62,16 +59,10 @@ class _ScaleJitter(v2.ScaleJitter):
 
 
 class AugmentedDataset:
-    """A data set seen through :func:`train_transform`.
+    """A data set, labelled or not, seen through :func:`train_transform`.
 
-    Item ``i`` depends on (seed, epoch, i) alone, whatever was drawn before and in whichever process. Crowd
-    boxes are left out; boxes are clipped to the view, and dropped if less than a quarter of them or under
-    2 px is left.
-
-    :param dataset: any data set, labelled or not
-    :param size: side of the network input, in pixels
-    :param seed: of all views
-    :param scale: see :func:`train_transform`
+    Item ``i`` depends on (seed, epoch, i) alone, in whichever process. Crowd boxes are left out; boxes are
+    clipped to the view, and dropped if less than a quarter of them or under 2 px is left.
     """
 
     def __init__(
@@ -82,27 +73,23 @@ class AugmentedDataset:
         self._transform = train_transform(size, scale)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the views; loader workers see it when the loader is iterated anew.
-
-        :param epoch: 0, 1, ...
-        """
+        """Choose the views; loader workers see it when the loader is iterated anew."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> AugmentedSample:
-        """One view.
-
-        :return: image float32 ``[3, size, size]``, boxes float32 ``[M, 4]`` in its pixels, and
-            labels int64 ``[M]``
-        """
+        """Image float32 ``[3, size, size]``, boxes float32 ``[M, 4]`` in its pixels, labels int64 ``[M]``."""
         sample = self.dataset[index]
         boxes, labels = sample.boxes[~sample.crowd], sample.labels[~sample.crowd]
         height, width = sample.image.shape[-2:]
         # clamping_mode None: the whole box is needed to see how much of it is left
         whole = BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width), clamping_mode=None)
-        with _own_rng(self.seed, self.epoch, index):
+        key = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1)[0]
+        with torch.random.fork_rng(devices=[]):
+            # not torch.manual_seed, which also reseeds every accelerator
+            torch.default_generator.manual_seed(int(key))
             image, whole = self._transform(Image(sample.image), whole)
         moved = whole.as_subclass(Tensor)
         inside = moved.clamp(0, self.size)
@@ -110,12 +97,3 @@ class AugmentedDataset:
         area = (moved[:, 2:] - moved[:, :2]).prod(dim=1)
         keep = (sides.prod(dim=1) >= _MIN_VISIBLE * area) & (sides >= _MIN_SIDE).all(dim=1)
         return image.as_subclass(Tensor), inside[keep], labels[keep]
-
-
-@contextmanager
-def _own_rng(*key: int) -> Iterator[None]:
-    """Run with torch's CPU generator seeded by ``key``, then restore it."""
-    with torch.random.fork_rng(devices=[]):
-        # not torch.manual_seed, which also reseeds every accelerator
-        torch.default_generator.manual_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
-        yield

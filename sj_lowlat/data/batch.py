@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -15,7 +13,7 @@ from sj_lowlat.data.letterbox import Letterbox, letterbox
 from sj_lowlat.data.sample import DetectionDataset, Sample
 from sj_lowlat.errors import InputError
 
-__all__ = ["Batch", "Batches", "batches", "collate"]
+__all__ = ["Batch", "batches", "collate"]
 
 
 class Batch(NamedTuple):
@@ -32,26 +30,9 @@ class Batch(NamedTuple):
 
 
 def collate(samples: list[Sample], size: int) -> Batch:
-    """Letterbox samples and stack them.
-
-    :param samples: one or more samples
-    :param size: side of the network input, in pixels
-    """
+    """Letterbox one or more samples to ``size`` px and stack them."""
     images, boxes = zip(*(letterbox(sample.image, size) for sample in samples), strict=True)
     return Batch(torch.stack(images), list(boxes), samples)  # [N, 3, S, S]
-
-
-@dataclass(frozen=True)
-class Batches:
-    """A data set's batches: iterate, or ask for their number with ``len``."""
-
-    loader: DataLoader[Sample]
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(self.loader)
 
 
 def batches(
@@ -62,27 +43,23 @@ def batches(
     shuffle: bool = False,
     seed: int = 0,
     workers: int = 0,
-) -> Batches:
+) -> DataLoader[Sample]:
     """Go through a data set in letterboxed batches; the global random state is not touched.
 
-    :param dataset: any data set
     :param batch_size: images a batch; the last batch may be smaller
     :param size: side of the network input, in pixels
-    :param shuffle: draw a new order for every pass
-    :param seed: where the orders start
+    :param shuffle: draw a new order for every pass, from ``seed``
     :param workers: processes that read images; 0 reads in this one
-    :return: something to iterate over, with a length in batches
+    :return: a loader of :class:`Batch`, whose length is the number of batches
     :raises InputError: if ``batch_size`` or ``size`` is not positive
     """
     if batch_size < 1 or size < 1:
         raise InputError(f"batch_size {batch_size} and size {size} came: both must be at least 1")
-    return Batches(
-        DataLoader(
-            cast("Dataset[Sample]", dataset),
-            batch_size=batch_size,
-            shuffle=shuffle,
-            num_workers=workers,
-            collate_fn=partial(collate, size=size),
-            generator=torch.Generator().manual_seed(seed),
-        )
+    return DataLoader(
+        cast("Dataset[Sample]", dataset),
+        batch_size=batch_size,
+        shuffle=shuffle,
+        num_workers=workers,
+        collate_fn=partial(collate, size=size),
+        generator=torch.Generator().manual_seed(seed),
     )

@@ -8,29 +8,24 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sj_lowlat.data.images import image_size, read_image
-from sj_lowlat.data.sample import Sample, Target
+from sj_lowlat.data.sample import Sample, Target, make_target
 from sj_lowlat.errors import InputError
 
 __all__ = ["CocoDataset"]
 
-CLIPPED, DROPPED, ORPHANS = (
-    "boxes clipped to the picture",
-    "empty boxes dropped",
-    "boxes of unlisted images ignored",
-)
+_CLIPPED = "boxes clipped to the picture"
+_DROPPED = "empty boxes dropped"
+_ORPHANS = "boxes of unlisted images ignored"
 
 
 class CocoDataset:
     """Images with boxes from a COCO instances JSON.
 
-    Labels are places in the JSON's ``categories`` list, not category ids. Boxes reaching out of the picture
-    are clipped to it, those with nothing left are dropped; ``notes`` counts both, for the whole JSON.
+    Labels are indices of the JSON's ``categories`` list, not category ids. Boxes are clipped to the picture,
+    and dropped if nothing is left; ``notes`` counts both, for the whole JSON.
 
-    :param annotations: the instances JSON
-    :param images: the folder in which its ``file_name`` entries lie
+    :param images: the folder in which the JSON's ``file_name`` entries lie
     :raises FileNotFoundError: if the JSON, the folder or any listed image is missing
     :raises InputError: if the JSON is not an instances JSON
     """
@@ -68,11 +63,8 @@ class CocoDataset:
     def _check_images(self, annotations: str | Path) -> None:
         if not self.images:
             raise InputError(f"{annotations} lists no images: give a JSON with at least one")
-        missing = [
-            name
-            for name in (image["file_name"] for image in self.images)
-            if not (self.folder / name).is_file()
-        ]
+        names = [image["file_name"] for image in self.images]
+        missing = [name for name in names if not (self.folder / name).is_file()]
         if missing:
             some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise FileNotFoundError(
@@ -86,9 +78,10 @@ class CocoDataset:
                 image["width"], image["height"] = image_size(self.folder / image["file_name"])
 
     def _make_targets(self, annotations: list[dict[str, Any]]) -> list[Target]:
-        self.notes = {CLIPPED: 0, DROPPED: 0, ORPHANS: 0}
+        self.notes = {_CLIPPED: 0, _DROPPED: 0, _ORPHANS: 0}
         labels = {number: place for place, number in enumerate(self.category_ids)}
-        rows: dict[Any, list[tuple[list[float], int, bool]]] = {image["id"]: [] for image in self.images}
+        # an image's boxes, labels and crowd flags
+        rows: dict[Any, tuple[list[Any], ...]] = {image["id"]: ([], [], []) for image in self.images}
         sizes = {image["id"]: (float(image["width"]), float(image["height"])) for image in self.images}
         for annotation in annotations:
             number, category = annotation["image_id"], annotation["category_id"]
@@ -97,12 +90,13 @@ class CocoDataset:
                     f"annotation of image {number}: category {category} is not in the JSON's categories"
                 )
             if number not in rows:
-                self.notes[ORPHANS] += 1
-                continue
-            box = self._clip(annotation["bbox"], *sizes[number])
-            if box is not None:
-                rows[number].append((box, labels[category], bool(annotation.get("iscrowd", 0))))
-        return [_target(rows[image["id"]], image["id"]) for image in self.images]
+                self.notes[_ORPHANS] += 1
+            elif box := self._clip(annotation["bbox"], *sizes[number]):
+                boxes, found, crowd = rows[number]
+                boxes.append(box)
+                found.append(labels[category])
+                crowd.append(bool(annotation.get("iscrowd", 0)))
+        return [make_target(boxes, found, number, crowd) for number, (boxes, found, crowd) in rows.items()]
 
     def _clip(self, bbox: list[float], width: float, height: float) -> list[float] | None:
         """COCO's x, y, w, h -> x1, y1, x2, y2 inside the picture, or None if nothing is left."""
@@ -111,10 +105,10 @@ class CocoDataset:
         box = [min(max(value, 0.0), limit) for value, limit in zip(whole, (width, height) * 2, strict=True)]
         # written so that NaN counts as empty
         if not (w > 0 and h > 0 and box[2] > box[0] and box[3] > box[1]):
-            self.notes[DROPPED] += 1
+            self.notes[_DROPPED] += 1
             return None
         # COCO's own boxes leave the picture by rounding errors, which are not worth a note
-        self.notes[CLIPPED] += any(abs(a - b) > 0.01 for a, b in zip(whole, box, strict=True))
+        self.notes[_CLIPPED] += any(abs(a - b) > 0.01 for a, b in zip(whole, box, strict=True))
         return box
 
     def __len__(self) -> int:
@@ -125,10 +119,7 @@ class CocoDataset:
         return self._targets[index]
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample.
-
-        :raises InputError: if the image file is broken, or has another size than the JSON says
-        """
+        """Read one sample; raises as :func:`read_image`, and InputError for another size than the JSON's."""
         record, target = self.images[index], self._targets[index]
         path = self.folder / record["file_name"]
         image = read_image(path)
@@ -142,10 +133,7 @@ class CocoDataset:
         return Sample.of(image, target)
 
     def subset(self, indices: Iterable[int]) -> CocoDataset:
-        """The same data set with only some images.
-
-        :param indices: their places
-        """
+        """The same data set with only the images at ``indices``."""
         chosen = list(indices)
         part = copy(self)
         part.images = [self.images[index] for index in chosen]
@@ -153,10 +141,7 @@ class CocoDataset:
         return part
 
     def select(self, predicate: Callable[[dict[str, Any]], bool]) -> CocoDataset:
-        """The same data set with only the images whose JSON record fits.
-
-        :param predicate: for example ``lambda image: image["in_darknet_5k"]``
-        """
+        """The same data set with only the images whose JSON record satisfies ``predicate``."""
         return self.subset(index for index, image in enumerate(self.images) if predicate(image))
 
 
@@ -171,13 +156,3 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict) or any(not isinstance(record.get(key), list) for key in needed):
         raise InputError(f"{path} is not an instances JSON: it must hold the lists {', '.join(needed)}")
     return record
-
-
-def _target(rows: list[tuple[list[float], int, bool]], image_id: int | str) -> Target:
-    return Target(
-        boxes=torch.tensor([box for box, _, _ in rows], dtype=torch.float32).reshape(-1, 4),
-        labels=torch.tensor([label for _, label, _ in rows], dtype=torch.int64),
-        crowd=torch.tensor([crowd for _, _, crowd in rows], dtype=torch.bool),
-        difficult=torch.zeros(len(rows), dtype=torch.bool),
-        image_id=image_id,
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sj_lowlat.data.images import read_image
-from sj_lowlat.data.sample import Sample, Target, no_boxes
+from sj_lowlat.data.sample import Sample, Target, make_target
 from sj_lowlat.errors import InputError
 
 __all__ = ["ImageFolderDataset"]
@@ -16,16 +16,15 @@ _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 class ImageFolderDataset:
     """All pictures in a folder and its subfolders, sorted by path, or a single picture; no sample has boxes.
 
-    ``image_id`` is the path inside the folder.
-
-    :param folder: the folder, or the file of one picture
+    :param folder: the folder, or one picture's file; ``image_id`` is the path inside the folder
     :raises FileNotFoundError: if it does not exist
     :raises InputError: if it holds no pictures
     """
 
+    class_names: tuple[str, ...] = ()
+
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.class_names: tuple[str, ...] = ()
         if self.folder.is_file():
             self.folder, self.images = self.folder.parent, [self.folder]
             return
@@ -44,11 +43,8 @@ class ImageFolderDataset:
 
     def target(self, index: int) -> Target:
         """The empty target that carries the picture's name."""
-        return no_boxes(self.images[index].relative_to(self.folder).as_posix())
+        return make_target([], [], self.images[index].relative_to(self.folder).as_posix())
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one picture.
-
-        :raises InputError: if the file is broken
-        """
+        """Read one picture; raises as :func:`read_image`."""
         return Sample.of(read_image(self.images[index]), self.target(index))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -26,8 +26,7 @@ class Letterbox:
     :param scale: network pixels per image pixel, before rounding
     :param pad_x: columns left of the picture
     :param pad_y: rows above the picture
-    :param width: the picture's width in its own pixels
-    :param height: the picture's height in its own pixels
+    :param width: in the picture's own pixels, like ``height``
     """
 
     scale: float
@@ -38,12 +37,9 @@ class Letterbox:
 
     @classmethod
     def fit(cls, width: int, height: int, size: int) -> Letterbox:
-        """The letterbox that centres a picture in a square.
+        """The letterbox that centres a picture in a square of side ``size``.
 
-        :param width: the picture's width
-        :param height: the picture's height
-        :param size: the square's side, in pixels
-        :raises InputError: if one of them is not positive
+        :raises InputError: if a length is not positive
         """
         if min(width, height, size) < 1:
             raise InputError(
@@ -51,18 +47,17 @@ class Letterbox:
             )
         scale = min(size / width, size / height)
         inner = cls(scale, 0, 0, width, height)
-        return cls(
-            scale, (size - inner.resized_width) // 2, (size - inner.resized_height) // 2, width, height
-        )
+        pad_x, pad_y = (size - inner.resized_width) // 2, (size - inner.resized_height) // 2
+        return replace(inner, pad_x=pad_x, pad_y=pad_y)
 
     @property
     def resized_width(self) -> int:
-        """The picture's width in network pixels."""
+        """In network pixels."""
         return max(1, round(self.width * self.scale))
 
     @property
     def resized_height(self) -> int:
-        """The picture's height in network pixels."""
+        """In network pixels."""
         return max(1, round(self.height * self.scale))
 
     def _affine(self, boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -70,18 +65,12 @@ class Letterbox:
         return boxes.new_tensor([scale_x, scale_y] * 2), boxes.new_tensor([self.pad_x, self.pad_y] * 2)
 
     def to_network(self, boxes: Tensor) -> Tensor:
-        """Image pixels -> network pixels.
-
-        :param boxes: float ``[..., 4]``, x1 y1 x2 y2
-        """
+        """Image pixels -> network pixels, for float boxes ``[..., 4]``, x1 y1 x2 y2."""
         scale, pad = self._affine(boxes)
         return boxes * scale + pad
 
     def to_image(self, boxes: Tensor) -> Tensor:
-        """Network pixels -> image pixels, the inverse of :meth:`to_network`, clipped to the picture.
-
-        :param boxes: float ``[..., 4]``, x1 y1 x2 y2
-        """
+        """Network pixels -> image pixels, the inverse of :meth:`to_network`, clipped to the picture."""
         scale, pad = self._affine(boxes)
         limit = boxes.new_tensor([self.width, self.height] * 2)
         return ((boxes - pad) / scale).clamp(min=boxes.new_zeros(4), max=limit)
@@ -90,8 +79,6 @@ class Letterbox:
 def letterbox(image: Tensor, size: int) -> tuple[Tensor, Letterbox]:
     """Resize a picture (bilinear, antialiased) so that its longer side is ``size``, and pad it with grey 0.5.
 
-    :param image: uint8 ``[3, H, W]``
-    :param size: side of the network input, in pixels
     :return: float32 ``[3, size, size]`` in [0, 1], and where the picture lies in it
     :raises InputError: if ``image`` is not uint8 ``[3, H, W]`` or ``size`` is not positive
     """

@@ -14,12 +14,7 @@ __all__ = ["Part", "spaced"]
 
 
 class Part(Subset[Sample]):
-    """Some images of a data set, which keep its classes; their targets come without decoding pictures where
-    the data set allows it.
-
-    :param dataset: the whole
-    :param indices: their places in it
-    """
+    """A data set's images at ``indices``; targets come without decoding pictures where it allows that."""
 
     def __init__(self, dataset: DetectionDataset, indices: Sequence[int]) -> None:
         super().__init__(cast("Dataset[Sample]", dataset), list(indices))
@@ -31,9 +26,5 @@ class Part(Subset[Sample]):
 
 
 def spaced(length: int, count: int) -> list[int]:
-    """Places spread evenly over a data set, the first and the last among them.
-
-    :param length: images of the data set
-    :param count: how many places; no more than ``length`` come
-    """
+    """``count`` indices, but at most ``length``, spread evenly from 0 to ``length - 1``."""
     return torch.linspace(0, length - 1, min(count, length)).long().tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from sj_lowlat.errors import InputError
 
-__all__ = ["DetectionDataset", "Sample", "Target", "ground_truth", "no_boxes", "target_of"]
+__all__ = ["DetectionDataset", "Sample", "Target", "ground_truth", "make_target", "target_of"]
 
 
 @dataclass
@@ -78,8 +79,7 @@ class Sample:
 class DetectionDataset(Protocol):
     """Anything with a length, samples by index, and class names.
 
-    A data set that can tell a target without reading the picture may also have ``target(index) -> Target``;
-    :func:`ground_truth` then uses it.
+    ``target(index) -> Target`` is optional; :func:`ground_truth` then need not read the pictures.
     """
 
     @property
@@ -91,31 +91,35 @@ class DetectionDataset(Protocol):
 
 
 def check_image(image: Tensor) -> None:
-    """Refuse what is not a picture.
-
-    :param image: uint8 ``[3, H, W]``
-    :raises InputError: otherwise
-    """
+    """:raises InputError: if ``image`` is not uint8 ``[3, H, W]``"""
     if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:
         raise InputError(f"an image of {image.dtype} {list(image.shape)} came; give uint8 [3, H, W] (RGB)")
 
 
-def no_boxes(image_id: int | str) -> Target:
-    """The target of a picture that has no boxes."""
-    none = torch.zeros(0, dtype=torch.bool)
-    return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), none, none.clone(), image_id)
+def make_target(
+    boxes: Tensor | Sequence[Sequence[float]],
+    labels: Sequence[int],
+    image_id: int | str,
+    crowd: Sequence[bool] = (),
+    difficult: Sequence[bool] = (),
+) -> Target:
+    """A target of lists; without flags, no box is a crowd or difficult."""
+    none = [False] * len(labels)
+    return Target(
+        torch.as_tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(labels, dtype=torch.int64),
+        torch.tensor(crowd or none, dtype=torch.bool),
+        torch.tensor(difficult or none, dtype=torch.bool),
+        image_id,
+    )
 
 
 def target_of(dataset: DetectionDataset, index: int) -> Target:
-    """One target of a data set, without decoding the picture where the data set allows it."""
+    """One of :func:`ground_truth`."""
     target = getattr(dataset, "target", None)
     return target(index) if callable(target) else dataset[index].target
 
 
 def ground_truth(dataset: DetectionDataset) -> list[Target]:
-    """All targets of a data set, without decoding pictures where the data set allows it.
-
-    :param dataset: the data set
-    :return: one target an image, in the data set's order
-    """
+    """All targets of a data set, in its order, without decoding pictures where the data set allows it."""
     return [target_of(dataset, index) for index in range(len(dataset))]

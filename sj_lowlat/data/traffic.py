@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from sj_lowlat.class_names import COCO_CLASSES, COCO_IDS
-from sj_lowlat.data.sample import Sample
+from sj_lowlat.data.sample import Sample, make_target
 from sj_lowlat.data.traffic_scene import CLASS_NAMES, View, make_scene
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write, write_json
@@ -30,9 +30,7 @@ class TrafficDataset:
     Shapes, colours, scale, overlap, background, light and noise vary. Item ``i`` depends on (seed, i, size)
     alone. Boxes bound what can be seen of an object; objects of which less than 30 % can be seen have none.
 
-    :param length: number of images
     :param size: side of the square images, in pixels
-    :param seed: another seed gives other scenes
     :raises InputError: if ``length`` is not positive or ``size`` is below 32
     """
 
@@ -59,17 +57,14 @@ class TrafficDataset:
         if index in self._kept:
             return self._kept[index]
         view = make_scene(_scene_seed(self.seed, index), self.size).render()
-        boxes, labels = _tensors(view)
-        none = torch.zeros(len(labels), dtype=torch.bool)
-        sample = Sample(_to_tensor(view), boxes, labels, none, none.clone(), index)
+        sample = Sample.of(_to_tensor(view), make_target(view.boxes, view.labels, index))
         if len(self._kept) < self._room:
             self._kept[index] = sample
         return sample
 
     def write_coco(self, folder: str | Path) -> Path:
-        """Write the images (``images/*.png``) and their instances JSON, which is written last.
+        """Write the images (``images/*.png``), then their instances JSON, into a new or existing folder.
 
-        :param folder: is created
         :return: the JSON, ``folder/instances.json``; category ids are COCO's
         """
         root = Path(folder)
@@ -77,32 +72,19 @@ class TrafficDataset:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         for index in range(self.length):
-            sample = self[index]
-            name = f"{index:06d}.png"
+            sample, name = self[index], f"{index:06d}.png"
             with atomic_write(root / "images" / name) as temporary:
                 Image.fromarray(sample.image.permute(1, 2, 0).numpy()).save(temporary)  # [H, W, 3]
             images.append({"id": index + 1, "file_name": name, "width": self.size, "height": self.size})
             for (x1, y1, x2, y2), label in zip(sample.boxes.tolist(), sample.labels.tolist(), strict=True):
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": index + 1,
-                        "category_id": ids[label],
-                        "bbox": [x1, y1, x2 - x1, y2 - y1],
-                        "area": (x2 - x1) * (y2 - y1),
-                        "iscrowd": 0,
-                        "segmentation": [],
-                    }
-                )
-        categories = [
-            {"id": number, "name": name} for number, name in zip(ids, self.class_names, strict=True)
-        ]
+                row = {"id": len(annotations) + 1, "image_id": index + 1, "category_id": ids[label]}
+                size = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+                annotations.append({**row, **size, "iscrowd": 0, "segmentation": []})
+        categories = [{"id": id_, "name": name} for id_, name in zip(ids, self.class_names, strict=True)]
         about = {"description": f"generated traffic, seed {self.seed}"}
-        path = root / "instances.json"
-        write_json(
-            path, {"info": about, "images": images, "annotations": annotations, "categories": categories}
-        )
-        return path
+        record = {"info": about, "images": images, "annotations": annotations, "categories": categories}
+        write_json(root / "instances.json", record)
+        return root / "instances.json"
 
 
 @dataclass(frozen=True)
@@ -125,9 +107,7 @@ class MovingSequence:
 def moving_sequence(seed: int, frames: int, size: int = 160) -> MovingSequence:
     """Let a scene's objects move at steady speeds; the light does not change and there is no noise.
 
-    :param seed: of the scene
-    :param frames: how many
-    :param size: side of the square frames, in pixels
+    :param frames: how many, of ``size`` x ``size`` px
     :raises InputError: if ``frames`` is not positive or ``size`` is below 32
     """
     if frames < 1:
@@ -135,11 +115,11 @@ def moving_sequence(seed: int, frames: int, size: int = 160) -> MovingSequence:
     _check_size(size)
     scene = make_scene(_scene_seed(seed, 0), size)
     views = [scene.render(frame, noise=False) for frame in range(frames)]
-    boxes, labels = zip(*(_tensors(view) for view in views), strict=True)
+    targets = [make_target(view.boxes, view.labels, seed) for view in views]
     return MovingSequence(
         frames=torch.stack([_to_tensor(view) for view in views]),  # [F, 3, H, W]
-        boxes=list(boxes),
-        labels=list(labels),
+        boxes=[target.boxes for target in targets],
+        labels=[target.labels for target in targets],
         tracks=[torch.tensor(view.tracks, dtype=torch.int64) for view in views],
     )
 
@@ -155,8 +135,3 @@ def _scene_seed(seed: int, index: int) -> int:
 
 def _to_tensor(view: View) -> Tensor:
     return torch.from_numpy(view.image).permute(2, 0, 1).contiguous()  # [H, W, 3] -> [3, H, W]
-
-
-def _tensors(view: View) -> tuple[Tensor, Tensor]:
-    boxes = torch.tensor(view.boxes, dtype=torch.float32).reshape(-1, 4)
-    return boxes, torch.tensor(view.labels, dtype=torch.int64)

@@ -21,10 +21,7 @@ _LABELS = {"person": 0, "rider": 0, "bicycle": 1, "car": 2, "car_front": 2, "bus
 # heights on the nearest ground, and speeds a frame, as fractions of the picture's side
 _HEIGHTS = {"person": 0.44, "bicycle": 0.25, "car": 0.25, "car_front": 0.28, "bus": 0.42, "bus_front": 0.5}
 _SPEEDS = {"person": 0.006, "bicycle": 0.014, "car": 0.025, "car_front": 0.0, "bus": 0.018, "bus_front": 0.0}
-_KINDS, _SHARES = (
-    ("person", "bicycle", "car", "car_front", "bus", "bus_front"),
-    (0.32, 0.22, 0.2, 0.06, 0.13, 0.07),
-)
+_SHARES = {"person": 0.32, "bicycle": 0.22, "car": 0.2, "car_front": 0.06, "bus": 0.13, "bus_front": 0.07}
 
 _SUPERSAMPLING = 3
 _MIN_VISIBLE = 0.3
@@ -35,14 +32,8 @@ _MIN_SIDE = 3.0
 class Thing:
     """One object; lengths are fractions of the picture's side.
 
-    :param kind: its drawing
-    :param style: seed of its looks
-    :param x: of its middle
-    :param ground: y of its foot
-    :param height: of its drawing
-    :param speed: to the right, a frame
-    :param mirrored: facing left
-    :param track: its number in the scene
+    ``style`` seeds its looks, ``x`` is its middle, ``ground`` the y of its foot, ``speed`` to the right and
+    per frame, ``track`` its number in the scene; it faces left if ``mirrored``.
     """
 
     kind: str
@@ -57,17 +48,15 @@ class Thing:
 
 @dataclass(frozen=True)
 class View:
-    """A picture and the boxes of what can be seen.
+    """A picture and the boxes of what can be seen."""
 
-    :param image: uint8 ``[H, W, 3]``
-    :param boxes: float ``[M, 4]``, xyxy in pixels
-    :param labels: ``[M]``, index into :data:`CLASS_NAMES`
-    :param tracks: ``[M]``, number of the thing in its scene
-    """
-
+    #: uint8 ``[H, W, 3]``
     image: npt.NDArray[np.uint8]
+    #: xyxy in pixels
     boxes: list[list[float]]
+    #: indices into :data:`CLASS_NAMES`
     labels: list[int]
+    #: numbers of the things in their scene
     tracks: list[int]
 
 
@@ -75,10 +64,8 @@ class View:
 class Scene:
     """A street and its things, farthest first.
 
-    :param seed: of the street and the noise
     :param side: pixels of the square picture
     :param horizon: where the ground begins, as a fraction of the side
-    :param things: what stands or moves on it
     """
 
     seed: int
@@ -87,39 +74,34 @@ class Scene:
     things: tuple[Thing, ...]
 
     def render(self, frame: int = 0, noise: bool = True) -> View:
-        """Draw the scene at a moment, with three times the resolution, then averaged down.
+        """Draw the scene at a frame, at three times the resolution, then averaged down.
 
         A box bounds what can be seen of its object. Objects of which less than 30 % is in the picture and not
         covered by nearer ones, or that are seen as less than 3 px wide or high, have no box.
 
-        :param frame: how many frames after the start
         :param noise: add a sensor's noise
         """
-        big = self.side * _SUPERSAMPLING
-        street = Street(self.seed, big, self.horizon)
-        canvas = street.paint()
-        owner = np.zeros((big, big), dtype=np.uint8)  # 1 + index of the nearest thing
-        areas = []
-        for index, thing in enumerate(self.things):
-            areas.append(_put(canvas, owner, thing, frame, index + 1))
+        canvas = Street(self.seed, self.side * _SUPERSAMPLING, self.horizon).paint()
+        owners = Image.new("L", canvas.size)  # number of the nearest thing, from 1
+        areas = [_put(canvas, owners, thing, frame, number) for number, thing in enumerate(self.things, 1)]
         small = np.asarray(canvas.reduce(_SUPERSAMPLING), dtype=np.float32)
         pixels = Street(self.seed, self.side, self.horizon).light(small)
         if noise:
             random = np.random.default_rng([self.seed, 4, frame])
             pixels += random.uniform(1, 9) * random.standard_normal(pixels.shape, dtype=np.float32)
         view = View(pixels.clip(0, 255).astype(np.uint8), [], [], [])
-        for index, (thing, area) in enumerate(zip(self.things, areas, strict=True)):
-            box = _visible_box(owner == index + 1, area)
-            if box is not None:
+        owned = np.asarray(owners)
+        for number, (thing, area) in enumerate(zip(self.things, areas, strict=True), 1):
+            if box := _visible_box(owned == number, area):
                 view.boxes.append(box)
                 view.labels.append(_LABELS[thing.kind])
                 view.tracks.append(thing.track)
         return view
 
 
-def _put(canvas: Image.Image, owner: npt.NDArray[np.uint8], thing: Thing, frame: int, number: int) -> int:
+def _put(canvas: Image.Image, owners: Image.Image, thing: Thing, frame: int, number: int) -> int:
     """Draw a thing and its shadow, and note its pixels; return how many there are, seen or not."""
-    side = len(owner)
+    side = canvas.width
     x = thing.x + thing.speed * frame
     phase = thing.style % 7 + (-1 if thing.mirrored else 1) * thing.speed * frame * 2 / thing.height * math.pi
     drawing = sprite(thing.kind, thing.style, thing.height * side, phase, thing.mirrored)
@@ -133,32 +115,19 @@ def _put(canvas: Image.Image, owner: npt.NDArray[np.uint8], thing: Thing, frame:
         corner = (int(columns[0]), round(thing.ground * side - 0.67 * deep))
         canvas.paste((16, 16, 20), (*corner, corner[0] + wide, corner[1] + deep), shadow)
     canvas.paste(drawing, (left, top), drawing)
-    x1, y1, x2, y2 = (
-        max(left, 0),
-        max(top, 0),
-        min(left + drawing.width, side),
-        min(top + drawing.height, side),
-    )
-    if x1 < x2 and y1 < y2:
-        owner[y1:y2, x1:x2][mask[y1 - top : y2 - top, x1 - left : x2 - left]] = number
+    owners.paste(number, (left, top, left + drawing.width, top + drawing.height), drawing)
     return int(mask.sum())
 
 
 def _visible_box(mask: npt.NDArray[np.bool_], area: int) -> list[float] | None:
     if mask.sum() < _MIN_VISIBLE * area:
         return None
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    edges = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
-    box = [float(edge) / _SUPERSAMPLING for edge in edges]
+    box = [edge / _SUPERSAMPLING for edge in Image.fromarray(mask).getbbox() or ()]
     return box if min(box[2] - box[0], box[3] - box[1]) >= _MIN_SIDE else None
 
 
 def make_scene(seed: int, side: int) -> Scene:
-    """Place one to seven things on a street; no two share more than half of the smaller one's box.
-
-    :param seed: of everything
-    :param side: pixels of the square picture
-    """
+    """Place one to seven things on a street; no two share more than half of the smaller one's box."""
     random = np.random.default_rng([seed, 0])
     horizon, zoom = random.uniform(0.3, 0.5), random.uniform(0.85, 1.35)
     placed: list[Thing] = []
@@ -172,16 +141,15 @@ def make_scene(seed: int, side: int) -> Scene:
     for thing in sorted(placed, key=lambda one: one.ground):
         things.append(thing)
         if thing.kind == "bicycle" and thing.style % 2:
-            # sits on it: seat and pedals of the two drawings meet
+            # seat and pedals of the two drawings meet
             ground, height = thing.ground - 0.16 * thing.height, 1.35 * thing.height
-            things.append(
-                replace(thing, kind="rider", ground=ground, height=height, track=len(placed) + thing.track)
-            )
+            track = len(placed) + thing.track
+            things.append(replace(thing, kind="rider", ground=ground, height=height, track=track))
     return Scene(seed, side, horizon, tuple(things))
 
 
 def _place(random: np.random.Generator, horizon: float, zoom: float, track: int) -> Thing:
-    kind = str(random.choice(_KINDS, p=_SHARES))
+    kind = str(random.choice(list(_SHARES), p=list(_SHARES.values())))
     depth = random.uniform(0.06, 1.0)
     nearness = zoom * (0.28 + 0.72 * depth) * random.uniform(0.88, 1.15)
     mirrored = bool(random.random() < 0.5)
@@ -206,5 +174,5 @@ def _covered(one: Thing, other: Thing) -> float:
 
     a, b = sides(one), sides(other)
     wide, high = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    smaller = min((a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1]))
+    smaller = min((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in (a, b))
     return max(wide, 0.0) * max(high, 0.0) / smaller

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,20 +24,24 @@ _RUBBER: Colour = (46, 46, 50)
 
 @dataclass(frozen=True)
 class Pen:
-    """Draws in units of the drawing's height: x from 0 to the aspect ratio, y from 0 (top) to 1.
-
-    :param draw: PIL's drawing context
-    :param height: pixels a unit
-    """
+    """Draws in units of the drawing's height: x from 0 to the aspect ratio, y from 0 (top) to 1."""
 
     draw: ImageDraw.ImageDraw
     height: float
 
-    def _scaled(self, points: tuple[Point, ...]) -> list[Point]:
+    def _scaled(self, points: Sequence[Point]) -> list[Point]:
         return [(x * self.height, y * self.height) for x, y in points]
+
+    def _disc(self, x: float, y: float, radius: float) -> list[Point]:
+        return self._scaled([(x - radius, y - radius), (x + radius, y + radius)])
 
     def polygon(self, colour: Colour, *points: Point) -> None:
         self.draw.polygon(self._scaled(points), fill=colour)
+
+    def trapezium(self, colour: Colour, x: float, top: Point, foot: Point) -> None:
+        """Symmetric about x; top and foot are (half width, y)."""
+        (a, y1), (b, y2) = top, foot
+        self.polygon(colour, (x - a, y1), (x + a, y1), (x + b, y2), (x - b, y2))
 
     def line(self, colour: Colour, width: float, *points: Point) -> None:
         """A stroke with round joints and ends."""
@@ -47,20 +51,19 @@ class Pen:
             self.circle(colour, x, y, width / 2)
 
     def circle(self, colour: Colour, x: float, y: float, radius: float) -> None:
-        self.draw.ellipse(self._scaled(((x - radius, y - radius), (x + radius, y + radius))), fill=colour)
+        self.draw.ellipse(self._disc(x, y, radius), fill=colour)
 
     def ring(self, colour: Colour, x: float, y: float, radius: float, width: float) -> None:
-        box = self._scaled(((x - radius, y - radius), (x + radius, y + radius)))
-        self.draw.ellipse(box, outline=colour, width=max(1, round(width * self.height)))
+        thick = max(1, round(width * self.height))
+        self.draw.ellipse(self._disc(x, y, radius), outline=colour, width=thick)
 
-    def dome(self, colour: Colour, x: float, y: float, radius: float, start: float, end: float) -> None:
-        """A slice of a disc from one angle to another (degrees, clockwise from the right)."""
-        box = self._scaled(((x - radius, y - radius), (x + radius, y + radius)))
-        self.draw.pieslice(box, start, end, fill=colour)
+    def dome(self, colour: Colour, x: float, y: float, radius: float) -> None:
+        """The upper half of a disc, and a little of the lower left."""
+        self.draw.pieslice(self._disc(x, y, radius), 170, 360, fill=colour)
 
     def slab(self, colour: Colour, x1: float, y1: float, x2: float, y2: float, radius: float = 0.0) -> None:
         """A rectangle with rounded corners."""
-        self.draw.rounded_rectangle(self._scaled(((x1, y1), (x2, y2))), radius * self.height, fill=colour)
+        self.draw.rounded_rectangle(self._scaled([(x1, y1), (x2, y2)]), radius * self.height, fill=colour)
 
 
 def _paint(random: Random) -> Colour:
@@ -85,7 +88,7 @@ def _head(pen: Pen, random: Random, x: float, y: float, radius: float) -> None:
     if style < 0.25:  # long hair, behind the head
         pen.slab(hair, x - 1.15 * radius, y - 0.4 * radius, x + 0.6 * radius, y + 1.9 * radius, 0.5 * radius)
     pen.circle(skin, x, y, radius)
-    pen.dome(_paint(random) if style > 0.8 else hair, x, y - 0.1 * radius, 1.1 * radius, 170, 360)
+    pen.dome(_paint(random) if style > 0.8 else hair, x, y - 0.1 * radius, 1.1 * radius)
     if style > 0.8:  # the peak of a cap
         pen.slab(hair, x, y - 0.35 * radius, x + 1.6 * radius, y - 0.1 * radius)
 
@@ -104,19 +107,11 @@ def person(pen: Pen, random: Random, phase: float) -> None:
         pen.slab(_shade(_RUBBER, tone), foot - 0.04, 0.935, foot + 0.075, 0.99, 0.02)
     pen.line(_shade(shirt, 0.7), 0.065 * build, (x - 0.05, shoulder + 0.03), (x + 1.1 * swing, 0.52))
     wide = 0.105 * build
-    pen.polygon(
-        shirt, (x - wide, shoulder), (x + wide, shoulder), (x + 0.8 * wide, hip), (x - 0.8 * wide, hip)
-    )
+    pen.trapezium(shirt, x, (wide, shoulder), (0.8 * wide, hip))
     pen.circle(shirt, x - 0.6 * wide, shoulder, 0.4 * wide)
     pen.circle(shirt, x + 0.6 * wide, shoulder, 0.4 * wide)
     if dress:
-        pen.polygon(
-            shirt,
-            (x - 0.7 * wide, 0.45),
-            (x + 0.7 * wide, 0.45),
-            (x + 1.5 * wide, 0.74),
-            (x - 1.5 * wide, 0.74),
-        )
+        pen.trapezium(shirt, x, (0.7 * wide, 0.45), (1.5 * wide, 0.74))
     if random.random() < 0.3:
         pen.slab(_paint(random), x - wide - 0.09, shoulder + 0.02, x - 0.5 * wide, 0.45, 0.03)
     pen.line(_shade(shirt, 0.88), 0.065 * build, (x + 0.02, shoulder + 0.04), (x - 1.1 * swing + 0.03, 0.5))
@@ -140,25 +135,26 @@ def rider(pen: Pen, random: Random, phase: float) -> None:
     _head(pen, random, 0.52, 0.11, 0.08)
 
 
+def _spoke(pen: Pen, colour: Colour, width: float, x: float, y: float, radius: float, angle: float) -> None:
+    """A diameter of a circle."""
+    dx, dy = radius * math.cos(angle), radius * math.sin(angle)
+    pen.line(colour, width, (x - dx, y - dy), (x + dx, y + dy))
+
+
 def bicycle(pen: Pen, random: Random, phase: float) -> None:
     """A bicycle from the side; ``phase`` turns wheels and pedals."""
     frame, tyre, stroke = _paint(random), random.uniform(0.06, 0.085), random.uniform(0.055, 0.075)
     rear, front, pedals, saddle, bar = (0.36, 0.66), (1.24, 0.66), (0.72, 0.68), (0.6, 0.22), (1.1, 0.16)
     for x, y in (rear, front):
         for spoke in range(3):
-            angle = phase + spoke * math.pi / 3
-            dx, dy = 0.28 * math.cos(angle), 0.28 * math.sin(angle)
-            pen.line((150, 150, 156), 0.015, (x - dx, y - dy), (x + dx, y + dy))
+            _spoke(pen, (150, 150, 156), 0.015, x, y, 0.28, phase + spoke * math.pi / 3)
         pen.ring(_TYRE, x, y, 0.33, tyre)
     pen.line(frame, stroke, rear, pedals, (1.12, 0.3), (0.63, 0.34), rear)
     pen.line(frame, stroke, pedals, saddle)
     pen.line(frame, stroke, bar, front)
     pen.line(_RUBBER, 0.06, (0.5, 0.2), (0.7, 0.2))
     pen.line(_RUBBER, 0.05, (1.0, 0.12), bar, (1.2, 0.13))
-    foot = (0.11 * math.cos(phase), 0.11 * math.sin(phase))
-    pen.line(
-        _RUBBER, 0.03, (pedals[0] - foot[0], pedals[1] - foot[1]), (pedals[0] + foot[0], pedals[1] + foot[1])
-    )
+    _spoke(pen, _RUBBER, 0.03, *pedals, 0.11, phase)
     if random.random() < 0.4:
         pen.slab(_shade(_paint(random), 0.8), 1.16, 0.18, 1.4, 0.34, 0.02)
 
@@ -180,13 +176,8 @@ def car(pen: Pen, random: Random, phase: float) -> None:
     back = max(0.06, roof_start - random.uniform(0.08, 0.4))
     pen.polygon(paint, (back, waist), (roof_start, 0.06), (roof_end, 0.06), (screen, waist))
     glass = _shade(_GLASS, random.uniform(0.5, 1.1))
-    pen.polygon(
-        glass,
-        (back + 0.12, waist),
-        (roof_start + 0.06, 0.13),
-        (roof_end - 0.04, 0.13),
-        (screen - 0.12, waist),
-    )
+    roof = ((roof_start + 0.06, 0.13), (roof_end - 0.04, 0.13))
+    pen.polygon(glass, (back + 0.12, waist), *roof, (screen - 0.12, waist))
     middle = (roof_start + roof_end) / 2
     pen.slab(paint, middle - 0.03, 0.1, middle + 0.03, waist)
     pen.slab(paint, 0.03, waist - 0.02, length - 0.03, 0.84, 0.12)
@@ -268,17 +259,14 @@ ASPECTS = {
 
 
 def sprite(name: str, style: int, height: float, phase: float, mirrored: bool) -> Image.Image:
-    """Draw one thing on a transparent ground.
+    """Draw one thing, a key of :data:`SHAPES`, as RGBA with alpha 0 or 255.
 
-    :param name: key of :data:`SHAPES`
     :param style: seed of its colours and proportions
-    :param height: canvas height in pixels
-    :param phase: radians; what moves with the thing, legs and wheels
+    :param height: of the canvas, in pixels
+    :param phase: of legs and wheels, in radians
     :param mirrored: facing left
-    :return: RGBA, alpha 0 or 255
     """
-    canvas = Image.new(
-        "RGBA", (max(2, math.ceil(ASPECTS[name] * height)), max(2, math.ceil(height))), (0, 0, 0, 0)
-    )
+    size = (max(2, math.ceil(ASPECTS[name] * height)), max(2, math.ceil(height)))
+    canvas = Image.new("RGBA", size)
     SHAPES[name](Pen(ImageDraw.Draw(canvas), height), np.random.default_rng(style), phase)
     return canvas.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else canvas

@@ -20,16 +20,13 @@ _WEATHERS = (
     ((112, 112, 170), (248, 190, 138), (1.0, 0.86, 0.72)),
     ((24, 30, 62), (90, 84, 120), (0.52, 0.55, 0.72)),
 )
+_GROUNDS = ((104, 134, 78), (150, 144, 132), (172, 160, 130))
+_WALLS = ((188, 150, 128), (168, 172, 180), (208, 196, 170))
 
 
 @dataclass(frozen=True)
 class Street:
-    """A place, made from its seed.
-
-    :param seed: of everything that does not move
-    :param side: pixels of the square picture
-    :param horizon: where the ground begins, as a fraction of the picture's height
-    """
+    """A place, made from its seed; fields as in ``Scene``."""
 
     seed: int
     side: int
@@ -45,9 +42,7 @@ class Street:
         level = int(self.horizon * side)
         pixels = np.empty((side, side, 3), dtype=np.float32)
         pixels[:level] = _fade(top, foot, level)[:, None]
-        ground = np.array(
-            ((104, 134, 78), (150, 144, 132), (172, 160, 130))[random.integers(3)], dtype=np.float32
-        )
+        ground = np.array(_GROUNDS[random.integers(3)], dtype=np.float32)
         pixels[level:] = _fade(0.85 * ground, 1.05 * ground, side - level)[:, None]
         picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
         draw = ImageDraw.Draw(picture)
@@ -64,21 +59,17 @@ class Street:
         left, dark = -0.1, self._weather() == 3
         while left < 1.05:
             width, height = random.uniform(0.12, 0.34), random.uniform(0.1, 1.0) * self.horizon
-            wall = random.uniform(0.6, 1.0) * np.array(
-                ((188, 150, 128), (168, 172, 180), (208, 196, 170))[random.integers(3)]
-            )
+            wall = random.uniform(0.6, 1.0) * np.array(_WALLS[random.integers(3)])
             x1, x2, y1 = left * self.side, (left + width) * self.side, level - height * self.side
             draw.rectangle((x1, y1, x2, level), fill=_rgb(wall))
             panes, floors = int(random.integers(2, 6)), max(1, int(height / 0.07))
             lit = random.random((floors, panes)) < (0.5 if dark else 0.1)
-            for floor in range(floors):
-                for pane in range(panes):
-                    px = x1 + (pane + 0.25) * (x2 - x1) / panes
-                    py = y1 + (floor + 0.25) * (level - y1) / floors
-                    colour = (255, 224, 140) if lit[floor, pane] else _rgb(0.5 * wall)
-                    draw.rectangle(
-                        (px, py, px + 0.5 * (x2 - x1) / panes, py + 0.5 * (level - y1) / floors), fill=colour
-                    )
+            for floor, pane in np.ndindex(floors, panes):
+                px = x1 + (pane + 0.25) * (x2 - x1) / panes
+                py = y1 + (floor + 0.25) * (level - y1) / floors
+                corner = (px + 0.5 * (x2 - x1) / panes, py + 0.5 * (level - y1) / floors)
+                colour = (255, 224, 140) if lit[floor, pane] else _rgb(0.5 * wall)
+                draw.rectangle((px, py, *corner), fill=colour)
             left += width + (random.uniform(0.0, 0.15) if random.random() < 0.4 else 0.0)
 
     def _tree(self, draw: ImageDraw.ImageDraw, random: Random, level: int) -> None:
@@ -89,10 +80,8 @@ class Street:
         for _ in range(6):
             cx, cy = x + random.normal(0, 0.14) * height, foot - random.uniform(0.5, 0.9) * height
             radius = random.uniform(0.14, 0.24) * height
-            draw.ellipse(
-                (cx - radius, cy - radius, cx + radius, cy + radius),
-                fill=_rgb(green * random.uniform(0.8, 1.15)),
-            )
+            box = (cx - radius, cy - radius, cx + radius, cy + radius)
+            draw.ellipse(box, fill=_rgb(green * random.uniform(0.8, 1.15)))
 
     def _road(self, draw: ImageDraw.ImageDraw, random: Random, level: int) -> None:
         depth, side = self.side - level, self.side
@@ -108,32 +97,19 @@ class Street:
                 draw.rectangle((start, y, start + dash, y + thick), fill=(222, 220, 206))
 
     def _post(self, draw: ImageDraw.ImageDraw, random: Random, level: int) -> None:
-        x, foot, height = (
-            random.uniform(0, self.side),
-            level + 0.04 * self.side,
-            random.uniform(0.2, 0.38) * self.side,
-        )
-        wide = max(1.0, 0.006 * self.side)
-        draw.rectangle((x - wide, foot - height, x + wide, foot), fill=(70, 72, 78))
+        x, foot = random.uniform(0, self.side), level + 0.04 * self.side
+        top, wide = foot - random.uniform(0.2, 0.38) * self.side, max(1.0, 0.006 * self.side)
+        draw.rectangle((x - wide, top, x + wide, foot), fill=(70, 72, 78))
         if random.random() < 0.5:
-            draw.ellipse(
-                (x - 4 * wide, foot - height - 4 * wide, x + 4 * wide, foot - height + 4 * wide),
-                fill=(200, 44, 40),
-            )
+            draw.ellipse((x - 4 * wide, top - 4 * wide, x + 4 * wide, top + 4 * wide), fill=(200, 44, 40))
         else:
-            draw.rectangle(
-                (x - 3 * wide, foot - height - 2 * wide, x + 9 * wide, foot - height), fill=(250, 236, 190)
-            )
+            draw.rectangle((x - 3 * wide, top - 2 * wide, x + 9 * wide, top), fill=(250, 236, 190))
 
     def light(self, pixels: Floats) -> Floats:
-        """Weather, a fall of light across the picture, and exposure.
-
-        :param pixels: float32 ``[H, W, 3]``, 0 to 255
-        """
+        """Weather, exposure and a fall of light across pixels ``[H, W, 3]``, 0 to 255."""
         random = np.random.default_rng([self.seed, 3])
-        tint = np.array(_WEATHERS[self._weather()][2], dtype=np.float32) * np.float32(
-            random.uniform(0.85, 1.12)
-        )
+        exposure = np.float32(random.uniform(0.85, 1.12))
+        tint = np.array(_WEATHERS[self._weather()][2], dtype=np.float32) * exposure
         slope_x, slope_y = random.uniform(-0.15, 0.15, 2).astype(np.float32)
         ramp = np.linspace(-1, 1, len(pixels), dtype=np.float32)
         fall = 1 + slope_x * ramp[None, :, None] + slope_y * ramp[:, None, None]

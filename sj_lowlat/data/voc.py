@@ -11,7 +11,7 @@ from torchvision.datasets import VOCDetection
 
 from sj_lowlat.class_names import VOC_CLASSES
 from sj_lowlat.data.images import read_image
-from sj_lowlat.data.sample import Sample, Target
+from sj_lowlat.data.sample import Sample, Target, make_target
 from sj_lowlat.errors import InputError
 
 __all__ = ["VocDataset"]
@@ -20,9 +20,9 @@ __all__ = ["VocDataset"]
 class VocDataset:
     """Images with boxes from a folder that holds ``VOCdevkit/VOC<year>``.
 
-    VOC counts pixels from 1 and names the first and the last pixel inside a box; here boxes are edges, with
-    the picture's corner at (0, 0): x1 = xmin - 1, y1 = ymin - 1, x2 = xmax, y2 = ymax, so that x2 - x1 is the
-    number of pixel columns. Objects marked difficult are kept and flagged.
+    VOC counts pixels from 1 and names the first and the last pixel inside a box; here boxes are edges, from
+    (0, 0): x1 = xmin - 1, y1 = ymin - 1, x2 = xmax, y2 = ymax, so that x2 - x1 is the number of pixel
+    columns. Objects marked difficult are kept and flagged.
 
     :param root: the folder above ``VOCdevkit``
     :param image_set: "train", "val", "trainval" or, for 2007, "test"
@@ -31,8 +31,9 @@ class VocDataset:
     :raises InputError: if the set or year is unknown, or an XML file cannot be used
     """
 
+    class_names: tuple[str, ...] = VOC_CLASSES
+
     def __init__(self, root: str | Path, image_set: str = "test", year: str = "2007") -> None:
-        self.class_names: tuple[str, ...] = VOC_CLASSES
         try:
             listing = VOCDetection(root, year=year, image_set=image_set, download=False)
         except ValueError as error:
@@ -63,10 +64,7 @@ class VocDataset:
         return self._targets[index]
 
     def __getitem__(self, index: int) -> Sample:
-        """Read one sample.
-
-        :raises InputError: if the image file is broken
-        """
+        """Read one sample; raises as :func:`read_image`."""
         return Sample.of(read_image(self.images[index]), self._targets[index])
 
 
@@ -91,13 +89,6 @@ def _read_target(path: Path) -> Target:
         )
     boxes = torch.tensor(corners, dtype=torch.float32).reshape(-1, 4) - torch.tensor([1.0, 1.0, 0.0, 0.0])
     boxes = boxes.clamp(min=torch.zeros(4), max=torch.tensor(limits))
-    target = Target(
-        boxes=boxes,
-        labels=torch.tensor([VOC_CLASSES.index(name) for name in names], dtype=torch.int64),
-        crowd=torch.zeros(len(names), dtype=torch.bool),
-        difficult=torch.tensor(difficult, dtype=torch.bool),
-        image_id=path.stem,
-    )
-    if len(boxes) and not bool((boxes[:, 2:] > boxes[:, :2]).all()):
+    if not (boxes[:, 2:] > boxes[:, :2]).all():
         raise InputError(f"{path} has a box without area inside the picture: correct the file")
-    return target
+    return make_target(boxes, [VOC_CLASSES.index(name) for name in names], path.stem, difficult=difficult)

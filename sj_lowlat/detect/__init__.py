@@ -4,8 +4,7 @@ from sj_lowlat.detect.decode import decode
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.detect.draw import draw, save_image
 from sj_lowlat.detect.heads import HeadSpec
-from sj_lowlat.detect.nms import nms
-from sj_lowlat.detect.pipeline import detections_from_maps
+from sj_lowlat.detect.nms import detections_from_maps, nms
 from sj_lowlat.detect.stable import StableDetections, same_detections
 
 __all__ = [

@@ -44,13 +44,10 @@ def all_finite(values: Tensor) -> bool:
 def _check_sets(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> None:
     if not specs or len(head_maps) != len(specs):
         raise InputError(
-            f"decode needs one HeadSpec per head map and at least one; got {len(head_maps)} maps and "
-            f"{len(specs)} specs: pass the model's own outputs with its head_specs"
+            f"decode needs one HeadSpec per head map: got {len(specs)} for {len(head_maps)} maps"
         )
     if len({spec.num_classes for spec in specs}) > 1:
-        raise InputError(
-            f"all heads must have the same classes; got {[spec.num_classes for spec in specs]} classes"
-        )
+        raise InputError(f"all heads must have the same classes; got {[spec.num_classes for spec in specs]}")
     for index, (head_map, spec) in enumerate(zip(head_maps, specs, strict=True)):
         if head_map.ndim != 4 or head_map.shape[1] != spec.channels or not head_map.is_floating_point():
             raise InputError(
@@ -60,14 +57,9 @@ def _check_sets(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> None:
             )
         if not all_finite(head_map):
             found = "NaN" if torch.isnan(head_map).any() else "infinity"
-            raise InputError(
-                f"head map {index} (stride {spec.stride}) holds {found}: "
-                "look for it in the images and in the weights"
-            )
-    if len({head_map.shape[0] for head_map in head_maps}) > 1:
-        raise InputError(
-            f"head maps have different batch sizes: {[head_map.shape[0] for head_map in head_maps]}"
-        )
+            raise InputError(f"head map {index} holds {found}: look for it in the images and in the weights")
+    if len(set(map(len, head_maps))) > 1:
+        raise InputError(f"head maps have different batch sizes: {list(map(len, head_maps))}")
 
 
 def candidates(
@@ -75,21 +67,15 @@ def candidates(
 ) -> list[tuple[Tensor, Tensor]]:
     """:func:`decode`, only of the boxes whose objectness is above a score: no class can score more.
 
-    :param head_maps: as for :func:`decode`
-    :param specs: as for :func:`decode`
-    :param score_threshold: least score of interest
     :return: for each image boxes ``[M, 4]`` and scores ``[M, K]``, in the order of :func:`decode`
-    :raises InputError: as :func:`decode`
     """
     _check_sets(head_maps, specs)
-    found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in range(len(head_maps[0]))]
+    found: list[tuple[list[Tensor], list[Tensor]]] = [([], []) for _ in head_maps[0]]
     for head_map, spec in zip(head_maps, specs, strict=True):
         raw = split_head(head_map, spec)
         promising = raw.objectness.sigmoid() > score_threshold  # [N, A, H, W]
-        for image, parts in enumerate(found):
-            cells = raw[image][promising[image]]
-            parts.append((boxes_of(cells, spec), scores_of(cells, spec)))
-    return [
-        (torch.cat([boxes for boxes, _ in parts]), torch.cat([scores for _, scores in parts]))
-        for parts in found
-    ]
+        for image, (boxes, scores) in enumerate(found):
+            cells = raw[image][promising[image].nonzero(as_tuple=True)]
+            boxes.append(boxes_of(cells, spec))
+            scores.append(scores_of(cells, spec))
+    return [(torch.cat(boxes), torch.cat(scores)) for boxes, scores in found]

@@ -32,9 +32,7 @@ class Detections:
         count = self.boxes.shape[0] if self.boxes.ndim else 0
         shapes = [tuple(part.shape) for part in (self.boxes, self.scores, self.labels)]
         if shapes != [(count, 4), (count,), (count,)]:
-            raise InputError(
-                f"boxes, scores, labels must be [M, 4], [M], [M]; got {', '.join(map(str, shapes))}"
-            )
+            raise InputError(f"boxes, scores, labels must be [M, 4], [M], [M]; got {shapes}")
         if self.labels.is_floating_point() or self.labels.is_complex() or self.labels.dtype == torch.bool:
             raise InputError(f"labels must be class indices of an integer type; got {self.labels.dtype}")
         self.boxes, self.scores, self.labels = self.boxes.float(), self.scores.float(), self.labels.long()
@@ -48,12 +46,9 @@ class Detections:
 
     def __str__(self) -> str:
         lines = [f"{len(self)} detection" + ("" if len(self) == 1 else "s")]
-        for box, score, label in zip(
-            self.boxes.tolist(), self.scores.tolist(), self.labels.tolist(), strict=True
-        ):
-            lines.append(
-                f"  class {label:3d}  score {score:.3f}  box " + " ".join(f"{side:.1f}" for side in box)
-            )
+        for box, score, label in zip(self.boxes, self.scores.tolist(), self.labels.tolist(), strict=True):
+            sides = " ".join(f"{side:.1f}" for side in box.tolist())
+            lines.append(f"  class {label:3d}  score {score:.3f}  box {sides}")
         return "\n".join(lines)
 
     def filter(self, min_score: float) -> Detections:
@@ -64,8 +59,6 @@ class Detections:
     def scaled(self, x: float, y: float | None = None) -> Detections:
         """Boxes multiplied by ``x`` across and ``y`` down (``x`` where not given).
 
-        :param x: factor, positive
-        :param y: factor, positive
         :raises InputError: if a factor is not positive
         """
         y = x if y is None else y
@@ -84,19 +77,13 @@ class Detections:
         :raises InputError: if a label has no name
         """
         labels = self.labels.tolist()
-        return {
-            "boxes": self.boxes.tolist(),
-            "scores": self.scores.tolist(),
-            "labels": labels,
-            "names": class_names_of(labels, names),
-        }
+        boxes, scores = self.boxes.tolist(), self.scores.tolist()
+        return {"boxes": boxes, "scores": scores, "labels": labels, "names": class_names_of(labels, names)}
 
 
 def class_names_of(labels: Sequence[int], names: Sequence[str]) -> list[str]:
     """The name of each label.
 
-    :param labels: class indices
-    :param names: class names, indexed by label
     :raises InputError: if a label has no name
     """
     if labels and max(labels) >= len(names):

@@ -33,9 +33,7 @@ def draw(
 
     :param image: uint8 ``[3, H, W]``
     :param detections: boxes in pixels of this image
-    :param class_names: names indexed by label
     :param min_score: detections below this score are left out
-    :return: uint8 ``[3, H, W]``
     :raises InputError: if the image is of another kind or a label has no name
     """
     _check_image(image)
@@ -47,12 +45,10 @@ def draw(
     edges = torch.tensor([width - 1, height - 1, width - 1, height - 1])
     boxes = shown.boxes[best_last].clamp(min=0).minimum(edges)  # keeps labels of boxes that reach out visible
     labels = shown.labels[best_last].tolist()
-    names = class_names_of(labels, class_names)
-    texts = [
-        f"{name} {score:.2f}" for name, score in zip(names, shown.scores[best_last].tolist(), strict=True)
-    ]
+    scored = zip(class_names_of(labels, class_names), shown.scores[best_last].tolist(), strict=True)
+    texts = [f"{name} {score:.2f}" for name, score in scored]
     colours = [class_colour(label) for label in labels]
-    ink = ["black" if _is_bright(colour) else "white" for colour in colours]
+    bright = [0.299 * red + 0.587 * green + 0.114 * blue > 140 for red, green, blue in colours]
     size = max(12, min(height, width) // 32)
     return draw_bounding_boxes(
         image,
@@ -62,7 +58,7 @@ def draw(
         width=max(2, size // 6),
         font=_font(size),
         font_size=size,
-        label_colors=ink,
+        label_colors=["black" if light else "white" for light in bright],
         label_background_colors=colours,
         fill_labels=True,
     )
@@ -85,11 +81,6 @@ def save_image(path: str | Path, image: Tensor) -> None:
 def _check_image(image: Tensor) -> None:
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
         raise InputError(f"a picture must be uint8 [3, H, W]; got {image.dtype} {list(image.shape)}")
-
-
-def _is_bright(colour: tuple[int, int, int]) -> bool:
-    red, green, blue = colour
-    return 0.299 * red + 0.587 * green + 0.114 * blue > 140
 
 
 def _font(size: int) -> io.BytesIO | None:

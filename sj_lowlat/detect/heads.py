@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sj_lowlat.errors import InputError
 
+#: largest log(size / anchor) decoded as it stands; exp of more would leave float32's useful range
 MAX_LOG_SIZE = 10.0
-"""Largest log(size / anchor) decoded as it stands; exp of more would leave float32's useful range."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,6 @@ class HeadSpec:
 
     :param anchors: ``A`` pairs (width, height) in pixels of the network input
     :param stride: pixels of the network input per cell of the map
-    :param num_classes: number of classes
     :param kind: ``"yolo"`` (YOLOv3: an independent sigmoid per class) or ``"region"`` (YOLOv2: a softmax over
         classes)
     :raises InputError: if a value is out of range
@@ -36,19 +35,11 @@ class HeadSpec:
     kind: str = "yolo"
 
     def __post_init__(self) -> None:
-        sizes = [size for anchor in self.anchors for size in anchor]
-        if (
-            not sizes
-            or any(len(anchor) != 2 for anchor in self.anchors)
-            or not all(math.isfinite(size) and size > 0 for size in sizes)
-        ):
-            raise InputError(
-                f"anchors must be pairs of positive sizes in pixels, at least one pair; got {self.anchors}"
-            )
-        if self.stride < 1 or self.num_classes < 1:
-            raise InputError(
-                f"stride and num_classes must be 1 or more; got {self.stride} and {self.num_classes}"
-            )
+        pairs = [len(anchor) == 2 and all(0 < size < math.inf for size in anchor) for anchor in self.anchors]
+        if not pairs or not all(pairs):
+            raise InputError(f"anchors must be one or more pairs of positive sizes; got {self.anchors}")
+        if min(self.stride, self.num_classes) < 1:
+            raise InputError(f"stride and num_classes must be 1 or more; got {self}")
         if self.kind not in ("yolo", "region"):
             raise InputError(f'kind must be "yolo" or "region"; got {self.kind!r}')
 
@@ -60,40 +51,18 @@ class HeadSpec:
 
 @dataclass(frozen=True)
 class RawHead:
-    """A head map, or some of its cells, in parts; float32, ``[N, A, H, W, *]`` for a whole map.
+    """A head map, or some of its cells, in parts; float32, ``[N, A, H, W, *]`` for a whole map."""
 
-    :param values: raw values ``[*, 5 + num_classes]``
-    :param cells: column and row of the cell ``[*, 2]``
-    :param anchors: width and height of the anchor ``[*, 2]``
-    """
+    xy: Tensor  # [*, 2] offsets of the centre
+    wh: Tensor  # [*, 2] log sizes
+    objectness: Tensor  # [*] logits
+    classes: Tensor  # [*, num_classes] logits
+    cells: Tensor  # [*, 2] column and row
+    anchors: Tensor  # [*, 2] width and height
 
-    values: Tensor
-    cells: Tensor
-    anchors: Tensor
-
-    def __getitem__(self, index: int | Tensor) -> RawHead:
-        """One image by its number, or some cells by a mask."""
-        return RawHead(self.values[index], self.cells[index], self.anchors[index])
-
-    @property
-    def xy(self) -> Tensor:
-        """Raw offsets of the centre ``[*, 2]``."""
-        return self.values[..., :2]
-
-    @property
-    def wh(self) -> Tensor:
-        """Raw log sizes ``[*, 2]``."""
-        return self.values[..., 2:4]
-
-    @property
-    def objectness(self) -> Tensor:
-        """Logits ``[*]``."""
-        return self.values[..., 4]
-
-    @property
-    def classes(self) -> Tensor:
-        """Logits ``[*, num_classes]``."""
-        return self.values[..., 5:]
+    def __getitem__(self, index: int | tuple[Tensor, ...]) -> RawHead:
+        """One image by its number, or some cells by their indices."""
+        return RawHead(*(part[index] for part in vars(self).values()))
 
 
 def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
@@ -104,34 +73,27 @@ def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
     n, channels, rows, columns = head_map.shape
     if channels != spec.channels:
         raise InputError(
-            f"a head map has {channels} channels, but {len(spec.anchors)} anchors and {spec.num_classes} "
-            f"classes need {spec.channels}: give the head_specs this network was built with"
+            f"a head map has {channels} channels, not {spec.channels}: give the network's own head_specs"
         )
     # [N, A, 5 + K, H, W] -> [N, A, H, W, 5 + K]
     values = head_map.float().reshape(n, len(spec.anchors), -1, rows, columns).permute(0, 1, 3, 4, 2)
-    y, x = torch.meshgrid(
-        torch.arange(rows, device=values.device), torch.arange(columns, device=values.device), indexing="ij"
-    )
+    sides = [torch.arange(side, device=values.device) for side in (rows, columns)]
+    y, x = torch.meshgrid(*sides, indexing="ij")
     anchors = torch.tensor(spec.anchors, dtype=torch.float32, device=values.device).view(-1, 1, 1, 2)
     shape = (*values.shape[:-1], 2)
-    return RawHead(values, torch.stack((x, y), -1).float().expand(shape), anchors.expand(shape))
+    parts = (values[..., :2], values[..., 2:4], values[..., 4], values[..., 5:])
+    return RawHead(*parts, torch.stack((x, y), -1).float().expand(shape), anchors.expand(shape))
 
 
 def boxes_of(raw: RawHead, spec: HeadSpec) -> Tensor:
-    """Boxes: centre ``(sigmoid(xy) + cell) * stride``, size ``exp(wh) * anchor``; differentiable.
-
-    :return: ``[*, 4]``, x1 y1 x2 y2 in pixels of the network input
-    """
+    """Boxes ``[*, 4]``, x1 y1 x2 y2 in pixels of the network input; differentiable."""
     centres = (raw.xy.sigmoid() + raw.cells) * spec.stride
     half = raw.wh.clamp(max=MAX_LOG_SIZE).exp() * raw.anchors / 2
     return torch.cat((centres - half, centres + half), -1)
 
 
 def scores_of(raw: RawHead, spec: HeadSpec) -> Tensor:
-    """Scores: ``sigmoid(objectness)`` times the probability of each class.
-
-    :return: ``[*, num_classes]`` in [0, 1]
-    """
+    """Scores ``[*, num_classes]`` in [0, 1]: objectness times the probability of each class."""
     classes = raw.classes.softmax(-1) if spec.kind == "region" else raw.classes.sigmoid()
     return raw.objectness.sigmoid()[..., None] * classes
 
@@ -140,5 +102,5 @@ def check_specs(specs: Sequence[HeadSpec], outputs: Sequence[Tensor]) -> None:
     """:raises InputError: if there is not one map per spec"""
     if len(specs) != len(outputs):
         raise InputError(
-            f"the network gave {len(outputs)} maps and names {len(specs)} head_specs; give one spec per map"
+            f"a network gives {len(outputs)} maps and names {len(specs)} head_specs; give one per map"
         )

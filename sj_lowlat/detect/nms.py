@@ -1,13 +1,16 @@
-"""Class-wise non-maximum suppression."""
+"""Class-wise non-maximum suppression, and the whole way from head maps to detections."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torchvision
 from torch import Tensor
 
-from sj_lowlat.detect.decode import all_finite
+from sj_lowlat.detect.decode import all_finite, candidates
 from sj_lowlat.detect.detections import Detections
+from sj_lowlat.detect.heads import HeadSpec
 from sj_lowlat.errors import InputError
 
 
@@ -21,9 +24,7 @@ def nms(
     """The best boxes of one image, of which no two of a class overlap more than ``iou_threshold``.
 
     Every (box, class) pair whose score is above the threshold is a candidate, so one box may answer for
-    several classes. Torchvision's ``nms`` runs per class: ``batched_nms`` would move the classes apart by
-    shifting coordinates, which lets boxes of different classes touch where coordinates are negative and
-    loses precision where boxes are huge.
+    several classes.
 
     :param boxes: ``[M, 4]`` x1, y1, x2, y2
     :param scores: ``[M, K]`` one score per class
@@ -34,18 +35,14 @@ def nms(
     :raises InputError: if shapes or thresholds are wrong, or boxes or scores are not finite
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4 or scores.ndim != 2 or len(scores) != len(boxes):
-        raise InputError(
-            f"nms takes boxes [M, 4] and scores [M, K]; got {list(boxes.shape)} and {list(scores.shape)}"
-        )
+        raise InputError(f"nms takes [M, 4] and [M, K]; got {list(boxes.shape)} and {list(scores.shape)}")
     if not 0 <= score_threshold <= 1 or not 0 <= iou_threshold <= 1 or max_detections < 1:
         raise InputError(
             "nms needs score_threshold and iou_threshold in [0, 1] and max_detections of 1 or more; "
             f"got {score_threshold}, {iou_threshold} and {max_detections}"
         )
     if not all_finite(boxes) or not all_finite(scores):
-        raise InputError(
-            "nms got boxes or scores that are NaN or infinite: check the head maps they come from"
-        )
+        raise InputError("nms got boxes or scores that are NaN or infinite: check the head maps")
     boxes, scores = boxes.detach().float(), scores.detach().float()
     rows, labels = (scores > score_threshold).nonzero(as_tuple=True)
     values, order = scores[rows, labels].sort(descending=True, stable=True)
@@ -61,9 +58,28 @@ def nms(
 
 
 def _survivors(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: float) -> Tensor:
-    """Indices, ascending, of what is left after suppression within each class."""
+    """Indices, ascending, of what is left after suppression within each class. Torchvision's ``batched_nms``
+    shifts coordinates: classes then touch where they are negative, and huge boxes lose precision.
+    """
     kept = [labels.new_zeros(0)]
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()
         kept.append(members[torchvision.ops.nms(boxes[members], scores[members], iou_threshold)])
     return torch.cat(kept).sort().values
+
+
+def detections_from_maps(
+    head_maps: Sequence[Tensor],
+    specs: Sequence[HeadSpec],
+    score_threshold: float = 0.005,
+    iou_threshold: float = 0.45,
+    max_detections: int = 100,
+) -> list[Detections]:
+    """Decode a batch of raw head maps and suppress overlaps, image by image.
+
+    Arguments and errors are those of :func:`~sj_lowlat.detect.decode` and :func:`nms`.
+
+    :return: one :class:`Detections` per image, boxes in pixels of the network input
+    """
+    found = candidates([head_map.detach() for head_map in head_maps], specs, score_threshold)
+    return [nms(*image, score_threshold, iou_threshold, max_detections) for image in found]

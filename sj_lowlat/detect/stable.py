@@ -9,20 +9,16 @@ from torchvision.ops import box_iou
 
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.detect.heads import HeadSpec
-from sj_lowlat.detect.pipeline import detections_from_maps
-from sj_lowlat.errors import InputError
+from sj_lowlat.detect.nms import detections_from_maps
+from sj_lowlat.schedule import whole
 
-#: detections that score more are looked at
-SCORE = 0.25
-#: overlap of a box with itself one read-out before
-OVERLAP = 0.9
+SCORE = 0.25  # detections that score more are looked at
+OVERLAP = 0.9  # of a box with itself one read-out before
 
 
 def same_detections(before: Detections, after: Detections, overlap: float = OVERLAP) -> bool:
-    """Whether two records show the same objects: each box has one of its class in the other, and overlaps it.
+    """Whether two records of an image show the same objects: each box overlaps one of its class in the other.
 
-    :param before: of an image
-    :param after: of the same image
     :param overlap: least intersection over union
     """
     if len(before) != len(after) or sorted(before.labels.tolist()) != sorted(after.labels.tolist()):
@@ -44,20 +40,14 @@ class StableDetections:
     """
 
     def __init__(self, specs: Sequence[HeadSpec], reads: int = 2) -> None:
-        if isinstance(reads, bool) or not isinstance(reads, int) or reads < 1:
-            raise InputError(f"stop_reads is {reads!r}, it must be a whole number of at least 1, such as 2")
+        whole("stop_reads", reads, 1, "for instance 2")
         self.specs, self.reads = specs, reads
         self.stopped: list[int | None] = []  # step at which each image was done
         self._last: list[Detections] = []
         self._unchanged: list[int] = []
 
     def update(self, step: int, maps: Sequence[Tensor]) -> bool:
-        """Take in a read-out.
-
-        :param step: its step
-        :param maps: the head maps ``[N, *]``
-        :return: whether every image is done
-        """
+        """Take in the head maps ``[N, *]`` of a read-out; whether every image is done."""
         found = detections_from_maps(maps, self.specs, SCORE)
         if not self._last:
             self.stopped, self._unchanged = [None] * len(found), [0] * len(found)

@@ -12,8 +12,6 @@ from sj_lowlat.data.sample import DetectionDataset, Target, ground_truth
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.errors import InputError
 
-__all__ = ["APResult"]
-
 
 @dataclass(frozen=True)
 class APResult:
@@ -23,7 +21,6 @@ class APResult:
     :param map: mean over the classes and over IoU 0.50, 0.55, ... 0.95; None where the protocol has 0.5 only
     :param per_class: class name -> AP at IoU 0.5, for the classes that occur in the data
     :param protocol: which rules, in words
-    :param images: how many images were scored
     """
 
     map50: float
@@ -43,64 +40,46 @@ class APResult:
 
 @dataclass(frozen=True)
 class Scene:
-    """One image's truth and its detections, both in the data set's labels.
-
-    :param ignored: bool ``[M]``, crowd or difficult: neither found nor missed
-    """
+    """One image's truth and its detections, both in the data set's labels."""
 
     truth: Target
     detections: Detections
 
     @property
     def ignored(self) -> torch.Tensor:
+        """Bool ``[M]``: crowd or difficult boxes, neither found nor missed."""
         return self.truth.crowd | self.truth.difficult
 
 
 def pair_up(
-    dataset: DetectionDataset,
-    detections: Sequence[Detections],
-    class_map: Mapping[int, int] | None,
+    dataset: DetectionDataset, detections: Sequence[Detections], class_map: Mapping[int, int] | None
 ) -> tuple[list[Scene], list[int]]:
-    """Check the input and translate the detections' labels.
+    """Check the input of :func:`~sj_lowlat.evaluation.coco_ap`, and translate the detections' labels.
 
-    :param dataset: the data set, whose boxes are the truth
-    :param detections: one record an image, in the same order
-    :param class_map: model label -> data set label
     :return: the scenes, and the data set labels to score
     :raises InputError: if counts or labels do not fit, or there is nothing to find
     """
     targets, class_count = ground_truth(dataset), len(dataset.class_names)
     if len(detections) != len(targets):
         raise InputError(
-            f"{len(detections)} detection records for {len(targets)} images: give one an image, in order"
+            f"{len(detections)} detection records for {len(targets)} images: give one each, in order"
         )
     table = dict(class_map) if class_map is not None else {label: label for label in range(class_count)}
-    if not all(0 <= label < class_count for label in table.values()):
-        raise InputError(
-            f"class_map points at labels {sorted(set(table.values()))}: the data set has {class_count}"
-        )
-    scenes = [
-        Scene(target, _translate(found, table, class_map is None))
-        for target, found in zip(targets, detections, strict=True)
-    ]
     labels = sorted(set(table.values()))
-    if not any(
-        bool((scene.truth.labels[~scene.ignored] == label).any()) for scene in scenes for label in labels
-    ):
-        raise InputError(
-            "the data set has no box of any scored class: an average precision needs at least one"
-        )
+    if not all(0 <= label < class_count for label in labels):
+        raise InputError(f"class_map points at labels {labels}: the data set has {class_count}")
+    scenes = []
+    for target, found in zip(targets, detections, strict=True):
+        mapped = torch.tensor([table.get(label, -1) for label in found.labels.tolist()], dtype=torch.int64)
+        boxes, scores, keep = found.boxes.detach().cpu(), found.scores.detach().cpu(), mapped >= 0
+        if class_map is None and not keep.all():
+            raise InputError(
+                f"a detection has the label {int(found.labels.cpu()[~keep][0])}, but the data set has the "
+                f"labels 0 to {class_count - 1}: "
+                "give class_map=match_classes(model.class_names, dataset.class_names)"
+            )
+        scenes.append(Scene(target, Detections(boxes[keep], scores[keep], mapped[keep])))
+    wanted = torch.tensor(labels, dtype=torch.int64)
+    if not any(torch.isin(scene.truth.labels[~scene.ignored], wanted).any() for scene in scenes):
+        raise InputError("the data set has no box of any scored class: give one that has some")
     return scenes, labels
-
-
-def _translate(found: Detections, table: Mapping[int, int], strict: bool) -> Detections:
-    labels = [table.get(label, -1) for label in found.labels.tolist()]
-    if strict and -1 in labels:
-        wrong = found.labels.tolist()[labels.index(-1)]
-        raise InputError(
-            f"a detection has the label {wrong}, but the data set has the labels 0 to {len(table) - 1}: "
-            "give class_map=match_classes(model.class_names, dataset.class_names)"
-        )
-    mapped = torch.tensor(labels, dtype=torch.int64)
-    keep = mapped >= 0
-    return Detections(found.boxes.detach().cpu()[keep], found.scores.detach().cpu()[keep], mapped[keep])

@@ -8,13 +8,10 @@ from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from sj_lowlat.data.sample import DetectionDataset
+from sj_lowlat.data.sample import DetectionDataset, Target
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.evaluation.ap import APResult, Scene, pair_up
-
-__all__ = ["coco_ap"]
 
 
 def coco_ap(
@@ -24,7 +21,7 @@ def coco_ap(
 
     Crowd boxes (and VOC's difficult ones) are neither found nor missed.
 
-    :param dataset: the data set, whose boxes are the truth
+    :param dataset: its boxes are the truth
     :param detections: one record an image, in the data set's order, boxes in pixels of the original image
     :param class_map: model label -> data set label; other detections are left out, and the mean runs over the
         mapped classes alone. Default: the labels are the same.
@@ -64,11 +61,9 @@ def _precision(scenes: list[Scene], labels: list[int]) -> np.ndarray[Any, np.dty
     found: list[dict[str, Any]] = []
     for number, scene in enumerate(scenes, start=1):
         target, seen = scene.truth, scene.detections
-        for row, ignored in zip(
-            _rows(number, target.boxes, target.labels), scene.ignored.tolist(), strict=True
-        ):
-            truth.append({**row, "iscrowd": int(ignored)})
-        for row, score in zip(_rows(number, seen.boxes, seen.labels), seen.scores.tolist(), strict=True):
+        for row, crowd in zip(_rows(number, target), scene.ignored.int().tolist(), strict=True):
+            truth.append({**row, "iscrowd": crowd})
+        for row, score in zip(_rows(number, seen), seen.scores.tolist(), strict=True):
             found.append({**row, "iscrowd": 0, "score": score})
     with redirect_stdout(io.StringIO()):
         # not COCO.loadRes, which fails when nothing was detected
@@ -80,13 +75,9 @@ def _precision(scenes: list[Scene], labels: list[int]) -> np.ndarray[Any, np.dty
     return np.asarray(run.eval["precision"])[:, :, :, 0, -1]
 
 
-def _rows(number: int, boxes: Tensor, labels: Tensor) -> list[dict[str, Any]]:
+def _rows(number: int, record: Target | Detections) -> list[dict[str, Any]]:
+    boxes = ((x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in record.boxes.tolist())
     return [
-        {
-            "image_id": number,
-            "category_id": label,
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "area": (x2 - x1) * (y2 - y1),
-        }
-        for (x1, y1, x2, y2), label in zip(boxes.tolist(), labels.tolist(), strict=True)
+        {"image_id": number, "category_id": label, "bbox": [x, y, w, h], "area": w * h}
+        for (x, y, w, h), label in zip(boxes, record.labels.tolist(), strict=True)
     ]

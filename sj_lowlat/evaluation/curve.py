@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -17,29 +19,37 @@ from sj_lowlat.encoders import Encoder
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation.ap import APResult
 from sj_lowlat.evaluation.coco_ap import coco_ap
-from sj_lowlat.evaluation.energy import EnergyReport
-from sj_lowlat.evaluation.monitored import FirstImages
+from sj_lowlat.evaluation.energy import EnergyReport, energy
 from sj_lowlat.evaluation.predict import each_at_its_end, predict
 from sj_lowlat.evaluation.voc_ap import voc_ap
 from sj_lowlat.layers import is_spiking
+from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
 from sj_lowlat.network import heads_of, info_of, schedule_for
 from sj_lowlat.record import provenance
 from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import check_readout
 
-PROTOCOLS = ("coco", "voc07", "voc")
+PROTOCOLS: dict[str, Callable[..., APResult]] = {
+    "coco": coco_ap,
+    "voc07": partial(voc_ap, method="11-point"),
+    "voc": partial(voc_ap, method="all-point"),
+}
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Accuracy at one latency.
+    """Average precision at one latency.
 
     :param steps: every step until the read-out, flush included; ``None`` for a network that is not spiking
-    :param ap: average precision there
     """
 
     steps: int | None
     ap: APResult
+
+    @property
+    def name(self) -> str:
+        """Kind of the network and steps, in words."""
+        return "ANN" if self.steps is None else f"SNN, {self.steps} steps"
 
 
 @dataclass(frozen=True)
@@ -83,13 +93,14 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        lines = [
-            f"{'ANN' if point.steps is None else f'SNN, {point.steps} steps'}: {point.ap}"
-            for point in self.points
-        ]
-        lines += [f"steps per image: {self.mean_steps:.2f}"] if self.mean_steps is not None else []
-        lines += [f"ANN beside it: {self.ann}"] if self.ann else []
-        return "\n".join([*lines, *([str(self.energy)] if self.energy else [])])
+        lines = [f"{point.name}: {point.ap}" for point in self.points]
+        if self.mean_steps is not None:
+            lines.append(f"steps per image: {self.mean_steps:.2f}")
+        if self.ann:
+            lines.append(f"ANN beside it: {self.ann}")
+        if self.energy:
+            lines.append(str(self.energy))
+        return "\n".join(lines)
 
 
 def score(
@@ -100,16 +111,14 @@ def score(
 ) -> APResult:
     """Average precision by name of the protocol.
 
-    :param dataset: the data set, whose boxes are the truth
+    :param dataset: its boxes are the truth
     :param detections: one record an image, in pixels of the original image
     :param protocol: ``"coco"`` (pycocotools), ``"voc07"`` (11-point) or ``"voc"`` (all-point)
     :param class_map: model label -> data set label
     :raises InputError: for an unknown protocol
     """
     _check_protocol(protocol)
-    if protocol == "coco":
-        return coco_ap(dataset, detections, class_map)
-    return voc_ap(dataset, detections, "11-point" if protocol == "voc07" else "all-point", class_map)
+    return PROTOCOLS[protocol](dataset, detections, class_map=class_map)
 
 
 def _check_protocol(protocol: str) -> None:
@@ -140,26 +149,20 @@ def evaluate(
 ) -> Evaluation:
     """Score a detector, spiking or not, on a data set.
 
-    A spiking network runs once; its accuracy is given at every read-out. Classes are matched by name, and
-    only the shared ones count.
+    A spiking network runs once and is scored at every read-out. Classes are matched by name; only shared ones
+    count.
 
     :param model: a detector of :mod:`sj_lowlat.models`, or what ``convert`` made of one
-    :param dataset: images with boxes
     :param schedule: of a spiking network, as for :func:`~sj_lowlat.simulation.simulate`; by default its own
     :param readout: steps at which to score, by default the last one
     :param ann: a network to score for comparison, on the same images
     :param size: side of the network's input in pixels, by default the model's
-    :param batch_size: images per pass
-    :param protocol: ``"coco"``, ``"voc07"`` or ``"voc"``
-    :param score_threshold: detections score more than this
-    :param iou_threshold: of the non-maximum suppression
-    :param max_detections: per image
-    :param encoder: see :func:`~sj_lowlat.simulation.simulate`
-    :param seed: of the Poisson encoder
+    :param protocol: as for :func:`score`
+    :param score_threshold: as for :func:`~sj_lowlat.detect.nms`, like the next two
+    :param encoder: as for :func:`~sj_lowlat.simulation.simulate`, like ``seed``
     :param monitored: number of images, from the first, to count firing rates and energy on; 0 for none
-    :param mode: ``"counts"`` scores the settled network in one pass, see
-        :func:`~sj_lowlat.simulation.simulate`
-    :param stop: ``"stable"`` ends each image when its detections no longer change, see there
+    :param mode: ``"counts"`` scores the settled network in one pass
+    :param stop: ``"stable"`` ends each image when its detections no longer change
     :param stop_reads: read-outs without a change that ``stop`` waits for
     :param changes: overrides of single fields of the schedule, such as ``flush=4``
     :raises InputError: for arguments that are not possible
@@ -168,8 +171,10 @@ def evaluate(
     heads_of(model)
     steps: tuple[int | None, ...] = (None,)
     run: dict[str, Any] = {}
+    latency: dict[str, int | None] = {}
     if spiking:
         schedule = schedule_for(model, schedule, **changes)
+        latency = {**schedule.to_json(), "steps": schedule.total, "unit_steps": schedule.unit_steps}
         steps = check_readout(schedule, readout)
         run = {"schedule": schedule, "readout": readout, "encoder": encoder, "seed": seed, "mode": mode}
         run |= {"stop": stop, "stop_reads": stop_reads}
@@ -186,7 +191,10 @@ def evaluate(
     beside: list[Detections] = []
     ends: list[int] = []
     thresholds = (score_threshold, iou_threshold, max_detections)
-    with FirstImages(model, monitored if spiking else 0) as monitors:
+    watched = (SynOpMonitor(model), FiringRateMonitor(model)) if spiking and monitored > 0 else None
+    with ExitStack() as watching:
+        for monitor in watched or ():
+            watching.enter_context(monitor)
         for images, boxes, _ in tqdm(batches(dataset, batch_size, size), desc="evaluate", disable=None):
             reads = predict(model, images, boxes, thresholds, **run)
             if stop is None:
@@ -198,17 +206,19 @@ def evaluate(
                 ends += ended
             if ann is not None:
                 beside += next(predict(ann, images, boxes, thresholds)).detections
-            monitors.seen(len(images))
+            monitored -= len(images)
+            if monitored <= 0:
+                watching.close()  # only the first images are monitored
     return Evaluation(
         points=tuple(CurvePoint(step, score(dataset, found[step], protocol, class_map)) for step in steps),
         ann=score(dataset, beside, protocol, _class_map(ann, dataset)) if ann is not None else None,
-        energy=monitors.energy,
-        rates=monitors.rates,
+        energy=energy(*watched) if watched else None,
+        rates=watched[1].to_json() if watched else None,
         settings={
             "images": len(dataset),
             "size": size,
             "schedule": str(schedule) if spiking else None,
-            **(_latency(schedule) if isinstance(schedule, Schedule) else {}),
+            **latency,
             "encoder": encoder if isinstance(encoder, str) else type(encoder).__name__,
             "batch_size": batch_size,
             "score_threshold": score_threshold,
@@ -222,11 +232,6 @@ def evaluate(
         },
         mean_steps=sum(ends) / len(ends) if ends else None,
     )
-
-
-def _latency(schedule: Schedule) -> dict[str, int | None]:
-    """The schedule and its two totals: steps, and steps times burst."""
-    return {**schedule.to_json(), "steps": schedule.total, "unit_steps": schedule.unit_steps}
 
 
 def _class_map(model: nn.Module, dataset: DetectionDataset) -> dict[int, int] | None:

@@ -24,7 +24,6 @@ AC_PJ = 0.9
 class EnergyReport:
     """Energy of the arithmetic of one image, in picojoules (45 nm, 32 bit; memory traffic is left out).
 
-    :param images: images that were counted
     :param steps: time steps per image, flush included
     :param ann_macs: multiply-accumulates of the ANN per image, products with padding zeros included
     :param snn_macs: multiply-accumulates of the SNN per image: layers with analog input, once
@@ -60,7 +59,7 @@ class EnergyReport:
         return MAC_PJ / AC_PJ
 
     def to_json(self) -> dict[str, Any]:
-        """Return a dict that ``json`` can write, with the derived figures."""
+        """A dict that ``json`` can write, with the derived figures."""
         derived = ("ann_pj", "snn_pj", "ratio", "break_even_spikes")
         return asdict(self) | {name: getattr(self, name) for name in derived}
 
@@ -77,8 +76,6 @@ class EnergyReport:
 def energy(synops: SynOpMonitor, rates: FiringRateMonitor, ann_macs: int | None = None) -> EnergyReport:
     """Turn what two monitors counted in the same run into energy per image.
 
-    :param synops: watched the run
-    :param rates: watched the same run
     :param ann_macs: MACs per image of the ANN to compare with (:func:`count_macs`); those of the ANN with the
         same layers when not given
     :raises InputError: if the monitors saw no image, or not the same number of images
@@ -86,10 +83,8 @@ def energy(synops: SynOpMonitor, rates: FiringRateMonitor, ann_macs: int | None 
     layers = rates.layers()
     seen = {layer.images for layer in layers}
     if seen != {synops.images}:
-        raise InputError(
-            f"SynOpMonitor counted {synops.images} images, FiringRateMonitor {sorted(seen)}; "
-            "attach both before the first image, and read both after the same run."
-        )
+        counted = f"SynOpMonitor counted {synops.images} images, FiringRateMonitor {sorted(seen)}"
+        raise InputError(f"{counted}: attach both before the first image, read both after the same run")
     return EnergyReport(
         images=synops.images,
         steps=max(layer.steps for layer in layers),
@@ -107,7 +102,6 @@ def count_macs(net: nn.Module, input_shape: Sequence[int]) -> int:
     Convolutions, transposed convolutions and linear layers count, products with padding zeros included;
     biases, normalisation and activations do not.
 
-    :param net: the ANN
     :param input_shape: shape of one image, ``(C, H, W)``
     :raises InputError: if ``net`` has weights in a layer of another kind, or no weighted layer ran
     """
@@ -118,7 +112,5 @@ def count_macs(net: nn.Module, input_shape: Sequence[int]) -> int:
         net(image)
     total = counter.get_total_flops() // 2
     if not total:
-        raise InputError(
-            f"{type(net).__name__} ran no convolution and no Linear; there are no MACs to count."
-        )
+        raise InputError(f"{type(net).__name__} ran no convolution and no Linear; there are no MACs to count")
     return total

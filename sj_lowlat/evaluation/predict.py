@@ -39,7 +39,6 @@ def predict(
 ) -> Iterator[Prediction]:
     """Run a detector, spiking or not, on a batch, and decode its head maps.
 
-    :param model: a detector
     :param images: ``[N, C, S, S]`` in [0, 1]
     :param boxes: the letterbox of each image in the network's input
     :param thresholds: least score, overlap of the non-maximum suppression, most detections an image
@@ -67,13 +66,9 @@ def predict(
 
 def each_at_its_end(reads: Iterator[Prediction]) -> tuple[list[Detections], list[int]]:
     """Detections of every image at the read-out where it is done, or at the last one; and these steps."""
-    records: dict[int, Detections] = {}
-    ends: dict[int, int] = {}
-    step = 0
+    found: list[tuple[Detections, int, bool]] = []
     for read in reads:
         assert read.step is not None
-        step = read.step
-        going_on = [image for image in range(len(read.detections)) if image not in ends]
-        records.update({image: read.detections[image] for image in going_on})
-        ends.update({image: step for image in going_on if read.done[image]})
-    return [records[image] for image in sorted(records)], [ends.get(image, step) for image in sorted(records)]
+        new = [(record, read.step, done) for record, done in zip(read.detections, read.done, strict=True)]
+        found = [old if old[2] else now for old, now in zip(found or new, new, strict=True)]
+    return [record for record, _, _ in found], [step for _, step, _ in found]

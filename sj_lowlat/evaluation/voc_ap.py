@@ -14,8 +14,6 @@ from sj_lowlat.detect.detections import Detections
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation.ap import APResult, Scene, pair_up
 
-__all__ = ["voc_ap"]
-
 _IOU = 0.5
 _PROTOCOLS = {"11-point": "VOC2007, 11-point", "all-point": "VOC2010, all-point"}
 
@@ -37,11 +35,8 @@ def voc_ap(
     All-point (since VOC2010): the area under the precision made monotone.
     Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 88 (2010), section 4.2.
 
-    :param dataset: the data set, whose boxes are the truth
-    :param detections: one record an image, in the data set's order, boxes in pixels of the original image
+    :param detections: as for :func:`coco_ap`, like ``dataset`` and ``class_map``
     :param method: "11-point" or "all-point"
-    :param class_map: model label -> data set label; other detections are left out, and the mean runs over the
-        mapped classes alone. Default: the labels are the same.
     :return: mAP50; 0 if nothing was detected
     :raises InputError: if ``method`` is unknown, the counts or labels do not fit, or there is no box to find
     """
@@ -52,8 +47,7 @@ def voc_ap(
     for label in labels:
         hits, positives = _match_class(scenes, label)
         if positives:
-            area = _eleven_points if method == "11-point" else _all_points
-            per_class[dataset.class_names[label]] = area(hits, positives)
+            per_class[dataset.class_names[label]] = _average(hits, positives, method)
     return APResult(
         map50=sum(per_class.values()) / len(per_class),
         map=None,
@@ -66,40 +60,34 @@ def voc_ap(
 def _match_class(scenes: list[Scene], label: int) -> tuple[list[bool], int]:
     """True or false for each detection that counts, by falling score; and the number of boxes to find."""
     ranked: list[tuple[float, int, int]] = []  # score, scene, box overlapped enough or -1
-    open_boxes: list[list[bool]] = []
     ignored: list[list[bool]] = []
     for number, scene in enumerate(scenes):
         wanted = scene.truth.labels == label
         seen = scene.detections.labels == label
         ignored.append(scene.ignored[wanted].tolist())
-        open_boxes.append([True] * len(ignored[-1]))
         boxes, scores = scene.detections.boxes[seen], scene.detections.scores[seen]
+        place = torch.full((len(boxes),), -1)
         if ignored[-1]:
-            overlap, place = box_iou(boxes.double(), scene.truth.boxes[wanted].double()).max(dim=1)
-            place = torch.where(overlap >= _IOU, place, -1)
-        else:
-            place = torch.full((len(boxes),), -1)
+            overlap, best = box_iou(boxes.double(), scene.truth.boxes[wanted].double()).max(dim=1)
+            place = torch.where(overlap >= _IOU, best, -1)
         ranked += [(score, number, box) for score, box in zip(scores.tolist(), place.tolist(), strict=True)]
     ranked.sort(key=lambda row: -row[0])
     hits: list[bool] = []
+    taken: set[tuple[int, int]] = set()
     for _, number, box in ranked:
         if box >= 0 and ignored[number][box]:
             continue
-        hits.append(box >= 0 and open_boxes[number][box])
-        if box >= 0:
-            open_boxes[number][box] = False
+        hits.append(box >= 0 and (number, box) not in taken)
+        taken.add((number, box))
     return hits, sum(not flag for flags in ignored for flag in flags)
 
 
-def _eleven_points(hits: list[bool], positives: int) -> float:
+def _average(hits: list[bool], positives: int, method: str) -> float:
     true = np.cumsum(hits, dtype=np.int64)
     precision = true / np.arange(1, len(hits) + 1)
-    # in whole numbers, because 0.1 * 3 > 0.3
+    if method == "all-point":
+        envelope = np.maximum.accumulate(precision[::-1])[::-1]
+        return float(envelope[np.asarray(hits, dtype=bool)].sum() / positives)
+    # recall in whole numbers, because 0.1 * 3 > 0.3
     best = [precision[10 * true >= tenths * positives].max(initial=0.0) for tenths in range(11)]
     return float(np.mean(best))
-
-
-def _all_points(hits: list[bool], positives: int) -> float:
-    precision = np.cumsum(hits, dtype=np.int64) / np.arange(1, len(hits) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(envelope[np.asarray(hits, dtype=bool)].sum() / positives)

@@ -35,37 +35,34 @@ def folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sj_lowlat" / "kernels"
 
 
+def _lines(file: str) -> list[str]:
+    """Lines of a file that not every system has."""
+    try:
+        return Path(file).read_text().splitlines()
+    except OSError:
+        return []
+
+
 @cache
 def _machine() -> str:
     """What ``-march=native`` depends on: a home may be shared by several machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), platform.machine())
+    flags = (line for line in _lines("/proc/cpuinfo") if line.startswith(("flags", "Features")))
+    return next(flags, platform.machine() + platform.processor())
 
 
 @cache
 def build(source: str) -> ctypes.CDLL | None:
-    """Compile and load.
-
-    :param source: C++ without includes
-    :return: the library, or ``None`` where there is no compiler that takes it
-    """
+    """Compile C++ without includes and load it; ``None`` where there is no compiler that takes it."""
     program = compiler()
     if program is None:
         return None
-    for options in _FAST:
-        library = _build(program, source, options)
-        if library is not None:
-            return library
-    return None
+    return next(filter(None, (_build(program, source, options) for options in _FAST)), None)
 
 
 def _build(program: str, source: str, options: tuple[str, ...]) -> ctypes.CDLL | None:
     what = "\n".join((source, program, *options, _openmp(), _machine()))
     name = hashlib.sha256(what.encode()).hexdigest()[:24] + ".so"
-    for find_place in (folder, _own_folder):
+    for find_place in (folder, lambda: Path(_temporary().name)):
         try:
             place = find_place()
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,20 +92,12 @@ def _compile(program: str, source: str, options: tuple[str, ...], path: Path) ->
 @cache
 def _openmp() -> str:
     """The OpenMP that torch has loaded."""
-    try:
-        lines = Path("/proc/self/maps").read_text().splitlines()
-    except OSError:
-        return "-lgomp"
-    paths = (line.split()[-1] for line in lines)
+    paths = (line.split()[-1] for line in _lines("/proc/self/maps"))
     known = ("libgomp", "libiomp", "libomp")
     return next((path for path in paths if Path(path).name.startswith(known)), "-lgomp")
 
 
-def _own_folder() -> Path:
-    """A folder of this process, where nobody else can leave a library; gone when it ends."""
-    return Path(_temporary().name)
-
-
 @cache
 def _temporary() -> tempfile.TemporaryDirectory[str]:
+    """A folder of this process, where nobody else can leave a library; gone when it ends."""
     return tempfile.TemporaryDirectory(prefix="sj_lowlat-")

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from sj_lowlat.kernels.source import CONVERSIONS, Variant
+from sj_lowlat.kernels.source import Variant
 
 
 def cpp_source(variant: Variant) -> str:
-    """The function ``neurons`` of a variant, with the arguments of the CUDA kernel and a number of threads.
-
-    It goes through memory in blocks that stay in the first cache for all T steps: currents are read once,
-    spikes are written once, V and counts are read and written once.
-    """
-    return "\n".join([variant.source(), _BITS, _OPERATIONS, CONVERSIONS, variant.step(), _NEURONS])
+    """The function ``neurons``: arguments of the CUDA kernel, then a number of threads. Blocks of neurons
+    stay in the first cache for all T steps, so that main memory is read and written once."""
+    return variant.source(_OPERATIONS, _NEURONS)
 
 
 def pool_source(variant: Variant) -> str:
     """The function ``pool``: maxima of spike counts over windows that do not overlap."""
-    return "\n".join([variant.source(), _BITS, _OPERATIONS, CONVERSIONS, _POOL])
+    return variant.source(_OPERATIONS, _POOL)
 
 
-_BITS = r"""
+_OPERATIONS = r"""
 #define INLINE inline __attribute__((always_inline))
 template <class To, class From> inline To bits_as(From from) {
     To to;
@@ -32,18 +29,12 @@ INLINE unsigned int __float_as_uint(float a) { return bits_as<unsigned int>(a); 
 INLINE float float_of_half(unsigned short bits) { return (float)bits_as<_Float16>(bits); }
 INLINE unsigned short half_of_float(float a) { return bits_as<unsigned short>((_Float16)a); }
 #endif
-"""
-
-_OPERATIONS = r"""
 INLINE real plus(real a, real b) { return a + b; }
 INLINE real minus(real a, real b) { return a - b; }
 INLINE real times(real a, real b) { return a * b; }
 INLINE real over(real a, real b) { return a / b; }
-#if REAL_IS_FLOAT
-INLINE real whole(real a) { return __builtin_floorf(a); }
-#else
-INLINE real whole(real a) { return __builtin_floor(a); }
-#endif
+INLINE float whole(float a) { return __builtin_floorf(a); }
+INLINE double whole(double a) { return __builtin_floor(a); }
 """
 
 _NEURONS = r"""

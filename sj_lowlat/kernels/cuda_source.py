@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from sj_lowlat.kernels.source import CONVERSIONS, Variant
+from sj_lowlat.kernels.source import Variant
 
 #: for the compiler: every operation rounds for itself, as in the reference
 OPTIONS = ("--fmad=false",)
 
 
 def cuda_source(variant: Variant) -> str:
-    """The kernel ``neurons`` of a variant, for training with ``neurons_backward``.
+    """The kernel ``neurons`` of a variant, for training also ``neurons_backward``.
 
     ``neurons`` gives the spikes and states of the reference bit by bit. It works on memory, not on axes:
-    neuron i of a step has threshold ``i // inner % channels``, so any order of the axes without gaps will do,
-    as long as all tensors share it. Pointers may be null where the signature says so.
+    neuron i of a step has threshold ``i // inner % channels``, so all tensors may share any order of axes.
     """
-    parts = [variant.source(), _OPERATIONS, CONVERSIONS, variant.step(), _FORWARD]
-    return "\n".join(parts + [_BACKWARD] * variant.training)
+    return variant.source(_OPERATIONS, _FORWARD, *[_BACKWARD] * variant.training)
 
 
 _OPERATIONS = r"""

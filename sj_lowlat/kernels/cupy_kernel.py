@@ -11,9 +11,6 @@ from torch import Tensor
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.kernels.cuda_source import OPTIONS, cuda_source
-from sj_lowlat.kernels.fused import multi_step_fused
-from sj_lowlat.kernels.memory import SpikeSums
-from sj_lowlat.kernels.rule import FireRule
 from sj_lowlat.kernels.source import Variant
 
 _THREADS = 256
@@ -34,28 +31,11 @@ def available() -> bool:
     return True
 
 
-def multi_step_cupy(
-    currents: Tensor,
-    v: Tensor,
-    v_threshold: Tensor,
-    rule: FireRule,
-    count: Tensor | None = None,
-    spike_dtype: torch.dtype | None = None,
-    sums: SpikeSums | None = None,
-) -> Tensor:
-    """Run ``T`` steps of a layer of neurons on a GPU; see :func:`sj_lowlat.kernels.multi_step`.
-
-    :raises InputError: if the tensors are not on one GPU or CuPy is not installed
-    """
-    return multi_step_fused(launch, currents, v, v_threshold, rule, count, spike_dtype, sums)
-
-
 def launch(
     function: str, variant: Variant, size: int, arguments: Sequence[Any], device: torch.device
 ) -> None:
-    """Run a function of the source on ``size`` neurons, on torch's current stream.
+    """Run a function of the source on torch's current stream; see :data:`sj_lowlat.kernels.fused.Launch`.
 
-    :param arguments: tensors, numbers, and ``None`` for a null pointer
     :raises InputError: if the device is no GPU or CuPy is not installed
     """
     if device.type != "cuda":

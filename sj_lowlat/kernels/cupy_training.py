@@ -27,11 +27,8 @@ def trainable(
     count: Tensor | None,
     surrogate_function: torch.nn.Module,
 ) -> bool:
-    """Whether :func:`multi_step_training` can run these neurons.
-
-    It knows the target ``"linear"`` with one spike a step, SpikingJelly's ``Sigmoid`` and ``ATan``, and the
-    dtypes of :func:`~sj_lowlat.kernels.cupy_kernel.multi_step_cupy`. Thresholds get no gradient.
-    """
+    """Whether :func:`multi_step_training` can run these neurons: the target ``"linear"``, one spike a step,
+    SpikingJelly's ``Sigmoid`` or ``ATan``, no gradient of thresholds."""
     variant = variant_for(currents, v, v_threshold, rule, count, training=True)
     known = type(surrogate_function) in _SURROGATES and bool(surrogate_function.spiking)
     return variant is not None and known and not v_threshold.requires_grad
@@ -48,13 +45,9 @@ def multi_step_training(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Run ``T`` steps of a layer of neurons on a GPU with gradients of currents and V.
 
-    Keeps V of every step for the backward pass, and nothing else that is not there anyway.
+    Takes the tensors of :func:`sj_lowlat.kernels.multi_step`, but leaves V and counts as they are. Of every
+    step it keeps V for the backward pass.
 
-    :param currents: input ``[T, N, *]``
-    :param v: membrane potentials ``[N, *]``; left as they are
-    :param v_threshold: thresholds, broadcastable to ``[N, *]``
-    :param rule: when the neurons fire
-    :param count: net spike counts of signed neurons ``[N, *]``; left as they are
     :param surrogate_function: gradient of the step function
     :param detach_reset: whether the reset is left out of the gradient
     :return: spikes ``[T, N, *]``, V and counts after the last step (counts carry no gradient)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.kernels.memory import SpikeSums, StepMemory
 from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
-from sj_lowlat.kernels.source import Variant
+from sj_lowlat.kernels.source import CURRENTS, LEVELS, SPIKES, Variant
 
 #: runs a function of a variant's source on a number of neurons, with these arguments (None: a null pointer)
 Launch = Callable[[str, Variant, int, Sequence[Any], torch.device], None]
@@ -24,15 +25,11 @@ def multi_step_fused(
     v: Tensor,
     v_threshold: Tensor,
     rule: FireRule,
-    count: Tensor | None,
-    spike_dtype: torch.dtype | None,
-    sums: SpikeSums | None,
+    count: Tensor | None = None,
+    spike_dtype: torch.dtype | None = None,
+    sums: SpikeSums | None = None,
 ) -> Tensor:
-    """Run ``T`` steps of a layer of neurons; see :func:`sj_lowlat.kernels.multi_step`.
-
-    V must be float32 for float32, float16 and bfloat16 currents and float64 for float64; anything else goes
-    to the reference.
-    """
+    """See :func:`sj_lowlat.kernels.multi_step`; dtypes and rules without a variant go to the reference."""
     variant = variant_for(currents, v, v_threshold, rule, count, spikes=spike_dtype)
     if variant is None:
         return multi_step_reference(currents, v, v_threshold, rule, count, spike_dtype, sums)
@@ -56,9 +53,8 @@ def variant_for(
     training: bool = False,
     spikes: torch.dtype | None = None,
 ) -> Variant | None:
-    """The variant of the kernels for these tensors, or ``None``.
+    """The variant for these tensors and this rule; ``None`` if there is no kernel for them.
 
-    :param spikes: dtype of the spikes; that of the currents if ``None``
     :raises InputError: if currents and states lie on different devices
     """
     state = [v] if count is None else [v, count]
@@ -68,13 +64,15 @@ def variant_for(
                 f"currents are on {currents.device}, the state of the neurons is on {tensor.device}; "
                 "move both to one device"
             )
-    variant = Variant.of(currents.dtype, rule, training, spikes)
-    # by a threshold on the CPU torch divides in another way on a GPU
-    if variant is None or v_threshold.device != v.device:
+    dtype, spikes = currents.dtype, None if spikes == currents.dtype else spikes
+    known = dtype in CURRENTS and (spikes or dtype) in SPIKES and rule.target in LEVELS
+    if not known or (training and (rule.target != "linear" or rule.up > 1)):
         return None
+    variant = Variant(dtype, rule.target, rule.counts, training, spikes)
     if any(tensor.dtype != variant.membrane for tensor in (*state, v_threshold)):
         return None
-    return variant
+    # by a threshold on the CPU torch divides in another way on a GPU
+    return variant if v_threshold.device == v.device else None
 
 
 def run_neurons(
@@ -87,11 +85,10 @@ def run_neurons(
     written: Sequence[Tensor | None],
     potentials: Tensor | None = None,
 ) -> Tensor:
-    """Launch the forward kernel.
+    """Launch the forward kernel; gives the spikes.
 
     :param written: V, count and the three :class:`SpikeSums`, maps laid out in ``memory``; updated
     :param potentials: in training V before firing is written there, ``[T, N, *]``
-    :return: spikes
     """
     rows = memory.laid_out_steps(currents)
     spikes = memory.empty(currents, variant.spikes, steps=len(currents))
@@ -111,5 +108,4 @@ def run_neurons(
 def limits(rule: FireRule) -> tuple[float, float]:
     """Lowest and highest count as the kernels take them."""
     lowest, highest = rule.lowest, rule.highest
-    infinity = float("inf")
-    return -infinity if lowest is None else float(lowest), infinity if highest is None else float(highest)
+    return -math.inf if lowest is None else float(lowest), math.inf if highest is None else float(highest)

@@ -39,11 +39,7 @@ class SpikeSums:
 
 @dataclass(frozen=True)
 class StepMemory:
-    """How the neurons of a step lie in memory, without gaps; kernels see memory and no axes.
-
-    :param shape: ``[N, *]``
-    :param strides: of its axes, in any order
-    """
+    """How the neurons ``[N, *]`` of a step lie in memory: axes in any order, no gaps. Kernels see no axes."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
@@ -63,7 +59,7 @@ class StepMemory:
         return torch.Size(self.shape).numel()
 
     def empty(self, like: Tensor, dtype: torch.dtype | None = None, steps: int | None = None) -> Tensor:
-        """``[N, *]`` or ``[steps, N, *]`` on the device of ``like``, and of its dtype if none is given."""
+        """``[N, *]`` or ``[steps, N, *]`` on the device of ``like``; by default of its dtype."""
         shape, strides = self.shape, self.strides
         if steps is not None:
             shape, strides = (steps, *shape), (self.size, *strides)

@@ -62,9 +62,7 @@ def fired(
 
     :param v: membrane potentials with the current of the step ``[N, *]``
     :param count: net spike counts before the step ``[N, *]``; ``None`` for a rule that does not count
-    :param v_threshold: thresholds, broadcastable
-    :param charge: :func:`leaky_charge` of ``count``, where the caller has it already
-    :param out: where to write the spikes; a new tensor if ``None``
+    :param charge: :func:`leaky_charge` of ``count``, where it is known
     """
     if count is not None and rule.slope and charge is None:
         charge = leaky_charge(count, v_threshold, rule.slope)
@@ -99,9 +97,7 @@ def _is_one(v_threshold: Tensor) -> bool:
 def leaky_charge(count: Tensor, v_threshold: Tensor | float, slope: float) -> Tensor:
     """Charge for which a net count stands: a threshold each, below zero a threshold / slope each.
 
-    :param count: net spike count, any shape
-    :param v_threshold: threshold, broadcastable
-    :param slope: negative slope in (0, 1]
+    :param slope: in (0, 1]
     """
     threshold = torch.as_tensor(v_threshold, dtype=count.dtype, device=count.device)
     return count * torch.where(count < 0, threshold / slope, threshold)

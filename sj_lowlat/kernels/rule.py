@@ -25,14 +25,12 @@ class FireRule:
     - ``"leaky"``: :math:`\lfloor \max(U / V_{th}, \alpha U / V_{th} + 1/2) \rfloor`
     - ``"imbalanced"``: :math:`V / V_{th}`, below zero :math:`\alpha V / V_{th}`, rounded towards zero
 
-    V and the charge are kept apart, so that a large count costs V no precision. A new target, such as a
-    table of level borders, is one text in ``LEVELS`` of ``kernels/source.py`` and one case in ``_level`` of
-    ``kernels/reference.py``, and for training one in ``_border`` of ``layers/surrogate.py``; numbers that it
-    reads are passed like ``lows`` in ``kernels/fused.py``. Build a rule with one of the constructors below.
+    V and the charge are kept apart, so that a large count costs V no precision. Build a rule with one of the
+    constructors below. A new target needs an entry in ``LEVELS`` (``kernels/source.py``) and a case in
+    ``_level`` (``kernels/reference.py``), for training also in ``_border`` (``layers/surrogate.py``).
 
     :param counts: whether a neuron remembers N; otherwise N is 0 in every step
-    :param lowest: limit of N, or ``None``
-    :param highest: limit of N, or ``None``
+    :param lowest: limit of N, or ``None``; so is ``highest``
     :param up: most spikes of +1 in one step
     :param down: most spikes of -1 in one step
     :param slope: negative slope of the leaky ReLU that the neuron stands for; 0 for a ReLU
@@ -51,7 +49,7 @@ class FireRule:
     def plain(cls, burst: int = 1) -> FireRule:
         """IF neuron with soft reset (:func:`~sj_lowlat.functional.soft_reset_step`).
 
-        :param burst: most spikes of a neuron in one step
+        :param burst: most spikes in one step
         :raises InputError: for ``burst`` below 1
         """
         if burst < 1:
@@ -62,8 +60,8 @@ class FireRule:
     def signed(cls, max_count: int | None = None, slope: float = 0.0, burst: int = 1) -> FireRule:
         """Neuron that takes back spikes that came too early (:func:`~sj_lowlat.functional.signed_step`).
 
-        :param max_count: limit of the net spike count, with a slope on both sides of 0; or ``None``
-        :param slope: negative slope of the leaky ReLU that the neuron stands for, in [0, 0.5); 1: identity
+        :param max_count: limit of N, with a slope on both sides of 0; or ``None``
+        :param slope: in [0, 0.5); 0 for a ReLU, 1 for the identity
         :param burst: most spikes of either sign in one step
         :raises InputError: for numbers out of range
         """
@@ -81,10 +79,9 @@ class FireRule:
 
     @classmethod
     def imbalanced(cls, slope: float, burst: int = 1) -> FireRule:
-        """Neuron with imbalanced threshold (:func:`~sj_lowlat.functional.imbalanced_step`).
+        """Neuron with imbalanced threshold (:func:`~sj_lowlat.functional.imbalanced_step`); has no bursts.
 
-        :param slope: negative slope of the leaky ReLU that the neuron stands for, in (0, 1]
-        :param burst: 1, as it has no bursts
+        :param slope: in (0, 1]
         :raises InputError: for numbers out of range
         """
         if burst != 1:

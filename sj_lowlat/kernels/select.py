@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.kernels import cpp_kernel, cupy_kernel
+from sj_lowlat.kernels.fused import multi_step_fused
 from sj_lowlat.kernels.memory import SpikeSums
 from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
@@ -16,27 +18,12 @@ from sj_lowlat.kernels.rule import FireRule
 #: environment variable with the kernel that ``"auto"`` takes
 VARIABLE = "SJ_LOWLAT_KERNEL"
 
-
-class Kernel(Protocol):
-    """A multi-step neuron; every kernel gives the spikes of ``"reference"``, bit by bit in float32."""
-
-    def __call__(
-        self,
-        currents: torch.Tensor,
-        v: torch.Tensor,
-        v_threshold: torch.Tensor,
-        rule: FireRule,
-        count: torch.Tensor | None = None,
-        spike_dtype: torch.dtype | None = None,
-        sums: SpikeSums | None = None,
-    ) -> torch.Tensor: ...
-
-
-#: name -> kernel; add one of your own here, and name it in a neuron's ``kernel``
-KERNELS: dict[str, Kernel] = {
+#: name -> kernel, which takes the arguments of :func:`multi_step` but ``kernel`` and gives the spikes of
+#: ``"reference"`` bit by bit; add one of your own here, and name it in a neuron's ``kernel``
+KERNELS: dict[str, Callable[..., Tensor]] = {
     "reference": multi_step_reference,
-    "cpp": cpp_kernel.multi_step_cpp,
-    "cupy": cupy_kernel.multi_step_cupy,
+    "cpp": lambda *args, **more: multi_step_fused(cpp_kernel.launch, *args, **more),
+    "cupy": lambda *args, **more: multi_step_fused(cupy_kernel.launch, *args, **more),
 }
 
 
@@ -47,7 +34,6 @@ def choose(device: torch.device) -> str:
     ``"cupy"`` if CuPy works there; on a CPU: ``"cpp"`` if there is a C++ compiler; and else ``"reference"``.
 
     :param device: where the currents are
-    :return: a key of ``KERNELS``
     :raises InputError: if the variable names no kernel
     """
     name = os.environ.get(VARIABLE) or "auto"
@@ -65,15 +51,15 @@ def _known(name: str, problem: str) -> str:
 
 
 def multi_step(
-    currents: torch.Tensor,
-    v: torch.Tensor,
-    v_threshold: torch.Tensor,
+    currents: Tensor,
+    v: Tensor,
+    v_threshold: Tensor,
     rule: FireRule,
-    count: torch.Tensor | None = None,
+    count: Tensor | None = None,
     kernel: str = "reference",
     spike_dtype: torch.dtype | None = None,
     sums: SpikeSums | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     """Run ``T`` steps of a layer of integrate-and-fire neurons without gradients.
 
     :param currents: input ``[T, N, *]``; may be expanded over T (stride 0) for a constant current
@@ -82,10 +68,10 @@ def multi_step(
     :param rule: when the neurons fire
     :param count: net spike counts ``[N, *]``, updated in place; a rule with ``counts`` needs them
     :param kernel: name of the implementation, a key of ``KERNELS``; ``"auto"`` for that of :func:`choose`
-    :param spike_dtype: dtype of the spikes; that of ``currents`` if ``None``
+    :param spike_dtype: dtype of the spikes; ``None``: that of ``currents``
     :param sums: if given, the spikes are added to it
     :return: spikes ``[T, N, *]``
-    :raises InputError: if shapes differ, counts are missing or the kernel is unknown
+    :raises InputError: if shapes or devices differ, counts are missing or the kernel is unknown or cannot run
     """
     name = choose(currents.device) if kernel == "auto" else _known(kernel, f"there is no kernel {kernel!r}")
     if currents.shape[1:] != v.shape:

@@ -6,28 +6,24 @@ from dataclasses import dataclass
 
 import torch
 
-from sj_lowlat.kernels.rule import FireRule
-
 #: dtype of currents -> their type in C++; 16-bit floats are bits, which needs no CUDA header
-_CURRENTS = {
+CURRENTS = {
     torch.float32: "float",
     torch.float64: "double",
     torch.float16: "Float16",
     torch.bfloat16: "BFloat16",
 }
-_SPIKES = {**_CURRENTS, torch.int8: "signed char"}
+SPIKES = {**CURRENTS, torch.int8: "signed char"}
 
 
 @dataclass(frozen=True)
 class Variant:
     """What is fixed when the source is compiled.
 
-    :param currents: dtype of the currents
     :param target: that of the :class:`~sj_lowlat.kernels.FireRule`, a key of ``LEVELS``
     :param counts: whether neurons remember their count
-    :param training: whether V of every step is kept and there is a backward kernel; for single spikes and
-        the target ``"linear"``
-    :param spikes: dtype of the spikes; that of the currents if ``None``
+    :param training: keep V of every step and add the backward kernel; only for ``"linear"``, single spikes
+    :param spikes: dtype of the spikes; ``None``: that of the currents
     """
 
     currents: torch.dtype
@@ -36,45 +32,32 @@ class Variant:
     training: bool = False
     spikes: torch.dtype | None = None
 
-    @classmethod
-    def of(
-        cls,
-        currents: torch.dtype,
-        rule: FireRule,
-        training: bool = False,
-        spikes: torch.dtype | None = None,
-    ) -> Variant | None:
-        """The variant for a rule; ``None`` if there is no kernel for it or for these dtypes."""
-        spikes = spikes or currents
-        known = currents in _CURRENTS and spikes in _SPIKES and rule.target in LEVELS
-        if not known or (training and (rule.target != "linear" or rule.up > 1)):
-            return None
-        return cls(currents, rule.target, rule.counts, training, None if spikes == currents else spikes)
-
     @property
     def membrane(self) -> torch.dtype:
         """Dtype of V, thresholds and counts."""
         return torch.float64 if self.currents == torch.float64 else torch.float32
 
-    def source(self) -> str:
-        """Macros and types."""
+    def source(self, operations: str, *functions: str) -> str:
+        """The whole source, with functions that are called from outside.
+
+        :param operations: of the machine: ``INLINE``, arithmetic on reals, CUDA's bit casts and, for float16,
+            ``float_of_half`` and ``half_of_float``
+        """
         double = self.membrane == torch.float64
         spikes = self.spikes or self.currents
         macros = {
             "REAL": "double" if double else "float",
             "REAL_IS_FLOAT": int(not double),
-            "CURRENT": _CURRENTS[self.currents],
-            "SPIKE": _SPIKES[spikes],
+            "CURRENT": CURRENTS[self.currents],
+            "SPIKE": SPIKES[spikes],
             "USES_FLOAT16": int(torch.float16 in (self.currents, spikes)),
             "SLOPED": int(self.target != "linear"),
             "COUNTS": int(self.counts),
             "TRAINING": int(self.training),
         }
-        return "\n".join([*(f"#define {name} {value}" for name, value in macros.items()), _TYPE_NAMES])
-
-    def step(self) -> str:
-        """One step of a neuron; needs :data:`CONVERSIONS`."""
-        return _CHARGE + LEVELS[self.target] + _FIRE
+        step = _CHARGE + LEVELS[self.target] + _FIRE
+        defined = (f"#define {name} {value}" for name, value in macros.items())
+        return "\n".join([*defined, _TYPE_NAMES, operations, _CONVERSIONS, step, *functions])
 
 
 _TYPE_NAMES = r"""
@@ -86,8 +69,7 @@ typedef SPIKE spike_t;
 typedef long long index_t;
 """
 
-#: needs ``INLINE``, the operations on reals, ``float_of_half``/``half_of_float`` and CUDA's bit casts
-CONVERSIONS = r"""
+_CONVERSIONS = r"""
 // a NaN in a stays, as in torch.maximum
 INLINE real raise_to(real a, real least) { return a < least ? least : a; }
 INLINE real cut_at(real a, real most) { return a > most ? most : a; }

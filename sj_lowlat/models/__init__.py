@@ -1,7 +1,8 @@
 """Detectors as ordinary networks (ANNs); ``forward`` returns raw head maps."""
 
+from sj_lowlat.layers import SameMaxPool
 from sj_lowlat.models.darknet_cfg import Section, parse_cfg
-from sj_lowlat.models.darknet_layers import ConvBlock, Reorg, Route, SameMaxPool, Shortcut
+from sj_lowlat.models.darknet_layers import ConvBlock, Reorg, Route, Shortcut
 from sj_lowlat.models.darknet_net import DarknetNet, darknet
 from sj_lowlat.models.darknet_weights import DarknetHeader, load_darknet_weights, save_darknet_weights
 from sj_lowlat.models.detector import Detector

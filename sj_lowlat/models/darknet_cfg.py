@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from sj_lowlat.errors import InputError
 
-LAYER_KINDS = ("convolutional", "maxpool", "route", "shortcut", "upsample", "reorg", "yolo", "region")
+_N = TypeVar("_N", int, float)
+
 _ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
 
-# Options that change what a layer computes and that are not supported unless they have this value.
-_NEUTRAL: dict[str, dict[str, str]] = {
+# Kind of layer -> options that change what it computes, supported with this value only.
+_LAYERS: dict[str, dict[str, str]] = {
     "convolutional": {"binary": "0", "xnor": "0", "flipped": "0", "dilation": "1", "antialiasing": "0"},
     "maxpool": {"maxpool_depth": "0", "antialiasing": "0"},
+    "route": {},
     "shortcut": {"weights_type": "none", "alpha": "1", "beta": "1"},
     "upsample": {"scale": "1"},
     "reorg": {"reverse": "0", "flatten": "0", "extra": "0"},
@@ -28,8 +31,8 @@ class Section:
     """One section of a cfg.
 
     :param kind: its name, such as ``convolutional``
-    :param number: the layer's number as darknet counts (the first after ``[net]`` is 0), -1 for ``[net]``
-    :param line: line of the file on which it starts, from 1
+    :param number: of the layer; the first after ``[net]`` is 0, ``[net]`` itself -1
+    :param line: of the file, on which it starts, from 1
     :param options: key to text; of a key given twice the first counts, as in darknet
     """
 
@@ -39,59 +42,54 @@ class Section:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return (
-            f"section [{self.kind}] ({'' if self.number < 0 else f'layer {self.number}, '}line {self.line})"
-        )
+        layer = "" if self.number < 0 else f"layer {self.number}, "
+        return f"section [{self.kind}] ({layer}line {self.line})"
+
+    def error(self, problem: str) -> InputError:
+        """The error that says what is wrong here: the section, followed by the problem."""
+        return InputError(f"{self}{problem}")
 
     def integers(self, key: str, default: tuple[int, ...] | None = None) -> tuple[int, ...]:
         """The comma-separated whole numbers of an option; ``default`` where it is absent.
 
         :raises InputError: if it is absent without a default, or not made of whole numbers
         """
-        return tuple(int(number) for number in self._numbers(key, default, int))
+        return self._numbers(key, default, int)
 
     def integer(self, key: str, default: int | None = None) -> int:
         """The whole number of an option, as :meth:`integers`."""
         numbers = self.integers(key, None if default is None else (default,))
         if len(numbers) != 1:
-            raise InputError(f"{self}: option {key} must be one whole number; got {self.options[key]!r}")
+            raise self.error(f": option {key} must be one whole number; got {self.options[key]!r}")
         return numbers[0]
 
     def positive(self, key: str, default: int | None = None) -> int:
         """As :meth:`integer`, and 1 or more."""
         number = self.integer(key, default)
         if number < 1:
-            raise InputError(f"{self}: option {key} must be 1 or more; got {number}")
+            raise self.error(f": option {key} must be 1 or more; got {number}")
         return number
 
     def floats(self, key: str) -> tuple[float, ...]:
-        """The comma-separated numbers of an option.
+        """The comma-separated numbers of an option, as :meth:`integers`."""
+        return self._numbers(key, None, float)
 
-        :raises InputError: if it is absent or not made of numbers
-        """
-        return tuple(self._numbers(key, None, float))
-
-    def _numbers(
-        self, key: str, default: tuple[int, ...] | None, kind: type[int] | type[float]
-    ) -> tuple[float, ...]:
+    def _numbers(self, key: str, default: tuple[_N, ...] | None, kind: type[_N]) -> tuple[_N, ...]:
         text = self.options.get(key)
         if text is None:
             if default is None:
-                raise InputError(f"{self} lacks the option {key}: add a line '{key}=...'")
+                raise self.error(f" lacks the option {key}: add a line '{key}=...'")
             return default
         try:
             return tuple(kind(part) for part in text.split(",") if part.strip())
         except ValueError:
             what = "whole numbers" if kind is int else "numbers"
-            raise InputError(
-                f"{self}: option {key} must be {what} separated by commas; got {text!r}"
-            ) from None
+            raise self.error(f": option {key} must be {what} separated by commas; got {text!r}") from None
 
 
 def read_cfg(cfg: str | Path) -> str:
     """The text of a cfg, given as that text (anything with a line break) or as the path of a file.
 
-    :param cfg: text or path
     :raises FileNotFoundError: if there is no such file
     :raises InputError: if the file is not text
     """
@@ -109,7 +107,7 @@ def read_cfg(cfg: str | Path) -> str:
 def parse_cfg(text: str) -> tuple[Section, ...]:
     """The sections of a cfg, ``[net]`` first.
 
-    :param text: what stands in the file; ``#`` and ``;`` start comments
+    :param text: of the file; ``#`` and ``;`` start comments
     :raises InputError: if a line or section is not understood, or ``[net]`` is not the first
     """
     sections: list[Section] = []
@@ -134,17 +132,13 @@ def parse_cfg(text: str) -> tuple[Section, ...]:
             "a darknet cfg must start with a [net] section and have layers after it: is this a cfg file?"
         )
     for section in sections[1:]:
-        _check_section(section)
+        if section.kind not in _LAYERS:
+            raise section.error(f" is not supported: layers may be {', '.join(_LAYERS)}")
+        for key, neutral in _LAYERS[section.kind].items():
+            value = section.options.get(key, neutral)
+            if not _same(value, neutral):
+                raise section.error(f": option {key}={value} is not supported, only {key}={neutral}")
     return tuple(sections)
-
-
-def _check_section(section: Section) -> None:
-    if section.kind not in LAYER_KINDS:
-        raise InputError(f"{section} is not supported: layers may be {', '.join(LAYER_KINDS)}")
-    for key, neutral in _NEUTRAL.get(section.kind, {}).items():
-        value = section.options.get(key, neutral)
-        if not _same(value, neutral):
-            raise InputError(f"{section}: option {key}={value} is not supported, only {key}={neutral}")
 
 
 def _same(value: str, neutral: str) -> bool:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-
-from sj_lowlat.layers import SameMaxPool
-
-__all__ = ["ACTIVATIONS", "ConvBlock", "DetectionHead", "Reorg", "Route", "SameMaxPool", "Shortcut"]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "leaky": lambda: nn.LeakyReLU(0.1),
@@ -25,32 +22,21 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class ConvBlock(nn.Sequential):
-    """A convolution (``conv``), batch norm (``bn``) and activation (``act``), the latter two where given.
-
-    :param conv: a convolution or transposed convolution
-    :param bn: batch normalisation of its output
-    :param act: activation
-    """
+    """A convolution (``conv``), batch norm (``bn``) and activation (``act``), the latter two where given."""
 
     def __init__(
         self, conv: nn.Conv2d | nn.ConvTranspose2d, bn: nn.BatchNorm2d | None, act: nn.Module | None
     ) -> None:
-        super().__init__()
-        self.add_module("conv", conv)
-        if bn is not None:
-            self.add_module("bn", bn)
-        if act is not None:
-            self.add_module("act", act)
+        parts = {"conv": conv, "bn": bn, "act": act}
+        super().__init__(OrderedDict((name, part) for name, part in parts.items() if part is not None))
 
 
 class Reorg(nn.Module):
-    """Darknet's reorg, which is not a space-to-depth of its input.
+    """Darknet's reorg by a stride ``s``, which is not a space-to-depth of its input.
 
     Its loop reads the input's memory as if it were ``[C / s^2, H s, W s]``, takes that apart into ``s^2``
     phases and lays the result out as ``[C s^2, H / s, W / s]``. The published YOLOv2 weights were trained
     with it.
-
-    :param stride: ``s``
     """
 
     def __init__(self, stride: int) -> None:
@@ -69,12 +55,8 @@ class Reorg(nn.Module):
 
 
 class Route(nn.Module):
-    """Earlier outputs, or the ``group_id``-th of ``groups`` slices of each, joined along the channels.
-
-    :param sources: numbers of the layers it takes
-    :param groups: number of slices
-    :param group_id: the slice taken, from 0
-    """
+    """Outputs of the layers with these numbers, or of each the ``group_id``-th (from 0) of ``groups`` slices,
+    joined along the channels."""
 
     def __init__(self, sources: Sequence[int], groups: int = 1, group_id: int = 0) -> None:
         super().__init__()
@@ -94,11 +76,7 @@ class Route(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """The sum of the layer before and an earlier one, with an activation (``act``) where the cfg names one.
-
-    :param source: number of the earlier layer
-    :param act: activation
-    """
+    """The sum of the layer before and layer number ``source``, with an activation where the cfg names one."""
 
     def __init__(self, source: int, act: nn.Module | None) -> None:
         super().__init__()

@@ -24,7 +24,7 @@ def darknet(
 
     :param cfg: path of a .cfg file, or its text
     :param weights: path of a .weights file made for this cfg; fresh weights without it
-    :param class_names: one name per class; if not given, the COCO names for 80 classes, else numbered
+    :param class_names: one name per class; by default the COCO names for 80 classes, else "class 0" ...
     :raises FileNotFoundError: if a file does not exist
     :raises InputError: if the cfg is not understood or the weights are not made for it
     """
@@ -41,8 +41,6 @@ class DarknetNet(Detector):
 
     ``forward`` returns the raw maps that reach the yolo and region layers, in the order of the cfg.
 
-    :param sections: the parsed cfg
-    :param class_names: one name per class
     :raises InputError: if sections do not fit together; the message names the section and its line
     """
 
@@ -60,11 +58,9 @@ class DarknetNet(Detector):
         return [(i, layer) for i, layer in enumerate(self.layers) if isinstance(layer, ConvBlock)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Raw head maps of a batch of images.
+        """Images ``[N, C, H, W]`` in [0, 1] to one raw map ``[N, A * (5 + K), H / s, W / s]`` per head.
 
-        :param x: ``[N, C, H, W]`` in [0, 1]; sides multiples of ``stride``
-        :return: one map ``[N, A * (5 + K), H / s, W / s]`` per head
-        :raises InputError: if the shape does not fit
+        :raises InputError: if sides are not multiples of ``stride``, or the channels differ
         """
         self.check_input(x)
         kept: dict[int, Tensor] = {}

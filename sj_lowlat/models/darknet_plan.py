@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import nn
 
 from sj_lowlat.detect import HeadSpec
-from sj_lowlat.errors import InputError
+from sj_lowlat.layers import SameMaxPool
 from sj_lowlat.models.darknet_cfg import Section
-from sj_lowlat.models.darknet_layers import (
-    ACTIVATIONS,
-    ConvBlock,
-    DetectionHead,
-    Reorg,
-    Route,
-    SameMaxPool,
-    Shortcut,
-)
-from sj_lowlat.models.initialise import initialise, initialise_head
+from sj_lowlat.models.darknet_layers import ACTIVATIONS, ConvBlock, DetectionHead, Reorg, Route, Shortcut
+from sj_lowlat.models.detector import initialise, initialise_head
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """What a layer puts out at the cfg's input size; 0 channels stand for a detection layer."""
 
     channels: int
@@ -36,19 +27,17 @@ class Plan:
     Afterwards ``heads`` has the :class:`HeadSpec` of each detection layer, ``used`` the numbers of the layers
     whose outputs later layers take, and ``stride`` what the sides of an input must be multiples of.
 
-    :param net: the ``[net]`` section
     :raises InputError: if the input is not square; later, if a section does not fit the ones before it
     """
 
     def __init__(self, net: Section) -> None:
-        width, height = net.positive("width"), net.positive("height")
-        if width != height:
-            raise InputError(
-                f"{net}: width={width} and height={height} differ, only square inputs are supported"
+        self.input_size, height = net.positive("width"), net.positive("height")
+        if self.input_size != height:
+            raise net.error(
+                f": width={self.input_size} and height={height} differ, only square inputs are supported"
             )
-        self.input_size = width
         self.channels = net.positive("channels", 3)
-        self.shapes: list[Shape] = [Shape(self.channels, width)]  # [0] is the input, [i + 1] layer i
+        self.shapes = [Shape(self.channels, self.input_size)]  # [0] is the input, [i + 1] layer i
         self.used: set[int] = set()
         self.heads: list[HeadSpec] = []
         self.last: nn.Module | None = None
@@ -60,102 +49,83 @@ class Plan:
 
     def add(self, section: Section) -> nn.Module:
         """The module of the next section."""
-        handler = getattr(self, f"_{section.kind}")
-        if section.kind == "route":
-            layer, shape = handler(section)
-        else:
-            before = self.shapes[-1]
-            if not before.channels:
-                raise InputError(
-                    f"{section} would take the output of a detection layer: put a [route] between them"
-                )
-            layer, shape = handler(section, before)
+        before = self.shapes[-1]
+        if not before.channels and section.kind != "route":
+            raise section.error(" would take the output of a detection layer: put a [route] between them")
+        layer, shape = getattr(self, f"_{section.kind}")(section, before)
         self.shapes.append(shape)
         self.last = layer
         return layer
 
     def _convolutional(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
         size, stride = section.positive("size", 1), section.positive("stride", 1)
-        filters = section.positive("filters")
+        filters, groups = section.positive("filters"), section.positive("groups", 1)
         padding = size // 2 if section.integer("pad", 0) else section.integer("padding", 0)
-        groups = section.positive("groups", 1)
         if before.channels % groups or filters % groups:
-            raise InputError(
-                f"{section}: {groups} groups do not divide {before.channels} inputs and {filters} filters"
-            )
+            inputs = before.channels
+            raise section.error(f": {groups} groups do not divide {inputs} inputs and {filters} filters")
         norm = bool(section.integer("batch_normalize", 0))
         shape = _strided(section, before, filters, stride, (before.size + 2 * padding - size) // stride + 1)
         conv = nn.Conv2d(before.channels, filters, size, stride, padding, groups=groups, bias=not norm)
         activation = section.options.get("activation", "logistic")  # darknet's own default
-        block = ConvBlock(conv, nn.BatchNorm2d(filters) if norm else None, _activation(section, activation))
-        initialise(block, slope=0.1 if activation == "leaky" else 0.0)
-        return block, shape
+        initialise(conv, slope=0.1 if activation == "leaky" else 0.0)
+        bn = nn.BatchNorm2d(filters) if norm else None
+        return ConvBlock(conv, bn, _activation(section, activation)), shape
 
     def _maxpool(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
         stride = section.positive("stride", 1)
         size = section.positive("size", stride)
         padding = section.integer("padding", size - 1)
         if not 0 <= padding < 2 * size:
-            raise InputError(f"{section}: padding must be from 0 to {2 * size - 1}; got {padding}")
-        shape = _strided(
-            section, before, before.channels, stride, (before.size + padding - size) // stride + 1
-        )
+            raise section.error(f": padding must be from 0 to {2 * size - 1}; got {padding}")
+        cells = (before.size + padding - size) // stride + 1
+        shape = _strided(section, before, before.channels, stride, cells)
         if size == stride and padding // 2 == 0:  # windows tile the map, padding is never reached
             return nn.MaxPool2d(size, stride), shape
         return SameMaxPool(size, stride, padding), shape
 
     def _upsample(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
         stride = section.positive("stride", 2)
-        if self.input_size % (before.size * stride):
-            raise InputError(
-                f"{section} would make {before.size * stride} cells a side, which do not "
-                f"divide the network's {self.input_size} pixels evenly"
+        cells = before.size * stride
+        if self.input_size % cells:
+            raise section.error(
+                f" would make {cells} cells a side, which do not divide the network's "
+                f"{self.input_size} pixels evenly"
             )
-        return nn.Upsample(scale_factor=stride, mode="nearest"), Shape(before.channels, before.size * stride)
+        return nn.Upsample(scale_factor=stride, mode="nearest"), Shape(before.channels, cells)
 
     def _reorg(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
-        stride = section.positive("stride", 1)
-        if before.channels % stride**2:
-            raise InputError(
-                f"{section}: reorg by {stride} cannot divide {before.channels} channels by {stride**2}"
-            )
-        shape = _strided(section, before, before.channels * stride**2, stride, before.size // stride)
+        stride, channels = section.positive("stride", 1), before.channels
+        if channels % stride**2:
+            raise section.error(f": reorg by {stride} cannot divide {channels} channels by {stride**2}")
+        shape = _strided(section, before, channels * stride**2, stride, before.size // stride)
         return Reorg(stride), shape
 
-    def _route(self, section: Section) -> tuple[nn.Module, Shape]:
-        sources = section.integers("layers")
+    def _route(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
         groups, group_id = section.positive("groups", 1), section.integer("group_id", 0)
-        numbers = [self._source(section, source) for source in sources]
+        numbers = [self._source(section, source) for source in section.integers("layers")]
         shapes = [self.shapes[number + 1] for number in numbers]
-        if not shapes or len({shape.size for shape in shapes}) > 1:
-            raise InputError(
-                f"{section} must join maps of one size; got sizes {[shape.size for shape in shapes]}"
-            )
-        if not 0 <= group_id < groups or any(shape.channels % groups for shape in shapes):
-            channels = [shape.channels for shape in shapes]
-            raise InputError(
-                f"{section}: no slice group_id={group_id} of groups={groups} in {channels} channels"
-            )
-        channels_out = sum(shape.channels // groups for shape in shapes)
-        return Route(numbers, groups, group_id), Shape(channels_out, shapes[0].size)
+        channels, sizes = [shape.channels for shape in shapes], [shape.size for shape in shapes]
+        if len(set(sizes)) != 1:
+            raise section.error(f" must join maps of one size; got sizes {sizes}")
+        if not 0 <= group_id < groups or any(number % groups for number in channels):
+            raise section.error(f": no slice group_id={group_id} of groups={groups} in {channels} channels")
+        return Route(numbers, groups, group_id), Shape(sum(channels) // groups, sizes[0])
 
     def _shortcut(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
         number = self._source(section, section.integer("from"))
-        if self.shapes[number + 1] != before:
-            raise InputError(
-                f"{section} must add two maps of one shape; got {self.shapes[number + 1]} and {before}"
-            )
+        earlier = self.shapes[number + 1]
+        if earlier != before:
+            raise section.error(f" must add two maps of one shape; got {earlier} and {before}")
         return Shortcut(number, _activation(section, section.options.get("activation", "linear"))), before
 
     def _yolo(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
         pairs = _pairs(section)
-        if "num" in section.options and section.integer("num") != len(pairs):
-            raise InputError(f"{section}: num={section.options['num']}, but there are {len(pairs)} anchors")
+        if section.integer("num", len(pairs)) != len(pairs):
+            raise section.error(f": num={section.options['num']}, but there are {len(pairs)} anchors")
         mask = section.integers("mask", tuple(range(len(pairs))))
         if not mask or not all(0 <= index < len(pairs) for index in mask):
-            raise InputError(
-                f"{section}: mask {mask} must choose among the {len(pairs)} anchors, counted from 0"
-            )
+            raise section.error(f": mask {mask} must choose among the {len(pairs)} anchors, counted from 0")
         return self._head(section, before, tuple(pairs[index] for index in mask), "yolo")
 
     def _region(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
@@ -168,16 +138,15 @@ class Plan:
     ) -> tuple[nn.Module, Shape]:
         spec = HeadSpec(anchors, self.input_size // before.size, section.positive("classes", 20), kind)
         if before.channels != spec.channels:
-            raise InputError(
-                f"{section}: {len(anchors)} anchors and {spec.num_classes} classes need {spec.channels} "
+            raise section.error(
+                f": {len(anchors)} anchors and {spec.num_classes} classes need {spec.channels} "
                 f"channels, but {before.channels} arrive: set filters={spec.channels} in the layer before"
             )
-        linear = isinstance(self.last, ConvBlock) and len(self.last) == 1
-        if not linear:
-            raise InputError(
-                f"{section} must follow a [convolutional] with activation=linear and without batch norm"
+        if not isinstance(self.last, ConvBlock) or len(self.last) > 1:
+            raise section.error(
+                " must follow a [convolutional] with activation=linear and without batch norm"
             )
-        initialise_head(self.last.conv, spec)  # type: ignore[union-attr, arg-type]
+        initialise_head(self.last.conv, spec)  # type: ignore[arg-type]
         self.heads.append(spec)
         return DetectionHead(), Shape(0, before.size)
 
@@ -185,8 +154,8 @@ class Plan:
         """The number of the layer that a route or shortcut names, relative where negative."""
         number = section.number + source if source < 0 else source
         if not 0 <= number < section.number or not self.shapes[number + 1].channels:
-            raise InputError(
-                f"{section} takes layer {source}, which is not an earlier layer with an output to take"
+            raise section.error(
+                f" takes layer {source}, which is not an earlier layer with an output to take"
             )
         self.used.add(number)
         return number
@@ -194,9 +163,9 @@ class Plan:
 
 def _strided(section: Section, before: Shape, channels: int, stride: int, size: int) -> Shape:
     if size * stride != before.size:
-        raise InputError(
-            f"{section} makes {size} cells a side of {before.size}; with stride {stride} it must "
-            "divide evenly: check pad and size, and that the input size is a multiple of the network's stride"
+        raise section.error(
+            f" makes {size} cells a side of {before.size}; with stride {stride} it must divide evenly: check "
+            "pad and size, and that the input size is a multiple of the network's stride"
         )
     return Shape(channels, size)
 
@@ -205,14 +174,12 @@ def _activation(section: Section, name: str) -> nn.Module | None:
     if name == "linear":
         return None
     if name not in ACTIVATIONS:
-        raise InputError(
-            f"{section}: unknown activation {name!r}, there are linear, {', '.join(ACTIVATIONS)}"
-        )
+        raise section.error(f": unknown activation {name!r}, there are linear, {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
 
 
 def _pairs(section: Section) -> list[tuple[float, float]]:
     numbers = section.floats("anchors")
     if not numbers or len(numbers) % 2:
-        raise InputError(f"{section}: anchors must be pairs width,height; got {len(numbers)} numbers")
+        raise section.error(f": anchors must be pairs width,height; got {len(numbers)} numbers")
     return list(zip(numbers[::2], numbers[1::2], strict=True))

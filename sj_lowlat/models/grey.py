@@ -25,7 +25,7 @@ def grey_input(model: _Net) -> _Net:
     :math:`W'_{o,1} = \sum_c W_{o,c}` in the convolutions that read the image. Networks that are quantised
     stay so; convert afterwards.
 
-    :param model: a detector of :mod:`sj_lowlat.models`, quantised or not, left untouched
+    :param model: a detector for ``[N, C, H, W]``, left untouched
     :return: the detector for ``[N, 1, H, W]``
     :raises InputError: if it has one channel already, or computes on the image before its first convolution
     :raises ConversionError: for a spiking network

@@ -22,15 +22,11 @@ def register(builder: Builder) -> Builder:
     Whatever it returns should carry ``build_config = {"builder": name, "kwargs": {...}}``, so that
     :func:`build` makes the same structure again.
 
-    :param builder: a function that returns a detector
     :raises InputError: if another builder has that name already
     """
     name = builder.__name__
-    present = BUILDERS.get(name)
-    if present is not None and (present.__module__, present.__qualname__) != (
-        builder.__module__,
-        builder.__qualname__,
-    ):
+    present = BUILDERS.get(name, builder)
+    if (present.__module__, present.__qualname__) != (builder.__module__, builder.__qualname__):
         raise InputError(
             f"a model builder named {name!r} exists already ({present.__module__}): choose another name"
         )
@@ -41,8 +37,6 @@ def register(builder: Builder) -> Builder:
 def create(name: str, **kwargs: Any) -> nn.Module:
     """The detector that the builder called ``name`` makes.
 
-    :param name: a name in the table
-    :param kwargs: what the builder takes
     :raises InputError: if there is no such builder, or it does not take these arguments
     """
     builder = BUILDERS.get(name)
@@ -58,16 +52,10 @@ def create(name: str, **kwargs: Any) -> nn.Module:
 def build(build_config: Mapping[str, Any]) -> nn.Module:
     """The detector that a ``build_config`` describes: same structure, fresh weights.
 
-    :param build_config: ``{"builder": name, "kwargs": {...}}`` as detectors carry it
+    :param build_config: ``{"builder": name, "kwargs": {...}}``
     :raises InputError: if it is of another form or names what does not exist
     """
-    name, kwargs = (
-        (build_config.get(key) for key in ("builder", "kwargs"))
-        if isinstance(build_config, Mapping)
-        else (0, 0)
-    )
-    if not isinstance(name, str) or not isinstance(kwargs, Mapping):
-        raise InputError(
-            f'a build_config must be {{"builder": name, "kwargs": {{...}}}}; got {build_config!r}'
-        )
-    return create(name, **kwargs)
+    match build_config:
+        case {"builder": str(name), "kwargs": Mapping() as kwargs}:
+            return create(name, **kwargs)
+    raise InputError(f'a build_config must be {{"builder": name, "kwargs": {{...}}}}; got {build_config!r}')

@@ -8,29 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from sj_lowlat.detect import HeadSpec
-from sj_lowlat.errors import InputError
 from sj_lowlat.models.darknet_layers import ConvBlock
-from sj_lowlat.models.detector import Detector
-from sj_lowlat.models.initialise import initialise, initialise_head
+from sj_lowlat.models.detector import Detector, initialise, initialise_head
 from sj_lowlat.models.registry import register
-from sj_lowlat.models.tiny_yolov3 import ANCHORS, MASKS, scaled_width
+from sj_lowlat.models.tiny_yolov3 import ANCHORS, MASKS, check_counts, scaled_width
 
-# (number, channels in, channels out, kernel, stride) of the layers in a row; 12 feeds both heads
-_TRUNK = (
-    (0, 0, 16, 3, 1),
-    (1, 16, 16, 3, 2),
-    (2, 16, 32, 3, 1),
-    (3, 32, 32, 3, 2),
-    (4, 32, 64, 3, 1),
-    (5, 64, 64, 3, 2),
-    (6, 64, 128, 3, 1),
-    (7, 128, 128, 3, 2),
-    (8, 128, 256, 3, 1),
-    (9, 256, 256, 3, 2),
-    (10, 256, 512, 3, 1),
-    (11, 512, 1024, 3, 1),
-    (12, 1024, 256, 1, 1),
-)
+# channels out of the layers in a row, 0 to 12; the last one, of kernel 1, feeds both heads
+_TRUNK = (16, 16, 32, 32, 64, 64, 128, 128, 256, 256, 512, 1024, 256)
+_HALVING = (1, 3, 5, 7, 9)
 
 
 @register
@@ -45,33 +30,19 @@ def snn_tiny_yolov3(
 
     Max-pools are convolutions of stride 2 (the one of stride 1 is dropped), the upsampling is a transposed
     convolution, leaky ReLUs are ReLUs; heads and anchors are the same. 9,786,734 parameters at 80 classes.
+    Arguments as there.
 
-    :param num_classes: number of classes
-    :param width: factor of the channels, which are rounded to multiples of 8
-    :param class_names: one name per class; the COCO names for 80 classes, else numbered, if not given
-    :param input_size: side of the input in pixels, a multiple of 32
-    :param in_channels: channels of the images
     :raises InputError: if a value is out of range
     """
     net = SNNTinyYOLOv3(num_classes, width, class_names, input_size, in_channels)
-    net.build_config = {
-        "builder": "snn_tiny_yolov3",
-        "kwargs": {
-            "num_classes": num_classes,
-            "width": width,
-            "class_names": list(net.class_names),
-            "input_size": input_size,
-            "in_channels": in_channels,
-        },
-    }
+    sizes = {"input_size": input_size, "in_channels": in_channels}
+    kwargs = {"num_classes": num_classes, "width": width, "class_names": list(net.class_names), **sizes}
+    net.build_config = {"builder": "snn_tiny_yolov3", "kwargs": kwargs}
     return net
 
 
 class SNNTinyYOLOv3(Detector):
-    """The network of :func:`snn_tiny_yolov3`; keys of ``layers`` are its layer numbers.
-
-    Parameters as there.
-    """
+    """The network of :func:`snn_tiny_yolov3`, with its arguments; keys of ``layers`` are layer numbers."""
 
     def __init__(
         self,
@@ -81,43 +52,34 @@ class SNNTinyYOLOv3(Detector):
         input_size: int,
         in_channels: int,
     ) -> None:
-        if num_classes < 1 or in_channels < 1:
-            raise InputError(
-                f"num_classes and in_channels must be 1 or more; got {num_classes} and {in_channels}"
-            )
+        check_counts(num_classes, in_channels)
         specs = tuple(
             HeadSpec(tuple(ANCHORS[index] for index in mask), stride, num_classes)
             for mask, stride in zip(MASKS, (32, 16), strict=True)
         )
         super().__init__(specs, class_names, input_size, in_channels, stride=32)
 
-        def block(before: int, after: int, size: int, stride: int = 1) -> ConvBlock:
-            conv = nn.Conv2d(before, scaled_width(after, width), size, stride, size // 2, bias=False)
-            return _with_relu(conv)
+        def block(before: int, after: int, size: int = 3, stride: int = 1) -> ConvBlock:
+            return _with_relu(nn.Conv2d(before, after, size, stride, size // 2, bias=False))
 
-        def wide(channels: int) -> int:
-            return scaled_width(channels, width)
-
-        layers = {
-            str(number): block(wide(before) if before else in_channels, after, size, stride)
-            for number, before, after, size, stride in _TRUNK
-        }
-        layers["13"] = block(wide(256), 512, 3)
-        layers["14"] = _head(wide(512), specs[0])
-        layers["17"] = block(wide(256), 128, 1)
-        layers["18"] = _with_relu(
-            nn.ConvTranspose2d(wide(128), wide(128), 3, 2, 1, output_padding=1, bias=False)
-        )
-        layers["20"] = block(wide(128) + wide(256), 256, 3)
-        layers["21"] = _head(wide(256), specs[1])
-        self.layers = nn.ModuleDict(layers)
+        c128, c256, c512 = (scaled_width(channels, width) for channels in (128, 256, 512))
+        self.layers = nn.ModuleDict()
+        before = in_channels
+        for number, channels in enumerate(_TRUNK):
+            after, size = scaled_width(channels, width), 1 if number == 12 else 3
+            self.layers[str(number)] = block(before, after, size, 2 if number in _HALVING else 1)
+            before = after
+        self.layers["13"] = block(c256, c512)
+        self.layers["14"] = _head(c512, specs[0])
+        self.layers["17"] = block(c256, c128, 1)
+        self.layers["18"] = _with_relu(nn.ConvTranspose2d(c128, c128, 3, 2, 1, output_padding=1, bias=False))
+        self.layers["20"] = block(c128 + c256, c256)
+        self.layers["21"] = _head(c256, specs[1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw head maps of a batch of images.
+        """Images ``[N, C, H, W]`` in [0, 1] to raw maps ``[N, 3 * (5 + K), H / s, W / s]``, s = 32 and 16.
 
-        :param x: ``[N, C, H, W]`` in [0, 1]; sides multiples of 32
-        :return: maps ``[N, 3 * (5 + K), H / 32, W / 32]`` and ``[N, 3 * (5 + K), H / 16, W / 16]``
-        :raises InputError: if the shape does not fit
+        :raises InputError: if sides are not multiples of 32, or the channels differ
         """
         self.check_input(x)
         layers = self.layers
@@ -132,9 +94,8 @@ class SNNTinyYOLOv3(Detector):
 
 
 def _with_relu(conv: nn.Conv2d | nn.ConvTranspose2d) -> ConvBlock:
-    block = ConvBlock(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU())
-    initialise(block)
-    return block
+    initialise(conv)
+    return ConvBlock(conv, nn.BatchNorm2d(conv.out_channels), nn.ReLU())
 
 
 def _head(channels: int, spec: HeadSpec) -> ConvBlock:

@@ -24,13 +24,19 @@ The published cfg says 0,1,2 for the latter, but the published weights were trai
 def scaled_width(channels: int, width: float) -> int:
     """``channels * width``, to the nearest multiple of 8, at least 8.
 
-    :param channels: at width 1
-    :param width: factor, positive
     :raises InputError: if width is not positive
     """
     if not 0 < width < float("inf"):
         raise InputError(f"width must be a positive factor of the channels, such as 0.5; got {width}")
     return max(8, 8 * round(channels * width / 8))
+
+
+def check_counts(num_classes: int, in_channels: int) -> None:
+    """:raises InputError: if one is below 1"""
+    if num_classes < 1 or in_channels < 1:
+        raise InputError(
+            f"num_classes and in_channels must be 1 or more; got {num_classes} and {in_channels}"
+        )
 
 
 @register
@@ -44,53 +50,40 @@ def tiny_yolov3(
 ) -> DarknetNet:
     """YOLOv3-Tiny: leaky ReLU, max-pooling, nearest upsampling, heads at stride 32 and 16.
 
-    Layers and state dict keys are those of ``yolov3-tiny.cfg``; the stride-16 head's mask is 1,2,3 (see
-    :data:`MASKS`).
+    Layers and state dict keys are those of ``yolov3-tiny.cfg``; the stride-16 head's mask is 1,2,3.
 
-    :param num_classes: number of classes
     :param weights: path of a darknet .weights file; fresh weights without it
-    :param class_names: one name per class; the COCO names for 80 classes, else numbered, if not given
+    :param class_names: one name per class; by default the COCO names for 80 classes, else "class 0" ...
     :param input_size: side of the input in pixels, a multiple of 32
     :param width: factor of the channels, which are rounded to multiples of 8
     :param in_channels: channels of the images
     :raises FileNotFoundError: if the weights do not exist
     :raises InputError: if a value is out of range or the weights are of another network
     """
-    if num_classes < 1 or in_channels < 1:
-        raise InputError(
-            f"num_classes and in_channels must be 1 or more; got {num_classes} and {in_channels}"
-        )
+    check_counts(num_classes, in_channels)
     if input_size < 32 or input_size % 32:
         raise InputError(f"input_size must be a positive multiple of 32 pixels; got {input_size}")
     net = DarknetNet(parse_cfg(_cfg(num_classes, input_size, width, in_channels)), class_names)
-    net.build_config = {
-        "builder": "tiny_yolov3",
-        "kwargs": {
-            "num_classes": num_classes,
-            "class_names": list(net.class_names),
-            "input_size": input_size,
-            "width": width,
-            "in_channels": in_channels,
-        },
-    }
+    sizes = {"input_size": input_size, "width": width, "in_channels": in_channels}
+    kwargs = {"num_classes": num_classes, "class_names": list(net.class_names), **sizes}
+    net.build_config = {"builder": "tiny_yolov3", "kwargs": kwargs}
     if weights is not None:
         load_darknet_weights(net, weights)
     return net
 
 
 def _cfg(num_classes: int, input_size: int, width: float, in_channels: int) -> str:
+    anchors = ",".join(f"{w:g},{h:g}" for w, h in ANCHORS)
+
     def conv(channels: int, size: int = 3) -> str:
-        filters = scaled_width(channels, width)
-        shape = f"filters={filters}\nsize={size}\nstride=1\npad=1"
+        shape = f"filters={scaled_width(channels, width)}\nsize={size}\nstride=1\npad=1"
         return f"[convolutional]\nbatch_normalize=1\n{shape}\nactivation=leaky\n"
 
     def pool(stride: int) -> str:
         return f"[maxpool]\nsize=2\nstride={stride}\n"
 
     def head(mask: tuple[int, ...]) -> str:
-        filters = len(mask) * (5 + num_classes)
-        anchors = ",".join(f"{w:g},{h:g}" for w, h in ANCHORS)
-        numbers = ",".join(map(str, mask))
+        filters, numbers = len(mask) * (5 + num_classes), ",".join(map(str, mask))
         return (
             f"[convolutional]\nfilters={filters}\nsize=1\nstride=1\npad=1\nactivation=linear\n"
             f"[yolo]\nmask={numbers}\nanchors={anchors}\nclasses={num_classes}\nnum={len(ANCHORS)}\n"

@@ -2,6 +2,7 @@
 
 from sj_lowlat.monitors.fan_out import dense_macs, fan_out
 from sj_lowlat.monitors.firing_rate import FiringRateMonitor, LayerRate
+from sj_lowlat.monitors.presentation import LayerRecord
 from sj_lowlat.monitors.remainder import LayerRemainder, RemainderMonitor, ResidualMonitor
 from sj_lowlat.monitors.synops import LayerOps, SynOpMonitor
 
@@ -9,6 +10,7 @@ __all__ = [
     "FiringRateMonitor",
     "LayerOps",
     "LayerRate",
+    "LayerRecord",
     "LayerRemainder",
     "RemainderMonitor",
     "ResidualMonitor",

@@ -18,11 +18,7 @@ WeightedLayer: TypeAlias = _ConvNd | nn.Linear
 
 
 def output_size(layer: _ConvNd, size: Sequence[int]) -> tuple[int, ...]:
-    """Return the spatial size of a convolution's output.
-
-    :param layer: a convolution or transposed convolution
-    :param size: spatial size of its input, ``(H, W)`` in 2-d
-    """
+    """Return the spatial size of a convolution's output, for an input of this spatial size."""
     sizes = []
     for axis, length in enumerate(size):
         left, both = _padding(layer, axis)
@@ -50,24 +46,18 @@ def fan_out(layer: _ConvNd, size: Sequence[int]) -> Tensor:
     Along each axis, input i and output o of a convolution meet at tap k where o * stride + k * dilation -
     padding = i (in a transposed one with i and o exchanged); positions are the product over the axes.
 
-    :param layer: a convolution or transposed convolution with zero padding
     :param size: spatial size of the input, ``(H, W)`` in 2-d
     :return: synaptic operations of one spike, int64, of shape ``size``
     :raises InputError: for a padding mode in which a spike at the border reaches outputs twice
     """
     if layer.padding_mode != "zeros":
-        raise InputError(
-            f"fan_out is exact for zero padding only, got padding_mode={layer.padding_mode!r}; "
-            "use padding_mode='zeros'."
-        )
-    reach = torch.tensor(layer.out_channels // layer.groups)
+        raise InputError(f"fan_out takes zero padding only, not padding_mode={layer.padding_mode!r}")
+    reach, transposed = torch.tensor(layer.out_channels // layer.groups), isinstance(layer, _ConvTransposeNd)
     for axis, (inputs, outputs) in enumerate(zip(size, output_size(layer, size), strict=True)):
-        transposed = isinstance(layer, _ConvTransposeNd)
         strided, plain = (inputs, outputs) if transposed else (outputs, inputs)
         taps = torch.arange(layer.kernel_size[axis]) * layer.dilation[axis] - _padding(layer, axis)[0]
-        meets = (
-            torch.arange(strided)[:, None] * layer.stride[axis] + taps
-        )  # [strided, k], an index into the plain side
+        # [strided, k], an index into the plain side
+        meets = torch.arange(strided)[:, None] * layer.stride[axis] + taps
         valid = (meets >= 0) & (meets < plain)
         counts = valid.sum(1) if transposed else torch.bincount(meets[valid], minlength=inputs)
         reach = reach[..., None] * counts
@@ -75,11 +65,8 @@ def fan_out(layer: _ConvNd, size: Sequence[int]) -> Tensor:
 
 
 def dense_macs(layer: WeightedLayer, size: Sequence[int]) -> int:
-    """Count the multiply-accumulates of a dense layer for one image.
+    """Count the multiply-accumulates of a dense layer for one image, products with padding zeros included.
 
-    Products with padding zeros are included, as is usual.
-
-    :param layer: a convolution, transposed convolution or linear layer
     :param size: spatial size of its input, ``(H, W)`` in 2-d; of a linear layer, the dimensions before
         the features
     """
@@ -89,15 +76,13 @@ def dense_macs(layer: WeightedLayer, size: Sequence[int]) -> int:
 
 
 def weighted_layers(net: nn.Module) -> list[tuple[str, nn.Module, WeightedLayer]]:
-    """List the layers whose operations are counted.
+    """List the layers of an ANN or a spiking network whose operations are counted.
 
-    :param net: an ANN or a spiking network
     :return: (name, module whose input arrives there, weighted layer): two different modules for a
         :class:`~sj_lowlat.layers.RateReadout`, which stands for the layer inside it
     :raises InputError: if ``net`` has weights in a layer of another kind, whose operations would go uncounted
     """
-    readouts = {name: module for name, module in net.named_modules() if isinstance(module, RateReadout)}
-    inside = {id(readout.layer) for readout in readouts.values()}
+    inside = {id(module.layer) for module in net.modules() if isinstance(module, RateReadout)}
     layers: list[tuple[str, nn.Module, WeightedLayer]] = []
     for name, module in net.named_modules():
         if id(module) in inside:
@@ -107,7 +92,6 @@ def weighted_layers(net: nn.Module) -> list[tuple[str, nn.Module, WeightedLayer]
             layers.append((name, module, layer))
         elif any(parameter.dim() > 1 for parameter in layer.parameters(recurse=False)):
             raise InputError(
-                f"cannot count the operations of {name!r} ({type(layer).__name__}); "
-                "only convolutions, transposed convolutions and Linear are known."
+                f"cannot count {name!r} ({type(layer).__name__}): only convolutions and Linear are known"
             )
     return layers

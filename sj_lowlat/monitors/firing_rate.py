@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,23 +10,18 @@ from torch import Tensor, nn
 
 from sj_lowlat.kernels import SpikeSums
 from sj_lowlat.layers import LowLatencyIFNode
-from sj_lowlat.monitors.presentation import Presentation, PresentationMonitor
+from sj_lowlat.monitors.presentation import LayerRecord, Presentation, PresentationMonitor, Sums
 from sj_lowlat.plots import plot_rates
 from sj_lowlat.record import table
 
 
 @dataclass(frozen=True)
-class LayerRate:
+class LayerRate(LayerRecord):
     """Firing of one layer, over all presentations that were watched.
 
-    :param name: the layer's name in the network
-    :param neurons: neurons per image
-    :param steps: steps per image, flush included (the mean, where presentations differ)
-    :param images: images presented
     :param rate: spikes, whatever their sign, per neuron and step
     :param net_rate: positive minus negative spikes per neuron and step: the rate that the next layer reads
-    :param rate_per_channel: ``rate`` of each channel (dim 1), ``[C]``
-    :param net_rate_per_channel: ``net_rate`` of each channel, ``[C]``
+    :param rate_per_channel: ``rate`` of each channel (dim 1), ``[C]``; ``net_rate_per_channel`` likewise
     :param spikes: all spikes; a burst of n counts n
     :param negative_spikes: those of them that were negative
     :param silent: fraction of neurons that did not fire during an image
@@ -34,10 +29,6 @@ class LayerRate:
     :param spikes_per_neuron_and_image: ``spikes`` per neuron and image
     """
 
-    name: str
-    neurons: int
-    steps: float
-    images: int
     rate: float
     net_rate: float
     rate_per_channel: list[float]
@@ -50,17 +41,11 @@ class LayerRate:
 
 
 @dataclass
-class _RateSums:
-    images: int
-    neurons: int  # summed over images
-    neuron_steps: int
+class _RateSums(Sums):
     silent: int
     saturated: int
     net: Tensor  # [C]
     absolute: Tensor  # [C]
-
-    def __add__(self, other: _RateSums) -> _RateSums:
-        return _RateSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
@@ -72,11 +57,9 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
             simulate(snn, images)
         print(rates.table())
 
-    Memory: sums of O(channels) per layer, and, for the silent and saturated fractions of the presentation
-    under way only, one int32 count per neuron ``[N, *]``. Neither grows with T. Everything is detached. In
-    dense layers ``[N, F]`` each feature is a channel.
+    Memory, whatever T is: sums of O(channels) per layer, and one int32 count per neuron ``[N, *]`` of the
+    presentation under way. Everything is detached. In dense layers ``[N, F]`` each feature is a channel.
 
-    :param net: a spiking network
     :param instance: the class (or classes) of neurons to watch, :class:`LowLatencyIFNode` or below
     :raises InputError: if ``net`` has no such neuron
     """
@@ -87,7 +70,7 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
         super().__init__(net, instance)
         for name in self.monitored_layers:
             node = net.get_submodule(name)
-            assert isinstance(node, LowLatencyIFNode)  # checked above
+            assert isinstance(node, LowLatencyIFNode)
             if node.sums_wanted is None:
                 node.sums_wanted = partial(self._sums_for, name, node)
                 self._nodes.append(node)
@@ -118,7 +101,7 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
         state = presentation.state
         neurons = state.active.numel()
         return _RateSums(
-            images=presentation.shape[0],
+            images=presentation.images,
             neurons=neurons,
             neuron_steps=neurons * presentation.steps,
             silent=int((state.active == 0).sum()),
@@ -132,9 +115,7 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
         channel_steps = sums.neuron_steps / len(sums.net)
         return LayerRate(
             name=name,
-            neurons=round(sums.neurons / sums.images),
-            steps=sums.neuron_steps / sums.neurons,
-            images=sums.images,
+            **sums.per_image(),
             rate=spikes / sums.neuron_steps,
             net_rate=net / sums.neuron_steps,
             rate_per_channel=(sums.absolute / channel_steps).tolist(),
@@ -158,24 +139,14 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
     def table(self) -> str:
         """Return one aligned line per layer."""
         header = ["layer", "neurons", "rate", "spikes/neuron/image", "negative %", "silent %", "saturated %"]
-        rows = [
-            [
-                layer.name,
-                f"{layer.neurons:,}",
-                f"{layer.rate:.4f}",
-                f"{layer.spikes_per_neuron_and_image:.3f}",
-                f"{100 * layer.negative_spikes / max(layer.spikes, 1):.1f}",
-                f"{100 * layer.silent:.1f}",
-                f"{100 * layer.saturated:.1f}",
-            ]
-            for layer in self.layers()
-        ]
+        rows = []
+        for layer in self.layers():
+            rates = [f"{layer.rate:.4f}", f"{layer.spikes_per_neuron_and_image:.3f}"]
+            shares = (layer.negative_spikes / max(layer.spikes, 1), layer.silent, layer.saturated)
+            percent = [f"{100 * share:.1f}" for share in shares]
+            rows.append([layer.name, f"{layer.neurons:,}", *rates, *percent])
         return table(header, rows)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the rate of each layer as a bar.
-
-        :param ax: matplotlib axes to draw into; a new figure when not given
-        :return: the matplotlib figure
-        """
+        """Return a figure of each layer's rate as a bar, drawn into matplotlib's ``ax`` if given."""
         return plot_rates({"rate": self.rates()}, ax=ax)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from spikingjelly.activation_based.monitor import BaseMonitor
@@ -14,31 +15,51 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.layers import LowLatencyIFNode
 
 
-class Sums(Protocol):
+@dataclass(frozen=True)
+class LayerRecord:
+    """One layer, over all presentations that were watched.
+
+    :param neurons: neurons per image
+    :param steps: steps per image, flush included (the mean, where presentations differ)
+    :param images: images presented
+    """
+
+    name: str
+    neurons: int
+    steps: float
+    images: int
+
+
+@dataclass
+class Sums:
     """Running sums over presentations; adding two of them gives the sums over both."""
 
-    def __add__(self, other: Self, /) -> Self: ...
+    images: int
+    neurons: int  # summed over images
+    neuron_steps: int
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def per_image(self) -> dict[str, Any]:
+        """Fields of :class:`LayerRecord`."""
+        neurons, steps = round(self.neurons / self.images), self.neuron_steps / self.neurons
+        return {"neurons": neurons, "steps": steps, "images": self.images}
 
 
 SumsT = TypeVar("SumsT", bound=Sums)
-RecordT = TypeVar("RecordT")
+RecordT = TypeVar("RecordT", bound=LayerRecord)
 StateT = TypeVar("StateT")
 
 
 @dataclass
 class Presentation(Generic[StateT]):
-    """One batch of images as one layer has seen it so far.
+    """One batch of images as one layer has seen it so far."""
 
-    :param state: what the monitor keeps of it; dropped when the presentation ends
-    :param first_step: the node's steps before the first call that was watched (0: watched from the start)
-    :param last_step: the node's steps after the last call that was watched
-    :param shape: ``[N, *]``, shape of the neurons
-    """
-
-    state: StateT
-    first_step: int
-    last_step: int
-    shape: tuple[int, ...]
+    state: StateT  # what the monitor keeps of it; dropped when the presentation ends
+    first_step: int  # the node's steps before the first call that was watched (0: watched from the start)
+    last_step: int  # the node's steps after the last call that was watched
+    images: int
 
     @property
     def steps(self) -> int:
@@ -47,11 +68,8 @@ class Presentation(Generic[StateT]):
 
 
 def as_steps(node: LowLatencyIFNode, output: Tensor) -> Tensor:
-    """View a node's output as steps, whatever the step mode.
-
-    :param node: the node that gave it
-    :param output: ``[N, *]`` (step mode s), ``[T, N, *]`` (m) or ``[T*N, *]`` (merged)
-    :return: ``[T, N, *]``
+    """View a node's output ``[N, *]`` (step mode s), ``[T, N, *]`` (m) or ``[T*N, *]`` (merged) as
+    ``[T, N, *]``.
     """
     steps = node.clock.now.steps
     if steps is not None:
@@ -67,16 +85,14 @@ def per_channel(values: Tensor) -> Tensor:
 class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
     """Base of the monitors that judge a neuron by a whole presentation of an image.
 
-    A presentation is what a node does between two resets. It ends when the node's own step counter
-    restarts (reset, new batch), or when the monitor is closed; then it is folded into
-    running sums, O(channels) per layer. While it lasts, the monitor holds one ``[N, *]`` state per layer,
-    whose size does not grow with T. Reading a monitor counts the presentation under way with what it has
-    done so far, and does not end it.
+    A presentation is what a node does between two resets. It ends when the node's step counter restarts
+    (reset, new batch) or the monitor is closed; then it is folded into running sums, O(channels) per layer.
+    While it lasts, the monitor holds one ``[N, *]`` state per layer, whatever T is. Reading a monitor counts
+    the presentation under way as far as it has come, and does not end it.
 
     Leaving the ``with`` block (or :meth:`close`) removes the hooks and keeps the sums. ``monitor[name]`` and
     ``monitor[i]`` give the record of a layer.
 
-    :param net: a network with spiking neurons
     :param instance: the class (or classes) of neurons to watch
     :raises InputError: if ``net`` has no such neuron
     """
@@ -87,17 +103,13 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
         self._running: dict[str, Presentation[StateT]] = {}
         layers = self._monitor_modules(net, instance)
         if not layers:
-            raise InputError(
-                f"{type(self).__name__} found no spiking neuron ({instance}) in {type(net).__name__}; "
-                "give it a converted network (sj_lowlat.convert)."
-            )
+            raise InputError(f"no spiking neuron ({instance}) in {type(net).__name__}; convert it first")
         for name, node in layers:
             if not isinstance(node, LowLatencyIFNode):
                 raise InputError(
-                    f"{type(self).__name__} watches LowLatencyIFNode and its subclasses, layer {name!r} is "
-                    f"{type(node).__name__}; use spikingjelly's OutputMonitor for other neurons."
+                    f"{name!r} is a {type(node).__name__}: use spikingjelly's OutputMonitor for it"
                 )
-            self.hooks.append(node.register_forward_hook(self._hook(name)))
+            self.hooks.append(node.register_forward_hook(partial(self._see, name)))
 
     @abstractmethod
     def _begin(self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int) -> StateT:
@@ -115,33 +127,24 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
     def _record_of(self, name: str, sums: SumsT) -> RecordT:
         """Turn sums into the record that users read."""
 
-    def _hook(self, name: str) -> Any:
-        def hook(node: LowLatencyIFNode, _inputs: Any, output: Tensor) -> None:
-            if not self.is_enable():
-                return
-            spikes = as_steps(node, output.detach())  # [T, N, *]
-            running = self._present(name, node, spikes[0], node.steps - spikes.shape[0])
-            self._watch(name, running.state, node, spikes)
-            running.last_step = node.steps
+    def _see(self, name: str, node: LowLatencyIFNode, _inputs: Any, output: Tensor) -> None:
+        if not self.is_enable():
+            return
+        spikes = as_steps(node, output.detach())  # [T, N, *]
+        running = self._present(name, node, spikes[0], node.steps - spikes.shape[0])
+        self._watch(name, running.state, node, spikes)
+        running.last_step = node.steps
 
-        return hook
-
-    def _present(
-        self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int
-    ) -> Presentation[StateT]:
+    def _present(self, name: str, node: LowLatencyIFNode, like: Tensor, step: int) -> Presentation[StateT]:
         """The presentation under way at a step of a node, or a new one, for neurons ``like``."""
         running = self._running.get(name)
         # a node starts again at step 0 when it is reset, and when its input changes shape
-        if running is None or running.last_step != first_step:
-            self._end(name)
-            state = self._begin(name, node, like, first_step)
-            running = self._running[name] = Presentation(state, first_step, first_step, tuple(like.shape))
+        if running is None or running.last_step != step:
+            if running is not None:
+                self._end(name)
+            state = self._begin(name, node, like, step)
+            running = self._running[name] = Presentation(state, step, step, len(like))
         return running
-
-    def _end(self, name: str) -> None:
-        if name in self._running:
-            self._sums[name] = self._total(name)
-            del self._running[name]
 
     def _total(self, name: str) -> SumsT:
         if name not in self._running:
@@ -149,26 +152,24 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
         current = self._fold(self._running[name])
         return self._sums[name] + current if name in self._sums else current
 
-    def layers(self) -> list[RecordT]:
-        """Return the records of all layers that have fired or could have, in the order of the network.
+    def _end(self, name: str) -> None:
+        self._sums[name] = self._total(name)
+        del self._running[name]
 
-        :return: one record per layer that was run while it was watched
-        """
+    def layers(self) -> list[RecordT]:
+        """Return the records of all layers that ran while they were watched, in the order of the network."""
         names = [name for name in self.monitored_layers if name in self._sums or name in self._running]
         return [self[name] for name in names]
 
     def __getitem__(self, key: int | str) -> RecordT:
-        """Return the record of one layer.
+        """Return the record of one layer, by its name or its place among the watched layers.
 
-        :param key: its name, or its place among the watched layers
         :raises InputError: if no such layer was watched, or it has not run yet
         """
         name = self.monitored_layers[key] if isinstance(key, int) else key
         if name not in self._sums and name not in self._running:
-            raise InputError(
-                f"{type(self).__name__} has nothing on layer {name!r}; it watches "
-                f"{', '.join(self.monitored_layers)}, and a layer must run before it can be read."
-            )
+            watched = ", ".join(self.monitored_layers)
+            raise InputError(f"nothing on layer {name!r}: it has not run, or is none of {watched}")
         return self._record_of(name, self._total(name))
 
     def clear_recorded_data(self) -> None:
@@ -184,8 +185,5 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
             self._end(name)
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything seen so far as plain numbers, lists and strings.
-
-        :return: ``{"layers": [record, ...]}``
-        """
-        return {"layers": [asdict(record) for record in self.layers()]}  # type: ignore[call-overload]
+        """Return ``{"layers": [record, ...]}``, everything seen so far, as ``json`` can write it."""
+        return {"layers": [asdict(record) for record in self.layers()]}

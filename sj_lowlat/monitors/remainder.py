@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,19 +12,15 @@ from torch import Tensor, nn
 from sj_lowlat import functional
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, SignedIFNode
-from sj_lowlat.monitors.presentation import Presentation, PresentationMonitor, per_channel
+from sj_lowlat.monitors.presentation import LayerRecord, Presentation, PresentationMonitor, Sums, per_channel
 from sj_lowlat.plots import plot_rates
 from sj_lowlat.record import table
 
 
 @dataclass(frozen=True)
-class LayerRemainder:
+class LayerRemainder(LayerRecord):
     """Remainders of one layer at the end of its presentations.
 
-    :param name: the layer's name in the network
-    :param neurons: neurons per image
-    :param steps: steps per image, flush included (the mean, where presentations differ)
-    :param images: images presented
     :param over_fired: fraction of neurons that fired more often than their Quant-ReLU wants
     :param under_fired: fraction that fired less often
     :param exact: fraction that fired just as often
@@ -35,10 +31,6 @@ class LayerRemainder:
     :param mean_re_per_channel: ``mean_re`` of each channel (dim 1), ``[C]``; 0 where all neurons are clipped
     """
 
-    name: str
-    neurons: int
-    steps: float
-    images: int
     over_fired: float
     under_fired: float
     exact: float
@@ -61,18 +53,12 @@ class _Membranes:
 
 
 @dataclass
-class _RemainderSums:
-    images: int
-    neurons: int  # summed over images
-    neuron_steps: int
+class _RemainderSums(Sums):
     over: int
     under: int
     free: Tensor  # [C] neurons that are not clipped
     re: Tensor  # [C] their Re
     abs_re: Tensor  # [C]
-
-    def __add__(self, other: _RemainderSums) -> _RemainderSums:
-        return _RemainderSums(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
 
 
 class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRemainder]):
@@ -81,16 +67,12 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
     After T steps a neuron with N spikes has :math:`N - N_{wanted} = -\lfloor V(T)/V_{th} \rfloor` as long
     as no count is clipped: V(T) < 0 means over-fired, V(T) >= V_th under-fired, anything between exact. A
     neuron with N = 0 and V < 0, or with N at the highest count and V >= V_th, does what a Quant-ReLU does
-    when it clips: it counts as exact, and as ``clipped``, and its potential stays out of the means of Re.
-    The highest count is the node's ``max_count``, else the one given here or the number of steps, times the
-    node's ``burst``.
-    Neurons with a slope are compared with the leaky ReLU that they replace, in the same way.
+    when it clips: it is exact and ``clipped``, and left out of the means of Re. The highest count is the
+    node's ``max_count``, else the one given here or the number of steps, times the node's ``burst``.
+    Neurons with a slope are compared with the leaky ReLU that they replace.
 
-    N is the node's own ``count`` where it has one; for the others the monitor counts. It reads each
-    presentation at its end (or when the monitor is read) from a reference to the potential; sums are
-    O(channels) per layer.
+    N is the node's own ``count`` where it has one; for the others the monitor counts.
 
-    :param net: a spiking network
     :param instance: the class (or classes) of neurons to watch, :class:`LowLatencyIFNode` or below
     :param max_count: highest count of neurons that hold no limit themselves; needed for runs with a flush:
         the levels of the quantised network
@@ -106,19 +88,14 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
     ) -> None:
         super().__init__(net, instance)
         if max_count is not None and max_count < 1:
-            raise InputError(
-                f"max_count is {max_count}; give the number of steps with input, at least 1, or None."
-            )
+            raise InputError(f"max_count is {max_count}; give the steps with input, at least 1, or None.")
         self.max_count = max_count
 
     def _begin(self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int) -> _Membranes:
         state = _Membranes(node)
         if not hasattr(node, "count"):
             if first_step:
-                raise InputError(
-                    f"RemainderMonitor met layer {name!r} after {first_step} steps that it has not seen; "
-                    "reset the network (functional.reset_net) or attach the monitor before the first step."
-                )
+                raise InputError(f"{first_step} steps of layer {name!r} were not watched: reset the network")
             state.count = torch.zeros_like(like, dtype=torch.int32)
             if isinstance(node, ImbalancedIFNode):
                 state.negative = torch.zeros_like(state.count)
@@ -131,20 +108,16 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
             state.count = node.count.detach()
             return
         assert state.count is not None
-        for step in spikes:
-            state.count += step.to(torch.int32)
-            if state.negative is not None:
-                state.negative += step < 0
+        state.count += spikes.sum(0, dtype=torch.int32)
+        if state.negative is not None:
+            state.negative += (spikes < 0).sum(0)
 
     def _fold(self, presentation: Presentation[_Membranes]) -> _RemainderSums:
         state = presentation.state
         assert state.v is not None and state.count is not None
-        node, steps = state.node, presentation.last_step
-        threshold = (
-            node.v_threshold.view(-1, *[1] * (state.v.dim() - 2))
-            if node.v_threshold.dim()
-            else node.v_threshold
-        )
+        node, steps, threshold = state.node, presentation.last_step, state.node.v_threshold
+        if threshold.dim():  # per channel
+            threshold = threshold.view(-1, *[1] * (state.v.dim() - 2))
         v = state.v.double() / threshold.double()  # [N, C, *], in thresholds
         limit = state.max_count or (self.max_count or steps) * state.burst
         lowest = 0
@@ -165,7 +138,7 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
         wanted = wanted.clamp(lowest, limit)
         re = functional.remainder(v, steps).masked_fill(clipped, 0.0)
         return _RemainderSums(
-            images=presentation.shape[0],
+            images=presentation.images,
             neurons=v.numel(),
             neuron_steps=v.numel() * steps,
             over=int((count > wanted).sum()),
@@ -176,15 +149,12 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
         )
 
     def _record_of(self, name: str, sums: _RemainderSums) -> LayerRemainder:
-        over, under = sums.over / sums.neurons, sums.under / sums.neurons
         free = int(sums.free.sum())
         return LayerRemainder(
             name=name,
-            neurons=round(sums.neurons / sums.images),
-            steps=sums.neuron_steps / sums.neurons,
-            images=sums.images,
-            over_fired=over,
-            under_fired=under,
+            **sums.per_image(),
+            over_fired=sums.over / sums.neurons,
+            under_fired=sums.under / sums.neurons,
             exact=(sums.neurons - sums.over - sums.under) / sums.neurons,
             clipped=1 - free / sums.neurons,
             mean_re=float(sums.re.sum()) / max(free, 1),
@@ -194,37 +164,17 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
 
     def table(self) -> str:
         """Return one aligned line per layer."""
-        header = [
-            "layer",
-            "neurons",
-            "over-fired %",
-            "under-fired %",
-            "exact %",
-            "clipped %",
-            "mean Re",
-            "mean |Re|",
-        ]
-        rows = [
-            [
-                layer.name,
-                f"{layer.neurons:,}",
-                f"{100 * layer.over_fired:.2f}",
-                f"{100 * layer.under_fired:.2f}",
-                f"{100 * layer.exact:.2f}",
-                f"{100 * layer.clipped:.2f}",
-                f"{layer.mean_re:+.4f}",
-                f"{layer.mean_abs_re:.4f}",
-            ]
-            for layer in self.layers()
-        ]
-        return table(header, rows)
+        shares = ["over-fired %", "under-fired %", "exact %", "clipped %"]
+        rows = []
+        for layer in self.layers():
+            fractions = (layer.over_fired, layer.under_fired, layer.exact, layer.clipped)
+            percent = [f"{100 * fraction:.2f}" for fraction in fractions]
+            means = [f"{layer.mean_re:+.4f}", f"{layer.mean_abs_re:.4f}"]
+            rows.append([layer.name, f"{layer.neurons:,}", *percent, *means])
+        return table(["layer", "neurons", *shares, "mean Re", "mean |Re|"], rows)
 
     def plot(self, ax: Any = None) -> Any:
-        """Draw the share of over-fired and under-fired neurons of each layer.
-
-        :param ax: matplotlib axes to draw into; a new figure when not given
-        :return: the matplotlib figure
-        """
+        """Return a figure of the over- and under-fired shares, drawn into matplotlib's ``ax`` if given."""
         layers = self.layers()
         shares = {
             "under-fired": {layer.name: 100 * layer.under_fired for layer in layers},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -22,7 +23,6 @@ from sj_lowlat.record import table
 class LayerOps:
     """Operations of one weighted layer, over all images that were watched.
 
-    :param name: the layer's name in the network
     :param spikes: spikes that arrived, whatever their sign; a burst of n counts n
     :param synops: accumulates that they caused: each spike as often as it reaches an output
     :param macs: multiply-accumulates for analog input
@@ -41,10 +41,9 @@ class SynOpMonitor(BaseMonitor):
 
     Integer-valued input is spikes: each costs one AC per output that it reaches, border effects included;
     negative spikes count, and a burst of n counts n. Any other input is analog (the image): it costs MACs,
-    and costs them once as long as it stays the same during a presentation (a constant current needs one
-    convolution, however many steps it lasts). A :class:`~sj_lowlat.layers.RateReadout` costs the ACs of the
-    spikes it collects. Biases, neurons and stateless activations are left out, as usual. ``ann_macs`` takes
-    each layer to run once per image.
+    once for as long as it stays the same during a presentation (a constant current needs one convolution). A
+    :class:`~sj_lowlat.layers.RateReadout` costs the ACs of the spikes it collects. Biases, neurons and
+    stateless activations are left out, as usual. ``ann_macs`` takes each layer to run once per image.
 
     SpikingJelly's ``SynOpCounter`` agrees wherever it sees spikes, which it does for values 0 and 1 only.
     The state is a few integers per layer, a map of the fan-out per input size, and the present analog input.
@@ -64,13 +63,12 @@ class SynOpMonitor(BaseMonitor):
         self._nodes = [module for module in net.modules() if isinstance(module, LowLatencyIFNode)]
         if not self._nodes:
             raise InputError(
-                f"SynOpMonitor found no spiking neuron in {type(net).__name__}; "
-                "give it a converted network (for an ANN: evaluate.count_macs)."
+                f"no spiking neuron in {type(net).__name__}; convert it first (for an ANN: count_macs)"
             )
         for name, watched, layer in weighted_layers(net):
             self.monitored_layers.append(name)
             self._ops[name] = LayerOps(name)
-            self.hooks.append(watched.register_forward_pre_hook(self._input_hook(name, layer)))
+            self.hooks.append(watched.register_forward_pre_hook(partial(self._count, name, layer)))
         self.hooks.append(self._nodes[0].register_forward_hook(self._count_images))
 
     def _count_images(self, node: LowLatencyIFNode, _inputs: Any, output: Tensor) -> None:
@@ -83,21 +81,17 @@ class SynOpMonitor(BaseMonitor):
         self._last_step = node.steps
         self._at_start = False
 
-    def _input_hook(self, name: str, layer: WeightedLayer) -> Any:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if self.is_enable():
-                x = inputs[0].detach()
-                self._count(name, layer, module.driven(x) if isinstance(module, Clocked) else x)
-
-        return hook
-
-    def _count(self, name: str, layer: WeightedLayer, x: Tensor) -> None:
-        ops = self._ops[name]
+    def _count(self, name: str, layer: WeightedLayer, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if not self.is_enable():
+            return
+        ops, x = self._ops[name], inputs[0].detach()
+        if isinstance(module, Clocked):
+            x = module.driven(x)
         dims = _sample_dims(layer, x, self._nodes[0])
         size = tuple(x.shape[1 - dims :]) if isinstance(layer, _ConvNd) else tuple(x.shape[-dims:-1])
         ops.ann_macs = dense_macs(layer, size)
         if torch.equal(x, x.round()):
-            spikes, synops = self._spikes_and_synops(name, layer, x, size)
+            spikes, synops = self._spikes(name, layer, x, size)
             ops.spikes += spikes
             ops.synops += synops
             return
@@ -105,9 +99,8 @@ class SynOpMonitor(BaseMonitor):
         if self._is_new(name, x):
             ops.macs += ops.ann_macs * prod(x.shape[:-dims])
 
-    def _spikes_and_synops(
-        self, name: str, layer: WeightedLayer, x: Tensor, size: tuple[int, ...]
-    ) -> tuple[int, int]:
+    def _spikes(self, name: str, layer: WeightedLayer, x: Tensor, size: tuple[int, ...]) -> tuple[int, int]:
+        """Spikes that arrive, and the accumulates that they cause."""
         if not isinstance(layer, _ConvNd):
             spikes = round(float(x.abs().sum(dtype=torch.float64)))
             return spikes, spikes * layer.out_features
@@ -123,8 +116,7 @@ class SynOpMonitor(BaseMonitor):
         if not self._at_start and all(node.steps == 0 for node in self._nodes):
             self._at_start = True
             self._analog.clear()
-        last = self._analog.get(name)
-        if last is not None and torch.equal(last, x):
+        if name in self._analog and torch.equal(self._analog[name], x):
             return False
         self._analog[name] = x.clone()
         return True
@@ -134,16 +126,13 @@ class SynOpMonitor(BaseMonitor):
         return list(self._ops.values())
 
     def __getitem__(self, key: int | str) -> LayerOps:
-        """Return the record of one layer.
+        """Return the record of one layer, by its name or its place among the weighted layers.
 
-        :param key: its name, or its place among the weighted layers
         :raises InputError: if there is no such layer
         """
         name = self.monitored_layers[key] if isinstance(key, int) else key
         if name not in self._ops:
-            raise InputError(
-                f"SynOpMonitor has no layer {name!r}; it watches {', '.join(self.monitored_layers)}."
-            )
+            raise InputError(f"no layer {name!r}: SynOpMonitor watches {', '.join(self.monitored_layers)}")
         return self._ops[name]
 
     @property
@@ -179,17 +168,11 @@ class SynOpMonitor(BaseMonitor):
 
     def table(self) -> str:
         """Return one aligned line per layer, all figures per image."""
-        images = max(self.images, 1)
-        rows = [
-            [
-                layer.name,
-                f"{layer.spikes / images:,.0f}",
-                f"{layer.synops / images:,.0f}",
-                f"{layer.macs / images:,.0f}",
-                f"{layer.ann_macs:,}",
-            ]
-            for layer in self.layers()
-        ]
+        rows = []
+        for layer in self.layers():
+            counts = (layer.spikes, layer.synops, layer.macs)
+            per_image = [f"{count / max(self.images, 1):,.0f}" for count in counts]
+            rows.append([layer.name, *per_image, f"{layer.ann_macs:,}"])
         return table(["layer", "spikes/image", "ACs/image", "MACs/image", "MACs of the ANN"], rows)
 
 

@@ -32,7 +32,6 @@ def plot_map_curve(
     :param curves: label -> (latency in steps, mAP50 in percent) pairs, in any order
     :param ann: mAP50 of the ANN in percent, a dashed level
     :param quant: mAP50 of the Quant-ReLU ANN in percent, a dotted level
-    :param title: stands above the axes
     :raises InputError: if there is no curve, a curve has no point, or a latency is not positive
     """
     if not curves:
@@ -45,8 +44,7 @@ def plot_map_curve(
         if level is not None:
             axes.axhline(level, color=GREY, linestyle=line, linewidth=1.5, label=f"{label} ({level:.1f})")
     _dress(axes, {steps for points in curves.values() for steps, _ in points})
-    if title:
-        axes.set_title(title, loc="left")
+    axes.set_title(title or "", loc="left")
     axes.set_xlabel(_LATENCY)
     axes.set_ylabel("mAP50 (%)")
     _widen(figure, axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5)))
@@ -59,13 +57,10 @@ def plot_map_panels(
     columns: int = 3,
     xlabel: str = _LATENCY,
 ) -> Figure:
-    """Draw several sets of curves side by side on the same axes, with one legend for all.
+    """Draw several sets of curves side by side on shared axes, with one legend.
 
     :param panels: title of a panel -> (what, of which network) -> points as of :func:`plot_map_curve`;
-        colour and marker tell the first apart, the kind of line the second
-    :param title: stands above all panels
-    :param columns: panels in a row
-    :param xlabel: of the time axis
+        colour and marker tell the first apart, the line style the second
     :raises InputError: as :func:`plot_map_curve`
     """
     if not panels or not all(panels.values()):
@@ -99,37 +94,36 @@ def plot_map_panels(
 
 
 def _line(axes: Axes, label: str, points: Points, style: int, kind: int = 0) -> Line2D:
-    """Draw one curve.
-
-    :param style: number of its colour and marker
-    :param kind: number of its kind of line; all but the first have white markers
-    :raises InputError: if it has no point, or a latency is not positive
-    """
+    """Draw a curve, with colour and marker by ``style``, line style and marker fill by ``kind``."""
     if not points or min(steps for steps, _ in points) <= 0:
         raise InputError(
             f"curve {label!r} is {list(points)!r}; give at least one (steps, map50) pair with steps > 0."
         )
     steps, values = zip(*sorted(points), strict=True)
+    colour = PALETTE[style % len(PALETTE)]
     (line,) = axes.plot(
         steps,
         values,
         label=label,
-        color=PALETTE[style % len(PALETTE)],
+        color=colour,
         marker=MARKERS[style % len(MARKERS)],
+        markerfacecolor="white" if kind else colour,
         linestyle=_LINES[kind % len(_LINES)],
         markersize=5,
         linewidth=1.8,
         clip_on=False,
     )
-    if kind:
-        line.set_markerfacecolor("white")
     return line
 
 
 def _dress(axes: Axes, latencies: set[int]) -> None:
-    """Scales and ticks."""
+    """Scales, and ticks at the read-outs, without those too near to their left neighbour to be legible."""
+    gap = max(1.12, (max(latencies) / min(latencies)) ** 0.06)
+    ticks: list[int] = []
+    for steps in sorted(latencies):
+        if not ticks or steps >= ticks[-1] * gap:
+            ticks.append(steps)
     axes.set_xscale("log", base=2)
-    ticks = _ticks(latencies)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_ylim(bottom=0)
@@ -139,13 +133,3 @@ def _dress(axes: Axes, latencies: set[int]) -> None:
 def _widen(figure: Figure, legend: Legend) -> None:
     """Make room for a legend beside the axes, which would be squeezed instead."""
     figure.set_figwidth(figure.get_figwidth() + legend.get_window_extent().width / figure.dpi)
-
-
-def _ticks(latencies: set[int]) -> list[int]:
-    """Label the read-outs themselves, leaving out those too near to their left neighbour to be legible."""
-    ticks: list[int] = []
-    span = max(latencies) / min(latencies)
-    for steps in sorted(latencies):
-        if not ticks or steps >= ticks[-1] * max(1.12, span**0.06):
-            ticks.append(steps)
-    return ticks

@@ -21,9 +21,8 @@ def plot_images(
 ) -> Figure:
     """Lay pictures out in a grid, each with a title above it.
 
-    :param images: uint8 tensors ``[3, H, W]``, sizes may differ
-    :param titles: one per picture
-    :param columns: pictures in a row; the nearest to a square when not given
+    :param images: uint8 ``[3, H, W]``, sizes may differ
+    :param columns: default: nearest to a square
     :raises InputError: if there is no picture, one is not uint8 ``[3, H, W]``, or titles do not match
     """
     if not images:

@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def neuron_response(node: LowLatencyIFNode, inputs: Tensor, time_steps: int) -> list[tuple[float, float]]:
-    """Run a neuron under constant inputs and return its firing rates.
+    """Firing rates of a neuron under constant inputs.
 
     The neuron is reset before and after; its step mode is put back.
 
-    :param node: a neuron with one threshold
-    :param inputs: constant inputs per step, in thresholds, ``[M]``
-    :param time_steps: how many steps to simulate
-    :return: (input, spikes per step) pairs, ready for :func:`plot_neuron_response`
+    :param inputs: per step, in thresholds, ``[M]``
+    :return: (input, spikes per step) pairs
     :raises InputError: if ``time_steps`` is not positive, ``inputs`` is not ``[M]``, or
         thresholds are per channel
     """
@@ -55,8 +53,7 @@ def plot_neuron_response(
 ) -> Figure:
     """Draw firing rates against the input, over the ReLU (clipped at one spike a step) they stand for.
 
-    :param responses: label -> (input in thresholds, spikes per step) pairs, as :func:`neuron_response` gives
-    :param title: stands above the axes
+    :param responses: label -> pairs of :func:`neuron_response`
     :raises InputError: if there is no response or one without points
     """
     if not responses or not all(responses.values()):
@@ -66,21 +63,14 @@ def plot_neuron_response(
     inputs = [value for points in responses.values() for value, _ in points]
     low, high = min(inputs), max(inputs)
     corners = sorted({low, *(corner for corner in (0.0, 1.0) if low < corner < high), high})
-    axes.plot(
-        corners,
-        [min(max(z, 0.0), 1.0) for z in corners],
-        "--",
-        color=GREY,
-        linewidth=1.3,
-        label="ReLU, clipped",
-    )
+    clipped = [min(max(z, 0.0), 1.0) for z in corners]
+    axes.plot(corners, clipped, "--", color=GREY, linewidth=1.3, label="ReLU, clipped")
     for index, (label, points) in enumerate(responses.items()):
         z, rate = zip(*sorted(points), strict=True)
         axes.plot(z, rate, color=PALETTE[index % len(PALETTE)], linewidth=1.8, label=label)
     axes.set_xlabel("input per step (thresholds)")
     axes.set_ylabel("firing rate (spikes per step)")
-    if title:
-        axes.set_title(title, loc="left")
+    axes.set_title(title or "", loc="left")
     axes.legend(frameon=False)
     quiet(axes, grid="both")
     return figure

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.plots.style import PALETTE, new_figure, quiet
@@ -22,13 +22,13 @@ def plot_rates(
 ) -> Figure:
     """Draw a group of bars for each layer, one bar per network.
 
-    A layer that a network does not have leaves a gap. ``FiringRateMonitor.rates()`` gives one such record.
+    A layer that a network does not have leaves a gap.
 
-    :param rates: network label -> layer name -> rate; layers stand in the order of their first appearance
-    :param title: stands above the axes
+    :param rates: network label -> layer name -> rate, as of ``FiringRateMonitor.rates()``; layers stand in
+        the order of their first appearance
     :param ylabel: what the rates are, with their unit
-    :param stacked: bars of a layer stand on each other, in place of side by side
-    :param ax: axes to draw into; a new figure when not given
+    :param stacked: bars of a layer stand on each other, not side by side
+    :param ax: axes to draw into; default: a new figure
     :raises InputError: if there is nothing to draw
     """
     layers = list(dict.fromkeys(name for record in rates.values() for name in record))
@@ -53,15 +53,12 @@ def plot_rates(
         )
         if stacked:
             base |= {layer: base[layer] + record[layer] for _, layer in drawn}
-    if max(map(len, layers)) > 3:
-        axes.set_xticks(range(len(layers)), layers, rotation=40, ha="right", rotation_mode="anchor")
-    else:
-        axes.set_xticks(range(len(layers)), layers)
+    tilted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(layers)), layers, **(tilted if max(map(len, layers)) > 3 else {}))
     axes.tick_params(axis="x", length=0)
     axes.set_xlabel("layer")
     axes.set_ylabel(ylabel)
-    if title:
-        axes.set_title(title, loc="left")
+    axes.set_title(title or "", loc="left")
     if len(rates) > 1:
         axes.legend(frameon=False)
     quiet(axes)

@@ -15,22 +15,14 @@ GREY = "#666666"
 
 
 def new_figure(width: float = 7.0, height: float = 4.2) -> Figure:
-    """Make a figure that belongs to no pyplot state, so nothing has to be closed.
-
-    :param width: inches
-    :param height: inches
-    """
+    """A figure, in inches, that belongs to no pyplot state, so nothing has to be closed."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=120, layout="constrained")
 
 
 def quiet(axes: Axes, grid: str = "y") -> None:
-    """Take the upper and right frame away and put a light grid behind the data.
-
-    :param axes: the axes to dress, in place
-    :param grid: ``"x"``, ``"y"`` or ``"both"``
-    """
+    """Take the upper and right frame away and put a light grid (x, y or both) behind the data, in place."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_axisbelow(True)
     axes.grid(axis=grid, color="#dddddd", linewidth=0.8)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """Spike cameras, whose pixels each fire one bit a frame: streams, encoders, reconstruction, data sets.
 
-Reading streams needs no torch, which alone takes more memory than scanning a long recording may; so what
-needs it is imported when it is first used.
+Reading a stream needs no torch, which takes more memory than the scan of a long recording: whatever needs it
+is imported on first use.
 """
 
 from __future__ import annotations
@@ -20,29 +20,7 @@ if TYPE_CHECKING:
     from sj_lowlat.spike_camera.reconstruct import adaptive, tfi, tfp, to_image
     from sj_lowlat.spike_camera.video import Video, interpolate, video_frames
 
-_HOME = {
-    "SPIKE_CLASSES": "dataset",
-    "Camera": "generate",
-    "Motion": "motion",
-    "MovingView": "motion",
-    "SpikeDataset": "dataset",
-    "SpikeEncoder": "encode",
-    "SpikeSample": "dataset",
-    "Video": "video",
-    "adaptive": "reconstruct",
-    "encode_dataset": "generate",
-    "encode_frames": "encode",
-    "encode_traffic": "generate",
-    "interpolate": "video",
-    "moving_views": "motion",
-    "sequence_frames": "motion",
-    "tfi": "reconstruct",
-    "tfp": "reconstruct",
-    "to_grey": "encode",
-    "to_image": "reconstruct",
-    "traffic_class": "dataset",
-    "video_frames": "video",
-}
+_LAZY = ("encode", "dataset", "generate", "motion", "reconstruct", "video")
 
 __all__ = [
     "SPIKE_CLASSES",
@@ -73,11 +51,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+    homes = (vars(importlib.import_module(f"{__name__}.{home}")) for home in _LAZY)
+    globals()[name] = next(home[name] for home in homes if name in home)
+    return globals()[name]
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.spike_camera.storage import BytePlanes, FileBytes, PackedPlanes, Planes, block_frames, pack
+from sj_lowlat.spike_camera.storage import FileBytes, Planes, PlaneSource, block_frames, pack
 from sj_lowlat.spike_camera.stream import SpikeStream
 
 __all__ = ["open_npy", "open_npz", "write_npy", "write_npz"]
@@ -25,27 +25,21 @@ _MEMBER = "spk.npy"
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
-def open_npy(file: Path) -> BytePlanes:
-    """
-    :param file: uint8 or bool ``[T, H, W]``
-    :raises InputError: for another content or a file that ends too soon
-    """
+def open_npy(file: Path) -> PlaneSource:
+    """:raises InputError: if the file is not uint8 or bool ``[T, H, W]``, or ends too soon"""
     with file.open("rb") as handle:
         frames, height, width = _planes_shape(str(file), *_header(str(file), handle))
         offset = handle.tell()
     wanted, size = offset + frames * height * width, file.stat().st_size
     if size < wanted:
         raise InputError(f"{file} has {size} bytes of {wanted}: it is truncated; save or copy it again")
-    planes = BytePlanes(FileBytes(file, height * width, offset), frames, height, width)
-    planes.read(0, 1)  # grey values are found here and not in the middle of a run
+    planes = PlaneSource(FileBytes(file, height * width, offset), frames, height, width)
+    planes.read(0, 1)  # find grey values now, not in the middle of a run
     return planes
 
 
-def open_npz(file: Path) -> PackedPlanes:
-    """
-    :param file: with an array ``spk``, or one with three axes, uint8 or bool ``[T, H, W]``
-    :raises InputError: for another content, other values than 0 and 1, or a damaged file
-    """
+def open_npz(file: Path) -> PlaneSource:
+    """:raises InputError: if neither ``spk`` nor the only array with three axes is 0 and 1, or for damage"""
     try:
         with zipfile.ZipFile(file) as archive:
             name = _spikes_member(file, archive)
@@ -83,7 +77,7 @@ def _write_planes(output: IO[bytes], stream: SpikeStream) -> None:
 
 
 def _header(what: str, handle: IO[bytes]) -> tuple[Shape, bool, np.dtype]:
-    """Read the header alone: unlike np.load, this gives the size before the memory is taken."""
+    """Shape, order and type; unlike np.load, before any memory is taken."""
     try:
         version = npy.read_magic(handle)
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
@@ -94,7 +88,7 @@ def _header(what: str, handle: IO[bytes]) -> tuple[Shape, bool, np.dtype]:
     raise InputError(f"{what} has the .npy version {version}: save it again as uint8 with numpy.save")
 
 
-def _planes_shape(what: str, shape: Shape, fortran_order: bool, dtype: np.dtype) -> tuple[int, int, int]:
+def _planes_shape(what: str, shape: Shape, fortran_order: bool, dtype: np.dtype) -> Shape:
     if dtype not in (np.uint8, np.bool_) or len(shape) != 3 or min(shape) < 1:
         raise InputError(
             f"{what} is {dtype} of the shape {list(shape)}: give uint8 or bool [T, H, W] of 0 and 1, with at "
@@ -105,18 +99,19 @@ def _planes_shape(what: str, shape: Shape, fortran_order: bool, dtype: np.dtype)
             f"{what} is stored in Fortran order, whose frames lie scattered: save "
             "numpy.ascontiguousarray(planes)"
         )
-    return shape[0], shape[1], shape[2]
+    return shape
 
 
 def _spikes_member(file: Path, archive: zipfile.ZipFile) -> str:
     names = [name for name in archive.namelist() if name.endswith(".npy")]
     if _MEMBER in names:
         return _MEMBER
-    found = []
-    for name in names:
+
+    def axes(name: str) -> int:
         with archive.open(name) as member:
-            if len(_header(f"{name} in {file}", member)[0]) == 3:
-                found.append(name)
+            return len(_header(f"{name} in {file}", member)[0])
+
+    found = [name for name in names if axes(name) == 3]
     if len(found) != 1:
         keys = ", ".join(name.removesuffix(".npy") for name in names) or "no array"
         raise InputError(

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.spike_camera.storage import FileBytes, PackedPlanes
+from sj_lowlat.spike_camera.storage import FileBytes, PlaneSource
 from sj_lowlat.spike_camera.stream import SpikeStream
 
 __all__ = ["Geometry", "open_dat", "write_dat"]
-
-_PADDINGS = (16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,12 @@ class Geometry:
         """
         if height is None and width is None:
             height, width = cls.height, cls.width
-        if height is None or width is None:
+        elif height is None or width is None:
             raise InputError(f"height {height} and width {width} came: give both or neither")
         return cls(height, width, width if columns is None else columns)
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of a stored frame."""
         return self.height * self.columns // 8
 
     def __str__(self) -> str:
@@ -68,64 +64,45 @@ class Geometry:
 _KNOWN = (Geometry(), Geometry(columns=416), Geometry(1000, 1000, 1000))
 
 
-def open_dat(file: Path, geometry: Geometry, flip: bool) -> PackedPlanes:
-    """
-    :param file: whole frames and nothing else
-    :param flip: whether the rows are stored from the bottom up
+def open_dat(file: Path, geometry: Geometry, flip: bool) -> PlaneSource:
+    """With ``flip``, rows are stored from the bottom up.
+
     :raises InputError: if the file's size is not a positive multiple of a frame's
     """
     size, frame = file.stat().st_size, geometry.frame_bytes
-    frames, left = divmod(size, frame)
     if not size:
         raise InputError(f"{file} is empty: record or copy it again")
-    if left:
+    if size % frame:
         raise InputError(_misfit(file, size, geometry))
     stored = FileBytes(file, frame)
-    return PackedPlanes(stored, frames, geometry.height, geometry.width, geometry.columns, flip)
+    return PlaneSource(stored, size // frame, geometry.height, geometry.width, geometry.columns, flip)
 
 
 def write_dat(file: Path, stream: SpikeStream, geometry: Geometry, flip: bool) -> None:
-    """
-    :param stream: of the geometry's height and width
-    :param flip: whether to store the rows from the bottom up
-    """
+    """Write a stream of the geometry's size; with ``flip``, its rows from the bottom up."""
+    padding = ((0, 0), (0, 0), (0, geometry.columns - geometry.width))
     with file.open("wb") as output:
         for block in stream.blocks():
-            rows = np.zeros((len(block), geometry.height, geometry.columns), np.uint8)
-            rows[:, :, : geometry.width] = block[:, ::-1] if flip else block
+            rows = np.pad(block[:, ::-1] if flip else block, padding)
             packed = np.packbits(rows.reshape(len(block), -1), axis=1, bitorder="little")
             output.write(packed.tobytes())
 
 
-def _misfit(file: Path, size: int, geometry: Geometry) -> str:
-    frames, left = divmod(size, geometry.frame_bytes)
+def _misfit(file: Path, size: int, asked: Geometry) -> str:
+    frames, left = divmod(size, asked.frame_bytes)
     message = (
-        f"{file} has {size} bytes; with {geometry} a frame has {geometry.frame_bytes}: "
+        f"{file} has {size} bytes; with {asked} a frame has {asked.frame_bytes}: "
         f"{frames} whole frames and {left} bytes are left over. "
     )
-    fitting = [str(other) for other in _candidates(geometry) if size % other.frame_bytes == 0]
+    # the asked width as other recorders store it, and the known cameras
+    lengths = [asked.width, *(-(-asked.width // padding) * padding for padding in (16, 32, 64))]
+    rows = [Geometry(asked.height, asked.width, c) for c in lengths if asked.height * c % 8 == 0]
+    fitting = [str(other) for other in dict.fromkeys([*rows, *_KNOWN]) if size % other.frame_bytes == 0]
     if fitting:
-        message += (
-            "Its size would fit " + "; or ".join(fitting) + ": pass these if the camera is such a one. "
-        )
+        message += f"Its size would fit {'; or '.join(fitting)}: pass these if the camera is such a one. "
     else:
         known = "; ".join(map(str, _KNOWN))
         message += f"No known camera fits ({known}): give the camera's own height and width. "
     cut = f"the last {left} bytes are an unfinished frame; in a copy, cut them off: truncate -s -{left} COPY"
     short = "not even one frame is whole; record or copy it again"
     return message + "If the geometry is right, the file is truncated: " + (cut if frames else short)
-
-
-def _candidates(asked: Geometry) -> Iterator[Geometry]:
-    seen = {asked}
-    rows = [Geometry(asked.height, asked.width, c) for c in _row_lengths(asked)]
-    for other in (*rows, *_KNOWN):
-        if other not in seen:
-            seen.add(other)
-            yield other
-
-
-def _row_lengths(asked: Geometry) -> list[int]:
-    """The asked width as other recorders would store it."""
-    lengths = [asked.width, *(-(-asked.width // padding) * padding for padding in _PADDINGS)]
-    return [length for length in lengths if asked.height * length % 8 == 0]

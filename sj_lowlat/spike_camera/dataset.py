@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sj_lowlat.data import CocoDataset, Sample, Target
 from sj_lowlat.errors import InputError
@@ -34,10 +33,7 @@ def traffic_class(name: str) -> int | None:
 
 
 def as_traffic(target: Target, class_names: Sequence[str]) -> Target:
-    """A target with its persons and vehicles only.
-
-    :param class_names: of its labels
-    """
+    """A target's persons and vehicles; ``class_names`` are those of its labels."""
     classes = [traffic_class(class_names[label]) for label in target.labels.tolist()]
     kept = torch.tensor([found is not None for found in classes], dtype=torch.bool)
     labels = torch.tensor([found for found in classes if found is not None], dtype=torch.int64)
@@ -48,7 +44,6 @@ def as_traffic(target: Target, class_names: Sequence[str]) -> Target:
 class SpikeSample:
     """A clip of a spike camera and what is in it at one of its frames.
 
-    :param stream: the planes
     :param frame: number of the frame at which the boxes hold
     :param target: boxes in pixels of the stream, labels in :data:`SPIKE_CLASSES`
     :param rate_at_white: spikes a frame of a white pixel
@@ -63,16 +58,17 @@ class SpikeSample:
 class SpikeDataset:
     """Clips of a spike camera with boxes.
 
-    The JSON is COCO's; an image's ``file_name`` is a stream, and it has four fields more: ``frames``,
-    ``frame`` (at which the boxes hold), ``frame_rate`` in Hz, and ``rate_at_white``. As a data set of
-    pictures (``dataset[i]``) it gives grey pictures, the mean of the frames around the labelled one.
+    The JSON is COCO's; an image's ``file_name`` is a stream, and it has four more fields: ``frames``,
+    ``frame`` (at which the boxes hold), ``frame_rate`` in Hz, and ``rate_at_white``. ``dataset[i]`` is a grey
+    picture, the mean of the frames around the labelled one.
 
-    :param annotations: the JSON
-    :param streams: the folder of its ``file_name`` entries; by default that of the JSON
-    :param window: frames that a picture is made of, odd; by default as many as there are around the label
+    :param streams: the folder of the JSON's ``file_name`` entries; by default that of the JSON
+    :param window: frames that a picture is made of, odd; by default as many as lie evenly around the label
     :raises FileNotFoundError: if a file is missing
     :raises InputError: if the JSON is not that of a spike data set
     """
+
+    class_names: tuple[str, ...] = SPIKE_CLASSES
 
     def __init__(
         self, annotations: str | Path, streams: str | Path | None = None, window: int | None = None
@@ -86,26 +82,21 @@ class SpikeDataset:
                     f"{annotations}: image {record['id']} has no {', '.join(missing)}: give a spike data set "
                     "such as sj-lowlat encode writes"
                 )
-        if self.class_names != SPIKE_CLASSES:
+        if self.records.class_names != SPIKE_CLASSES:
             raise InputError(
-                f"{annotations} has the classes {', '.join(self.class_names)}, a spike data set has "
+                f"{annotations} has the classes {', '.join(self.records.class_names)}, a spike data set has "
                 f"{', '.join(SPIKE_CLASSES)}"
             )
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """:data:`SPIKE_CLASSES`."""
-        return self.records.class_names
 
     def __len__(self) -> int:
         return len(self.records)
 
     def target(self, index: int) -> Target:
-        """What is in a clip at its labelled frame, without reading it."""
+        """What is in a clip at its labelled frame; the clip is not read."""
         return self.records.target(index)
 
     def clip(self, index: int) -> SpikeSample:
-        """A clip; its planes are read when they are asked for.
+        """A clip, whose planes are read when asked for.
 
         :raises InputError: if the stream is not what the JSON says
         """
@@ -121,8 +112,7 @@ class SpikeDataset:
     def picture(self, index: int, rebuild: Callable[[SpikeSample], Any]) -> Sample:
         """A clip as a grey picture.
 
-        :param rebuild: gives the rates ``[H, W]`` in spikes a frame, e.g. by
-            :func:`~sj_lowlat.spike_camera.tfi`
+        :param rebuild: gives rates ``[H, W]`` in spikes a frame, e.g. :func:`~sj_lowlat.spike_camera.tfi`
         """
         clip = self.clip(index)
         image = torch.from_numpy(to_image(rebuild(clip), 1 / clip.rate_at_white))
@@ -130,56 +120,15 @@ class SpikeDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """A clip as a grey picture, three equal channels, by :func:`~sj_lowlat.spike_camera.tfp`."""
-        return self.picture(index, lambda clip: mean_around(clip, self.window))
+        return self.picture(index, self._mean)
+
+    def _mean(self, clip: SpikeSample) -> Any:
+        around = 2 * min(clip.frame, len(clip.stream) - 1 - clip.frame) + 1
+        length = around if self.window is None else self.window
+        return tfp(clip.stream.window(clip.frame, length).planes(), length // 2, length)
 
     def subset(self, indices: Sequence[int]) -> SpikeDataset:
-        """The same data set with only some clips.
-
-        :param indices: their places
-        """
-        part = object.__new__(SpikeDataset)
-        part.records, part.window = self.records.subset(indices), self.window
+        """The same data set with only the clips at ``indices``."""
+        part = copy(self)
+        part.records = self.records.subset(indices)
         return part
-
-
-def mean_around(clip: SpikeSample, window: int | None = None) -> Any:
-    """Rates by :func:`~sj_lowlat.spike_camera.tfp` around the labelled frame, ``[H, W]``.
-
-    :param window: frames, odd; by default as many as there are around it
-    """
-    around = 2 * min(clip.frame, len(clip.stream) - 1 - clip.frame) + 1
-    length = around if window is None else window
-    part = clip.stream.window(clip.frame, length)
-    return tfp(part.planes(), length // 2, length)
-
-
-def to_records(targets: Sequence[Target], ids: Sequence[int]) -> list[dict[str, Any]]:
-    """COCO's annotations of targets with labels in :data:`SPIKE_CLASSES`.
-
-    What VOC calls difficult becomes crowd, COCO's word for boxes that are neither found nor missed.
-
-    :param ids: of the images
-    """
-    rows: list[dict[str, Any]] = []
-    for target, number in zip(targets, ids, strict=True):
-        boxes: Tensor = target.boxes
-        ignored = target.crowd | target.difficult
-        for box, label, crowd in zip(boxes.tolist(), target.labels.tolist(), ignored.tolist(), strict=True):
-            x1, y1, x2, y2 = box
-            row = {"id": len(rows) + 1, "image_id": number, "category_id": label + 1, "iscrowd": int(crowd)}
-            size = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "segmentation": []}
-            rows.append({**row, **size})
-    return rows
-
-
-def read_progress(path: Path) -> dict[str, Any]:
-    """The request that a folder was begun with; empty if there is none.
-
-    :raises InputError: if the file is damaged
-    """
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}): remove it and begin again") from error

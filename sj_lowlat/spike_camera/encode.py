@@ -11,7 +11,7 @@ from sj_lowlat.errors import InputError
 
 __all__ = ["SpikeEncoder", "as_light", "encode_frames", "to_grey"]
 
-# charges are whole numbers of this many to the threshold: sums are exact, in whatever blocks they are taken
+# charges are integers, this many to the threshold: sums are exact, however the frames are split into blocks
 _THRESHOLD = 2**30
 
 
@@ -32,9 +32,8 @@ def to_grey(images: npt.ArrayLike) -> npt.NDArray[np.float32]:
 
 
 def as_light(frames: npt.ArrayLike) -> npt.NDArray[np.floating]:
-    """Frames as light in [0, 1]: uint8 is divided by 255, floating point is checked and kept.
+    """Grey frames, any shape, as light in [0, 1]: uint8 is divided by 255, floating point checked and kept.
 
-    :param frames: grey, uint8 from 0 to 255 or floating point from 0 to 1, any shape
     :raises InputError: for another type, or for values outside [0, 1]
     """
     array = np.asarray(frames)
@@ -57,22 +56,20 @@ class SpikeEncoder:
 
     .. math:: V \leftarrow V + r I, \quad s = [V \ge 1], \quad V \leftarrow V - s
 
-    where :math:`r` is ``rate_at_white``, the spikes per step of a white pixel, and :math:`V(0)` is uniform in
-    [0, 1), drawn for each pixel from the seed. Constant light gives :math:`\lfloor V(0) + T r I \rfloor`
-    spikes, so the mean rate of T steps is within 1/T of :math:`r I`, and unbiased over the pixels.
+    where :math:`r` is ``rate_at_white`` and each pixel's :math:`V(0)` is uniform in [0, 1). Constant light
+    gives :math:`\lfloor V(0) + T r I \rfloor` spikes, so the mean rate of T steps is within 1/T of
+    :math:`r I`, and unbiased over the pixels.
 
     With ``photons`` the charge of a step is :math:`\mathrm{Poisson}(p\, r I) / p`, where :math:`p` photons
-    fill a pixel up to its threshold. What is above the threshold after a spike is kept for the next step.
+    fill a pixel up to its threshold. What exceeds the threshold is kept for the next step.
 
-    Grey values are taken as proportional to the light: gamma (sRGB) is not undone. Undo it beforehand where
-    it matters; for a detector trained on photographs, the grey value as it is comes nearer to its training.
+    Grey values are taken as proportional to the light: undo gamma (sRGB) beforehand where that matters, but
+    not for a detector trained on photographs, which have it.
 
-    :param height: of the sensor
-    :param width: of the sensor
-    :param rate_at_white: in (0, 1]; small for little light: 0.02 fires at most 2 spikes in 100 steps. The
-        default is that of the simulated REDS clips of Spk2ImgNet
+    :param rate_at_white: spikes per step of a white pixel, in (0, 1]; 0.02 is little light, 0.6 that of the
+        simulated REDS clips of Spk2ImgNet
     :param photons: to the threshold; ``None`` for no noise
-    :param seed: not negative; of the start, and with the number of the frame of the noise
+    :param seed: of the start, and with the frame's number of the noise; not negative
     :raises InputError: for a value out of range
     """
 
@@ -116,12 +113,7 @@ class SpikeEncoder:
         return self._charge / _THRESHOLD
 
     def step(self, frame: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-        """Spikes of the next step.
-
-        :param frame: grey ``[H, W]``, uint8 or floating point in [0, 1]
-        :return: uint8 ``[H, W]``, 0 or 1
-        :raises InputError: for another shape or type, or values outside [0, 1]
-        """
+        """Spikes of the next step, ``[H, W]``; see :meth:`encode`."""
         return self.encode(np.asarray(frame)[None])[0]
 
     def encode(self, frames: npt.ArrayLike) -> npt.NDArray[np.uint8]:
@@ -138,18 +130,15 @@ class SpikeEncoder:
             )
         planes = np.empty(array.shape, np.uint8)
         for plane, frame in zip(planes, array, strict=True):
-            self._charge += self._step_charge(as_light(frame))
+            charge = as_light(frame).astype(np.float64) * self.rate_at_white
+            if self.photons is not None:
+                noise = np.random.default_rng([self.seed, 1, self.frames])
+                charge = noise.poisson(charge * self.photons) / self.photons
+            self._charge += np.rint(charge * _THRESHOLD).astype(np.int64)
             np.greater_equal(self._charge, _THRESHOLD, out=plane, casting="unsafe")
             self._charge -= plane * np.int64(_THRESHOLD)
             self.frames += 1
         return planes
-
-    def _step_charge(self, light: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
-        charge = light.astype(np.float64) * self.rate_at_white
-        if self.photons is not None:
-            noise = np.random.default_rng([self.seed, 1, self.frames])
-            charge = noise.poisson(charge * self.photons) / self.photons
-        return np.rint(charge * _THRESHOLD).astype(np.int64)
 
 
 def encode_frames(
@@ -158,16 +147,11 @@ def encode_frames(
     """Spikes of a whole sequence; see :class:`SpikeEncoder` for the equations and for long sequences.
 
     :param frames: grey ``[T, H, W]``, one a step, uint8 or floating point in [0, 1]
-    :param rate_at_white: spikes per step of a white pixel, in (0, 1]
-    :param photons: to the threshold; ``None`` for no noise
-    :param seed: the same seed gives the same spikes
     :return: uint8 ``[T, H, W]``, 0 or 1
     :raises InputError: for frames or values that cannot be encoded
     """
     array = np.asarray(frames)
     if array.ndim != 3:
         raise InputError(f"frames of shape {list(array.shape)} came: give [T, H, W], one grey frame a step")
-    encoder = SpikeEncoder(
-        array.shape[1], array.shape[2], rate_at_white=rate_at_white, photons=photons, seed=seed
-    )
-    return encoder.encode(array)
+    _, height, width = array.shape
+    return SpikeEncoder(height, width, rate_at_white=rate_at_white, photons=photons, seed=seed).encode(array)

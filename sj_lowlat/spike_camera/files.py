@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +33,22 @@ def open_stream(
     frame_rate: float = 20000.0,
     flip: bool = True,
 ) -> SpikeStream:
-    """Open a recording, whose frames are read and unpacked when they are asked for.
+    """Open a recording; its frames are read and unpacked when asked for.
 
     - ``.dat``, as recorders write it, has no header. A frame is ``height`` x ``columns`` bits, least
-      significant bit first, row by row from the bottom up. A size that does not divide into frames is
-      refused, but a wrong geometry may divide it too: a 1000 x 1000 recording passes as ten times as many
-      frames of 250 x 400.
-    - ``.npy``: uint8 or bool ``[T, H, W]`` of 0 and 1, which is checked where it is read.
-    - ``.npz``: such an array named ``spk``, else the only one with three axes. It is checked and packed into
-      memory, one bit a pixel. Other arrays are not looked at; nothing is ever unpickled.
+      significant bit first, row by row from the bottom up. A size that is not whole frames is refused, but a
+      wrong geometry may divide it too: a 1000 x 1000 recording passes as ten times as many of 250 x 400.
+    - ``.npy``: uint8 or bool ``[T, H, W]`` of 0 and 1, checked when read.
+    - ``.npz``: such an array named ``spk``, else the only one with three axes, checked and packed into
+      memory, one bit a pixel. Nothing is ever unpickled.
 
-    :param path: the recording
     :param height: rows; default: 250 for ``.dat``, else the array's
     :param width: pixels a row; default: 400 for ``.dat``, else the array's
     :param columns: stored pixels a row of a ``.dat``, of which the first ``width`` are picture; default:
         ``width``
     :param frame_rate: frames a second, in Hz, which no format stores
     :param flip: turn the rows of a ``.dat``, stored from the bottom up, the right way up
-    :raises InputError: if there is no such file, or its suffix, size, content or geometry is not allowed
+    :raises InputError: if the file is not there, or its suffix, size, content or geometry does not fit
     """
     file = Path(path)
     suffix = _known_suffix(file)
@@ -58,23 +57,25 @@ def open_stream(
             f"{file} is {'a folder' if file.is_dir() else 'not there'}: give a recording's file "
             f"({', '.join(_SUFFIXES)})"
         )
-    source: PlaneSource
     try:
         if suffix == ".dat":
-            source = open_dat(file, Geometry.of(height, width, columns), flip)
-        else:
-            source = _ARRAYS[suffix][0](file)
-            _check_asked(file, source, height, width, columns)
+            return SpikeStream(open_dat(file, Geometry.of(height, width, columns), flip), frame_rate)
+        source = _ARRAYS[suffix][0](file)
     except OSError as error:
         raise InputError(f"cannot read {file} ({error}): check the file and its permissions") from error
+    _refuse_columns(file, columns)
+    stored = (source.height, source.width)
+    asked = tuple(own if side is None else side for side, own in zip((height, width), stored, strict=True))
+    if asked != stored:
+        raise InputError(
+            f"{file} holds frames of {stored[0]} x {stored[1]}, not {asked[0]} x {asked[1]}: leave height "
+            "and width out"
+        )
     return SpikeStream(source, frame_rate)
 
 
 def write_stream(
-    path: str | Path,
-    stream: SpikeStream | NDArray[Any],
-    columns: int | None = None,
-    flip: bool = True,
+    path: str | Path, stream: SpikeStream | NDArray[Any], columns: int | None = None, flip: bool = True
 ) -> None:
     """Write a recording that :func:`open_stream` reads back, given the same geometry and ``flip``.
 
@@ -94,15 +95,14 @@ def write_stream(
         stream = SpikeStream.from_planes(stream)
     if len(stream) == 0:
         raise InputError("a stream without frames came: give at least one frame")
+    write: Callable[[Path, SpikeStream], None]
     if suffix == ".dat":
-        _, height, width = stream.shape
-        geometry = Geometry.of(height, width, columns)
-        with atomic_write(file) as temporary:
-            write_dat(temporary, stream, geometry, flip)
-        return
-    _check_columns(file, columns)
+        write = partial(write_dat, geometry=Geometry.of(*stream.shape[1:], columns), flip=flip)
+    else:
+        _refuse_columns(file, columns)
+        write = _ARRAYS[suffix][1]
     with atomic_write(file) as temporary:
-        _ARRAYS[suffix][1](temporary, stream)
+        write(temporary, stream)
 
 
 def _known_suffix(file: Path) -> str:
@@ -115,18 +115,6 @@ def _known_suffix(file: Path) -> str:
     return suffix
 
 
-def _check_columns(file: Path, columns: int | None) -> None:
+def _refuse_columns(file: Path, columns: int | None) -> None:
     if columns is not None:
         raise InputError(f"columns {columns} came with {file}: only .dat files pad their rows; leave it out")
-
-
-def _check_asked(
-    file: Path, source: PlaneSource, height: int | None, width: int | None, columns: int | None
-) -> None:
-    _check_columns(file, columns)
-    asked = (source.height if height is None else height, source.width if width is None else width)
-    if asked != (source.height, source.width):
-        raise InputError(
-            f"{file} holds frames of {source.height} x {source.width}, not {asked[0]} x {asked[1]}: leave "
-            "height and width out"
-        )

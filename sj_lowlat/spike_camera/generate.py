@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
@@ -17,7 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from sj_lowlat.data import DetectionDataset, Target, moving_sequence
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import write_json
-from sj_lowlat.spike_camera.dataset import SPIKE_CLASSES, as_traffic, read_progress, to_records
+from sj_lowlat.spike_camera.dataset import SPIKE_CLASSES, as_traffic
 from sj_lowlat.spike_camera.encode import SpikeEncoder
 from sj_lowlat.spike_camera.files import write_stream
 from sj_lowlat.spike_camera.motion import Motion, moving_views, sequence_frames
@@ -26,6 +27,9 @@ from sj_lowlat.spike_camera.stream import SpikeStream
 __all__ = ["Camera", "encode_dataset", "encode_traffic"]
 
 _MULTIPLE = 8  # sides are multiples of it: .dat files hold whole bytes
+
+# a clip's target, height and width, and light [T, H, W] in blocks
+_Clip = tuple[Target, Sequence[int], Iterable[npt.NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,8 @@ def encode_dataset(
     """Record every picture of a data set with a simulated spike camera: grey, moving as a whole.
 
     Each clip pans in a direction of its own, and is the picture itself at the labelled frame. Persons and
-    vehicles keep their boxes. An interrupted call is resumed by the same call.
+    vehicles keep their boxes. The same call resumes an interrupted one.
 
-    :param data: pictures with boxes
     :param folder: gets ``streams/*.dat`` and, when all are there, ``instances.json``
     :param camera: default: ``Camera()``
     :param speed: of the pan, px a frame
@@ -79,16 +82,16 @@ def encode_dataset(
     if not speed >= 0 or not math.isfinite(speed):
         raise InputError(f"speed {speed} came: give px a frame, 0 or more")
 
-    def clips() -> Iterator[tuple[int, Target, Any]]:
+    def clips() -> Iterator[_Clip]:
         for index in range(len(data)):
             sample = data[index]
             image, boxes = _resized(sample.image, sample.boxes, camera.size)
-            target = Target(boxes, sample.labels, sample.crowd, sample.difficult, sample.image_id)
             angle = np.random.default_rng([camera.seed, index]).uniform(0, 2 * math.pi)
             pan = (speed * math.cos(angle), speed * math.sin(angle))
             motion = Motion(pan, shake=shake, seed=camera.seed + index)
-            view = moving_views(image.numpy(), boxes.numpy(), motion, camera.frames, camera.frames // 2)
-            yield index, as_traffic(target, data.class_names), view
+            view = moving_views(image.numpy(), boxes.numpy(), motion, camera.frames)
+            target = as_traffic(replace(sample.target, boxes=boxes), data.class_names)
+            yield target, image.shape[1:], view.blocks()
 
     request = {"images": len(data), "classes": list(data.class_names), "speed": speed, "shake": shake}
     return _record(clips(), Path(folder), camera, request)
@@ -97,15 +100,12 @@ def encode_dataset(
 def encode_traffic(
     clips: int, folder: str | Path, camera: Camera | None = None, steps_per_frame: int = 32
 ) -> Path:
-    """Record generated traffic, in which persons and vehicles move by themselves before a fixed camera.
+    """Record generated traffic, which moves by itself before a fixed camera; else as :func:`encode_dataset`.
 
     :param clips: how many; scenes follow from the camera's seed
-    :param folder: as for :func:`encode_dataset`
     :param camera: default: ``Camera(size=160)``
     :param steps_per_frame: how long each drawn frame is held, see
         :func:`~sj_lowlat.spike_camera.sequence_frames`; 1 is very fast motion
-    :return: the JSON
-    :raises InputError: if a value cannot be, or the folder was begun otherwise
     """
     camera = camera or Camera(size=160)
     if clips < 1 or camera.size % _MULTIPLE or steps_per_frame < 1:
@@ -114,23 +114,23 @@ def encode_traffic(
             f"clip, a multiple of {_MULTIPLE} px, and at least 1 step"
         )
 
-    def scenes() -> Iterator[tuple[int, Target, Any]]:
+    def scenes() -> Iterator[_Clip]:
         for index in range(clips):
             drawn = -(-camera.frames // steps_per_frame)
             sequence = moving_sequence(camera.seed * 100_003 + index, drawn, camera.size)
             middle = camera.frames // 2 // steps_per_frame
             boxes, labels = sequence.boxes[middle], sequence.labels[middle]
             none = torch.zeros(len(labels), dtype=torch.bool)
-            target = Target(boxes, labels, none, none.clone(), index)
+            target = Target(boxes, labels, none, none, index)
             light = sequence_frames(sequence, steps_per_frame)[: camera.frames]
-            yield index, as_traffic(target, sequence.class_names), light
+            yield as_traffic(target, sequence.class_names), light.shape[1:], [light]
 
     request = {"clips": clips, "source": "traffic", "steps_per_frame": steps_per_frame}
     return _record(scenes(), Path(folder), camera, request)
 
 
 def _resized(image: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """A picture ``[3, H, W]`` with its longer side ``size``, both sides multiples of 8, and its boxes."""
+    """A picture ``[3, H, W]`` with longer side ``size`` and sides that are multiples of 8, and its boxes."""
     height, width = image.shape[-2:]
     scale = size / max(height, width)
     new = [max(_MULTIPLE, _MULTIPLE * round(side * scale / _MULTIPLE)) for side in (height, width)]
@@ -138,11 +138,9 @@ def _resized(image: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
     return F.resize(image, new, antialias=True), boxes * factor
 
 
-def _record(
-    clips: Iterator[tuple[int, Target, Any]], folder: Path, camera: Camera, request: dict[str, Any]
-) -> Path:
+def _record(clips: Iterator[_Clip], folder: Path, camera: Camera, request: dict[str, Any]) -> Path:
     request = {**request, "camera": asdict(camera)}
-    begun = read_progress(folder / "request.json")
+    begun = _read_request(folder / "request.json")
     if begun and begun != request:
         changed = sorted(key for key in {*begun, *request} if begun.get(key) != request.get(key))
         raise InputError(
@@ -152,13 +150,17 @@ def _record(
     if begun and _is_whole(path):
         return path
     write_json(folder / "request.json", request)
-    images, targets = [], []
-    for index, target, scene in clips:
+    recorded = {
+        "frames": camera.frames,
+        "frame": camera.frames // 2,
+        "frame_rate": camera.frame_rate,
+        "rate_at_white": camera.rate_at_white,
+    }
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for index, (target, (height, width), blocks) in enumerate(clips):
         name = f"streams/{index:06d}.dat"
-        light = scene if isinstance(scene, np.ndarray) else None
-        height, width = light.shape[1:] if light is not None else scene.image.shape
-        stream = folder / name
-        if not _holds(stream, camera.frames, height, width):
+        if not _holds(folder / name, camera.frames, height, width):
             encoder = SpikeEncoder(
                 height,
                 width,
@@ -166,12 +168,8 @@ def _record(
                 photons=camera.photons,
                 seed=camera.seed * 100_003 + index,
             )
-            planes = (
-                encoder.encode(light)
-                if light is not None
-                else np.concatenate([encoder.encode(block) for block in scene.blocks()])
-            )
-            write_stream(stream, SpikeStream.from_planes(planes, camera.frame_rate))
+            planes = np.concatenate([encoder.encode(block) for block in blocks])
+            write_stream(folder / name, SpikeStream.from_planes(planes, camera.frame_rate))
         row = {
             "id": index + 1,
             "file_name": name,
@@ -179,21 +177,37 @@ def _record(
             "height": height,
             "source": target.image_id,
         }
-        images.append(
-            {
-                **row,
-                "frames": camera.frames,
-                "frame": camera.frames // 2,
-                "frame_rate": camera.frame_rate,
-                "rate_at_white": camera.rate_at_white,
-            }
-        )
-        targets.append(target)
-    categories = [{"id": number + 1, "name": name} for number, name in enumerate(SPIKE_CLASSES)]
-    annotations = to_records(targets, [image["id"] for image in images])
+        images.append(row | recorded)
+        annotations += _annotations(target, index + 1, len(annotations) + 1)
+    categories = [{"id": number, "name": name} for number, name in enumerate(SPIKE_CLASSES, 1)]
     record = {"info": request, "images": images, "annotations": annotations, "categories": categories}
     write_json(path, record)
     return path
+
+
+def _annotations(target: Target, image: int, first: int) -> Iterator[dict[str, Any]]:
+    """COCO's rows; what VOC calls difficult becomes crowd, COCO's word for neither found nor missed."""
+    labels, ignored = target.labels.tolist(), (target.crowd | target.difficult).tolist()
+    for number, (box, label, crowd) in enumerate(zip(target.boxes.tolist(), labels, ignored, strict=True)):
+        x1, y1, x2, y2 = box
+        yield {
+            "id": first + number,
+            "image_id": image,
+            "category_id": label + 1,
+            "iscrowd": int(crowd),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": (x2 - x1) * (y2 - y1),
+            "segmentation": [],
+        }
+
+
+def _read_request(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}): remove it and begin again") from error
 
 
 def _holds(stream: Path, frames: int, height: int, width: int) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional as F
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.spike_camera.encode import as_light, to_grey
@@ -60,10 +61,7 @@ class Motion:
             )
 
     def at(self, steps: int) -> tuple[float, float, float]:
-        """Magnification about the middle and displacement (x, y) in px, ``steps`` after the still image.
-
-        :param steps: negative for before
-        """
+        """Magnification about the middle and displacement (x, y) in px, ``steps`` after the still image."""
         phases, periods = np.random.default_rng(self.seed).random((2, 2, _WAVES))
         waves = 2 * np.pi * (phases + [[[steps]], [[0]]] / (self.smoothness * (1 + 2 * periods)))
         now, still = self.shake / _WAVES * np.sin(waves).sum(-1)  # [2 moments, x and y]
@@ -77,9 +75,7 @@ class MovingView:
 
     :param image: grey float32 ``[H, W]`` in [0, 1]
     :param boxes: float32 ``[M, 4]`` xyxy in px, of the still image
-    :param motion: how it moves
-    :param frames: how many there are
-    :param centre_frame: the one that is the still image itself
+    :param centre_frame: the frame that is the still image itself
     """
 
     image: npt.NDArray[np.float32]
@@ -94,7 +90,7 @@ class MovingView:
     def views(self, start: int, stop: int) -> npt.NDArray[np.float32]:
         """Frames ``start`` to ``stop - 1``, bilinear; beyond the image's border its last pixels are repeated.
 
-        :return: grey ``[stop - start, H, W]`` in [0, 1]
+        :return: grey float32 ``[stop - start, H, W]`` in [0, 1]
         :raises InputError: for frames that are not there
         """
         if not 0 <= start <= stop <= self.frames:
@@ -109,10 +105,9 @@ class MovingView:
                 continue
             # grid_sample asks where a pixel of the view comes from, in half widths from the middle
             back = np.concatenate([np.eye(2) / zoom, (-2 * np.array(shift) / size / zoom)[:, None]], axis=1)
-            grid = torch.nn.functional.affine_grid(
-                torch.from_numpy(back)[None].float(), list(still.shape), align_corners=False
-            )
-            seen = torch.nn.functional.grid_sample(still, grid, padding_mode="border", align_corners=False)
+            theta = torch.from_numpy(back)[None].float()
+            grid = F.affine_grid(theta, list(still.shape), align_corners=False)
+            seen = F.grid_sample(still, grid, padding_mode="border", align_corners=False)
             view[:] = seen[0, 0].clamp_(0, 1).numpy()
         return out
 
@@ -126,9 +121,9 @@ class MovingView:
         return (self.views(start, min(start + steps, self.frames)) for start in range(0, self.frames, steps))
 
     def boxes_at(self, frame: int) -> npt.NDArray[np.float32]:
-        """The boxes at a frame, cut off at the picture's border.
+        """The boxes at a frame, clipped to the picture.
 
-        :return: ``[M, 4]`` xyxy in px, row by row those of the still image; out of view they have no area
+        :return: ``[M, 4]`` xyxy in px, in the still image's order; out of view they have no area
         :raises InputError: for a frame that is not there
         """
         if not 0 <= frame < self.frames:
@@ -140,20 +135,13 @@ class MovingView:
 
 
 def moving_views(
-    image: npt.ArrayLike,
-    boxes: npt.ArrayLike,
-    motion: Motion,
-    frames: int,
-    centre_frame: int | None = None,
+    image: npt.ArrayLike, boxes: npt.ArrayLike, motion: Motion, frames: int, centre_frame: int | None = None
 ) -> MovingView:
     """Let a still image move before the camera.
 
     :param image: uint8 ``[3, H, W]`` RGB, or grey ``[H, W]``, uint8 or floating point in [0, 1]
     :param boxes: ``[M, 4]`` xyxy in px; M may be 0
-    :param motion: how it moves
-    :param frames: how many
-    :param centre_frame: the frame that is the still image itself, so that its boxes hold there; by default
-        the middle one
+    :param centre_frame: the frame that is the still image itself; by default the middle one
     :raises InputError: for an image, boxes or numbers that do not fit
     """
     array = np.asarray(image)
@@ -163,8 +151,7 @@ def moving_views(
     corners = np.asarray(boxes, np.float32)
     if corners.size and (corners.ndim != 2 or corners.shape[1] != 4):
         raise InputError(f"boxes of shape {list(corners.shape)} came: give [M, 4], xyxy in px")
-    if centre_frame is None:
-        centre_frame = frames // 2
+    centre_frame = frames // 2 if centre_frame is None else centre_frame
     if not 0 <= centre_frame < frames:
         raise InputError(
             f"frames {frames} and centre_frame {centre_frame} came: give at least 1 frame, "
@@ -174,18 +161,14 @@ def moving_views(
 
 
 def sequence_frames(sequence: MovingSequence, steps_per_frame: int = 1) -> npt.NDArray[np.float32]:
-    """A generated traffic sequence as light.
+    """A sequence of :func:`sj_lowlat.data.moving_sequence` as light.
 
-    Its objects move by whole steps from frame to frame. One drawn frame a step keeps that motion smooth; more
-    steps hold each frame, so things stand and then jump, as they do on a screen. Frame f begins at step
-    ``f * steps_per_frame``, and its boxes hold there.
+    Each frame is held for ``steps_per_frame`` steps: with one, motion is smooth; with more, things stand and
+    then jump, as on a screen. Frame f begins at step ``f * steps_per_frame``, and its boxes hold there.
 
-    :param sequence: of :func:`sj_lowlat.data.moving_sequence`
-    :param steps_per_frame: how long each frame is held
     :return: grey ``[F * steps_per_frame, H, W]`` in [0, 1]
     :raises InputError: if ``steps_per_frame`` is not positive
     """
     if steps_per_frame < 1:
         raise InputError(f"steps_per_frame {steps_per_frame} came: give at least 1")
-    grey = to_grey(sequence.frames)  # [F, H, W]
-    return grey if steps_per_frame == 1 else np.repeat(grey, steps_per_frame, axis=0)
+    return np.repeat(to_grey(sequence.frames), steps_per_frame, axis=0)  # [F, H, W] -> [F * steps, H, W]

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional as F
 
 from sj_lowlat.errors import InputError
 
@@ -23,13 +24,12 @@ _Rates = npt.NDArray[np.float32]
 
 
 def tfp(planes: npt.NDArray[Any], centre: int, window: int) -> _Rates:
-    r"""Texture from playback: the mean of the ``window`` frames around ``centre``.
+    """Texture from playback: the mean of the ``window`` frames around ``centre``.
 
     Of a still scene without noise it is off by less than 1 / ``window``.
 
     :param planes: ``[T, H, W]``, 0 or 1
-    :param centre: the frame, from 0
-    :param window: odd, so that it lies evenly around ``centre``
+    :param window: odd
     :return: ``[H, W]`` in [0, 1]
     :raises InputError: if the window does not lie within the planes
     """
@@ -40,21 +40,18 @@ def tfp(planes: npt.NDArray[Any], centre: int, window: int) -> _Rates:
 def tfi(planes: npt.NDArray[Any], centre: int, window: int = 1) -> _Rates:
     r"""Texture from interspike intervals: 1 / the interval between the two spikes around ``centre``.
 
-    They are the last spike at or before ``centre`` and the first one after it. With a ``window`` of
-    :math:`2h + 1` frames it takes as many whole intervals as cover the window,
+    In planes ``[T, H, W]`` they are the last spike at or before frame ``centre`` and the first one after it.
+    A ``window`` of :math:`2h + 1` frames takes as many whole intervals as cover it,
 
     .. math:: k / (t_b - t_a), \quad t_a = \max\{t \le c - h\}, \quad t_b = \min\{t > c + h\}
 
     over spikes at t, with k spikes in :math:`(t_a, t_b]`. Of a still scene without noise it is off by less
-    than the rate / :math:`(t_b - t_a)`, so it is the better than :func:`tfp` of the same window the darker
-    the pixel; but in a dark pixel it looks farther than the window.
+    than the rate / :math:`(t_b - t_a)`: the darker the pixel, the better it is than :func:`tfp` of the same
+    window, and the farther it looks beyond the window.
 
-    Where a spike is missing on one side, one is taken to be just outside the planes, at -1 or at T; the
-    result is then the highest rate that fits, 1 / (T + 1) for a pixel that never fires.
+    A missing spike is taken to be just outside the planes, at -1 or at T; the result is then the highest rate
+    that fits, 1 / (T + 1) for a pixel that never fires.
 
-    :param planes: ``[T, H, W]``, 0 or 1
-    :param centre: the frame, from 0
-    :param window: odd
     :return: ``[H, W]`` in (0, 1]
     :raises InputError: if the window does not lie within the planes
     """
@@ -88,10 +85,9 @@ def adaptive(
     In dim light, with spikes farther apart than the shorter windows, it is close to :func:`tfi`.
 
     :param planes: ``[T, H, W]``, 0 or 1
-    :param centre: the frame, from 0
-    :param windows: odd, falling
-    :param photons: to the threshold, see :class:`~sj_lowlat.spike_camera.encode.SpikeEncoder`; ``None``
-        for no shot noise. Too high a number takes noise for motion, too low a one motion for noise
+    :param windows: frames around frame ``centre``, odd, falling
+    :param photons: to the threshold; ``None`` for no shot noise. Too high a number takes noise for motion,
+        too low a one motion for noise
     :param pool: side of the neighbourhood, odd
     :return: ``[H, W]`` in (0, 1]
     :raises InputError: if the first window does not lie within the planes, or for a value out of range
@@ -139,7 +135,7 @@ def to_image(grey: npt.NDArray[np.floating], gain: float | Literal["auto"] = "au
 
 
 def _check(planes: npt.NDArray[Any], centre: int, window: int) -> int:
-    """Half the window, after checks."""
+    """Half the window, checked."""
     if planes.ndim != 3 or planes.size == 0 or planes.dtype not in (np.uint8, np.bool_):
         raise InputError(
             f"planes of type {planes.dtype} and shape {list(planes.shape)} came: "
@@ -161,13 +157,10 @@ def _intervals(planes: npt.NDArray[Any], centre: int, window: int) -> tuple[_Rat
     """Rate and span of the whole intervals that cover the window, ``[H, W]`` each; see :func:`tfi`."""
     half = _check(planes, centre, window)
     first, last = centre - half, centre + half
-    before, after = planes[first::-1].astype(bool), planes[last + 1 :].astype(bool)
-    # argmax is the first True, counted from the window outwards
-    start = np.where(before.any(0), first - before.argmax(0), -1)
-    if len(after):
-        end = np.where(after.any(0), last + 1 + after.argmax(0), len(planes))
-    else:
-        end = np.full_like(start, len(planes))
+    # argmax is the first True, counted from the window outwards; beyond the planes every pixel fires
+    outside = np.ones((1, *planes.shape[1:]), bool)
+    start = first - np.concatenate([planes[first::-1] != 0, outside]).argmax(0)
+    end = last + 1 + np.concatenate([planes[last + 1 :] != 0, outside]).argmax(0)
     # after the start: spikes within the window, and the one that ends the last interval
     count = planes[first + 1 : last + 1].sum(0, dtype=np.int32) + 1
     span = (end - start).astype(np.float32)
@@ -176,7 +169,5 @@ def _intervals(planes: npt.NDArray[Any], centre: int, window: int) -> tuple[_Rat
 
 def _box_mean(values: _Rates, side: int) -> _Rates:
     """Mean of the ``side`` x ``side`` pixels around each, of those within the picture."""
-    pooled = torch.nn.functional.avg_pool2d(
-        torch.from_numpy(values)[None], side, 1, side // 2, count_include_pad=False
-    )
+    pooled = F.avg_pool2d(torch.from_numpy(values)[None], side, 1, side // 2, count_include_pad=False)
     return pooled[0].numpy()

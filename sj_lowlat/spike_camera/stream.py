@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +22,14 @@ __all__ = ["SpikeStream"]
 
 @dataclass(frozen=True, eq=False)
 class SpikeStream:
-    """Bit planes of a spike camera: a lazy view, whose slices share what it reads from.
+    """Bit planes of a spike camera: a lazy view, whose slices share their source.
 
-    Files are read a window at a time and never kept open or mapped: pages of a map would count as resident
-    memory, and a map of a file that shrinks kills the process.
+    Files are read a window at a time and never kept open or memory-mapped: mapped pages would count as
+    resident memory, and a mapped file that shrinks kills the process. Windows are ``start`` to ``stop``, the
+    frame after the last; by default the whole view.
 
     :param source: reads and unpacks the planes
-    :param frame_rate: planes a second, in Hz
+    :param frame_rate: in Hz
     :param first: the view's first frame, counted in ``source``
     :param stop: the frame after its last; -1: all
     :raises InputError: if ``frame_rate`` is not positive or the view leaves ``source``
@@ -54,7 +55,6 @@ class SpikeStream:
         """Keep a packed copy (one bit a pixel) of planes.
 
         :param planes: uint8 or bool ``[T, H, W]`` of 0 and 1
-        :param frame_rate: planes a second, in Hz
         :raises InputError: for another type, shape or value, or if a side is 0
         """
         if not isinstance(planes, np.ndarray):
@@ -64,10 +64,7 @@ class SpikeStream:
                 f"{planes.dtype} planes of the shape {list(planes.shape)} came: give uint8 or bool [T, H, W] "
                 "of 0 and 1, with at least one frame and one pixel"
             )
-        frames, height, width = planes.shape
-        step = block_frames(height, width)
-        blocks = (planes[at : at + step].view(np.uint8) for at in range(0, frames, step))
-        return cls(pack(blocks, frames, height, width), frame_rate)
+        return cls(pack([planes.view(np.uint8)], *planes.shape), frame_rate)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -82,7 +79,7 @@ class SpikeStream:
         return f"SpikeStream({frames} frames of {height} x {width} at {self.frame_rate:g} Hz)"
 
     def __getitem__(self, part: slice) -> SpikeStream:
-        """A view of consecutive frames, clipped to the stream like any slice; nothing is read.
+        """A view of consecutive frames, clipped like any slice; nothing is read.
 
         :raises InputError: for a single number or a step other than 1
         """
@@ -91,14 +88,12 @@ class SpikeStream:
         if part.step not in (None, 1):
             raise InputError(f"a slice with the step {part.step} came: streams have step 1; slice planes()")
         start, stop, _ = part.indices(len(self))
-        return self._view(start, max(start, stop))
+        return replace(self, first=self.first + start, stop=self.first + max(start, stop))
 
     def window(self, centre: int, length: int) -> SpikeStream:
         """A view of the frames ``centre - length // 2`` to that plus ``length``; nothing is read.
 
-        :param centre: frame number
-        :param length: frames, at least 1
-        :raises InputError: if the window is not wholly within the stream
+        :raises InputError: if the window is empty or leaves the stream
         """
         start = centre - length // 2
         if length < 1 or start < 0 or start + length > len(self):
@@ -107,18 +102,16 @@ class SpikeStream:
                 f"{len(self) - 1}; give a length of at least 1 and a centre {max(length, 0) // 2} or more "
                 "frames from the ends"
             )
-        return self._view(start, start + length)
+        return self[start : start + length]
 
     def planes(self, start: int = 0, stop: int | None = None) -> Planes:
         """Unpack a window.
 
-        :param start: first frame
-        :param stop: the frame after the last; default: the stream's end
         :return: a new array of 0 and 1, uint8 ``[T, H, W]``
         :raises InputError: if the window leaves the stream, the file has changed or holds other values
         """
         start, stop = self._bounds(start, stop)
-        planes = np.empty((stop - start, self.source.height, self.source.width), np.uint8)
+        planes = np.empty((stop - start, *self.shape[1:]), np.uint8)
         at = 0
         for block in self.blocks(start, stop):
             planes[at : at + len(block)] = block
@@ -128,8 +121,6 @@ class SpikeStream:
     def blocks(self, start: int = 0, stop: int | None = None) -> Iterator[Planes]:
         """Unpack a window in consecutive parts of at most 2 MiB, or one frame.
 
-        :param start: first frame
-        :param stop: the frame after the last; default: the stream's end
         :return: parts of 1 to 255 frames, uint8 ``[T, H, W]``
         :raises InputError: as :meth:`planes`
         """
@@ -143,13 +134,10 @@ class SpikeStream:
     ) -> torch.Tensor:
         """Unpack a window as one-channel pictures.
 
-        :param start: first frame
-        :param stop: the frame after the last; default: the stream's end
-        :param dtype: of the result; default: float32
-        :return: ``[T, 1, H, W]`` of 0 and 1
+        :return: ``[T, 1, H, W]`` of 0 and 1, float32 by default
         :raises InputError: as :meth:`planes`
         """
-        # torch alone takes 500 MB, which scanning a recording can do without
+        # not at the top: torch takes 500 MB, which the scan of a recording can do without
         import torch
 
         return torch.from_numpy(self.planes(start, stop)).unsqueeze(1).to(dtype or torch.float32)
@@ -157,12 +145,10 @@ class SpikeStream:
     def counts(self, start: int = 0, stop: int | None = None) -> NDArray[np.int32]:
         """Add up a window's spikes; memory does not grow with the window.
 
-        :param start: first frame
-        :param stop: the frame after the last; default: the stream's end
         :return: spikes of each pixel, int32 ``[H, W]``
         :raises InputError: as :meth:`planes`
         """
-        total = np.zeros((self.source.height, self.source.width), np.int32)
+        total = np.zeros(self.shape[1:], np.int32)
         for block in self.blocks(start, stop):
             total += block.sum(0, dtype=np.uint8)  # [T, H, W] -> [H, W]
         return total
@@ -170,8 +156,6 @@ class SpikeStream:
     def mean_rate(self, start: int = 0, stop: int | None = None) -> NDArray[np.float32]:
         """The share of a window's frames in which a pixel fires; memory does not grow with the window.
 
-        :param start: first frame
-        :param stop: the frame after the last; default: the stream's end
         :return: spikes a frame, 0 to 1, float32 ``[H, W]``; times ``frame_rate`` it is in Hz
         :raises InputError: as :meth:`planes`, or if the window is empty
         """
@@ -179,9 +163,6 @@ class SpikeStream:
         if start == stop:
             raise InputError(f"the empty window {start}:{stop} came: a mean needs at least one frame")
         return (self.counts(start, stop) / (stop - start)).astype(np.float32)
-
-    def _view(self, start: int, stop: int) -> SpikeStream:
-        return SpikeStream(self.source, self.frame_rate, self.first + start, self.first + stop)
 
     def _bounds(self, start: int, stop: int | None) -> tuple[int, int]:
         first, last = index(start), len(self) if stop is None else index(stop)

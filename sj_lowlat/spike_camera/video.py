@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,20 @@ from sj_lowlat.spike_camera.encode import to_grey
 
 __all__ = ["Video", "interpolate", "video_frames"]
 
+Light = npt.NDArray[np.floating]
+
 
 class Video:
-    """A video's grey frames in turn; each pass reads the file anew, and keeps one frame.
+    """A video's grey frames ``[height, width]`` in turn; each pass reads the file anew, and keeps one frame.
 
     :ivar fps: mean frames per second, ``None`` where the file does not say
-    :ivar height: in px
-    :ivar width: in px
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        with _open(self.path) as container:
-            stream = _stream(container, self.path)
+        with _opened(self.path) as (_, stream):
             rate = stream.average_rate or stream.guessed_rate
-            self.fps = None if not rate else float(rate)
+            self.fps = float(rate) if rate else None
             self.height, self.width = int(stream.height), int(stream.width)
 
     def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
@@ -36,47 +36,35 @@ class Video:
 
         :raises InputError: if the file is broken, or its frames change their size
         """
-        av = _av()
-        with _open(self.path) as container:
-            frames = container.decode(_stream(container, self.path))
-            while True:
-                try:
-                    frame = next(frames, None)
-                except av.FFmpegError as error:
-                    raise InputError(f"{self.path} is broken ({error}): copy or convert it again") from error
-                if frame is None:
-                    return
-                if (frame.height, frame.width) != (self.height, self.width):
-                    raise InputError(
-                        f"{self.path} changes from {self.height} x {self.width} to {frame.height} x "
-                        f"{frame.width} px: convert it to one size, e.g. with ffmpeg -vf scale"
-                    )
-                yield to_grey(frame.to_ndarray(format="rgb24").transpose(2, 0, 1))  # [3, H, W] -> [H, W]
+        with _opened(self.path) as (container, stream):
+            try:
+                for frame in container.decode(stream):
+                    if (frame.height, frame.width) != (self.height, self.width):
+                        raise InputError(
+                            f"{self.path} changes from {self.height} x {self.width} to {frame.height} x "
+                            f"{frame.width} px: convert it to one size, e.g. with ffmpeg -vf scale"
+                        )
+                    yield to_grey(frame.to_ndarray(format="rgb24").transpose(2, 0, 1))  # [3, H, W] -> [H, W]
+            except _av().FFmpegError as error:
+                raise InputError(f"{self.path} is broken ({error}): copy or convert it again") from error
 
 
 def video_frames(path: str | Path) -> Video:
     """Open a video, whatever container and codec FFmpeg reads (mp4, avi, webm, ...).
 
-    PyAV decodes: torchvision, from 0.28, no longer does. A telephone's note
-    that the picture is to be turned is not followed.
+    PyAV decodes: torchvision, from 0.28, no longer does. A rotation noted in the file is not applied.
 
-    :param path: of the file
-    :return: iterate over it for grey frames ``[H, W]``; ``fps``, ``height`` and ``width`` say what they are
     :raises InputError: if PyAV is not installed, or if the file is missing or holds no video
     """
     return Video(path)
 
 
-def interpolate(
-    frames: Iterable[npt.NDArray[np.floating]], steps_per_frame: int
-) -> Iterator[npt.NDArray[np.floating]]:
-    r"""Slow motion, for a spike camera is faster than a video: linear from each frame to the next.
+def interpolate(frames: Iterable[Light], steps_per_frame: int) -> Iterator[Light]:
+    r"""Slow motion, as a spike camera is faster than a video: linear from each frame ``[H, W]`` to the next.
 
     Step :math:`n f + j` is :math:`(1 - j/n) I_f + (j/n) I_{f+1}` with n ``steps_per_frame``: light changes
     without jumps, but what moves by more than its own blur fades over, rather than moves.
 
-    :param frames: ``[H, W]`` each
-    :param steps_per_frame: n
     :return: ``(F - 1) * steps_per_frame + 1`` frames; it ends with the last one
     :raises InputError: if ``steps_per_frame`` is not positive
     """
@@ -85,9 +73,7 @@ def interpolate(
     return _interpolated(frames, steps_per_frame)
 
 
-def _interpolated(
-    frames: Iterable[npt.NDArray[np.floating]], steps: int
-) -> Iterator[npt.NDArray[np.floating]]:
+def _interpolated(frames: Iterable[Light], steps: int) -> Iterator[Light]:
     last = None
     for frame in frames:
         if last is not None:
@@ -107,17 +93,17 @@ def _av() -> Any:
     return av
 
 
-def _open(path: Path) -> Any:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """A file's container and its first video stream."""
     av = _av()
     if not path.is_file():
         raise InputError(f"there is no file {path}: give the path of a video")
     try:
-        return av.open(str(path))
+        container = av.open(str(path))
     except av.FFmpegError as error:
         raise InputError(f"{path} cannot be read as a video ({error}): convert it, e.g. to mp4") from error
-
-
-def _stream(container: Any, path: Path) -> Any:
-    if not container.streams.video:
-        raise InputError(f"{path} holds no video: give a file with pictures")
-    return container.streams.video[0]
+    with container:
+        if not container.streams.video:
+            raise InputError(f"{path} holds no video: give a file with pictures")
+        yield container, container.streams.video[0]

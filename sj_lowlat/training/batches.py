@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +21,8 @@ from sj_lowlat.training.config import FinetuneConfig
 class Batch(NamedTuple):
     """One step's pictures and objects.
 
-    :param images: ``[N, 3, S, S]`` in [0, 1]
-    :param boxes: ``[G, 4]`` xyxy, pixels of the images
-    :param labels: ``[G]`` class indices of the network
-    :param image: ``[G]`` which of the N pictures each object is in
+    :param images: ``[N, C, S, S]`` in [0, 1]
+    :param boxes: and ``labels``, ``image``: as in :class:`~sj_lowlat.training.losses.Targets`
     """
 
     images: Tensor
@@ -39,7 +37,6 @@ class BatchMaker(Dataset[Batch]):
     Every epoch has its own order and views of the pictures; a batch may reach into the next epoch.
 
     :param data: a detection dataset, or an ``AugmentedDataset``, whose size then must be the config's
-    :param config: gives batch size, sizes and seed
     :param labels: class index of the data -> of the network; objects of other classes are left out
     :raises InputError: if there are no pictures, or sizes differ
     """
@@ -64,28 +61,22 @@ class BatchMaker(Dataset[Batch]):
         sizes = self.config.sizes
         view = self.views[sizes[_generator(self.config.seed, "size", step).integers(len(sizes))]]
         images, boxes, labels, image = [], [], [], []
-        for i, (epoch, index) in enumerate(
-            picks(self.length, self.config.batch_size, self.config.seed, step)
-        ):
+        picked = picks(self.length, self.config.batch_size, self.config.seed, step)
+        for i, (epoch, index) in enumerate(picked):
             view.set_epoch(epoch)
             picture, found, classes = view[index]
-            known = [self.labels.get(int(c), -1) for c in classes]
-            kept = torch.tensor([c >= 0 for c in known], dtype=torch.bool)
+            known = torch.tensor([self.labels.get(int(c), -1) for c in classes], dtype=torch.int64)
             images.append(picture)
-            boxes.append(found[kept])
-            labels.append(torch.tensor([c for c in known if c >= 0], dtype=torch.int64))
+            boxes.append(found[known >= 0])
+            labels.append(known[known >= 0])
             image.append(torch.full((len(labels[-1]),), i))
         batch = Batch(torch.stack(images), torch.cat(boxes), torch.cat(labels), torch.cat(image))
         return mixed(batch, self.config.mix, _generator(self.config.seed, "mix", step))
 
 
 def mixed(batch: Batch, probability: float, draw: np.random.Generator) -> Batch:
-    """Mix-up: blend pictures with the ones before them, with a weight of 1/2 to 1 for the picture itself;
-    objects of both count.
-
-    :param probability: that a picture is blended
-    :param draw: random generator
-    """
+    """Mix-up: blend pictures, each with this probability, with the one before, with a weight of 1/2 to 1 for
+    the picture itself; objects of both count."""
     count = len(batch.images)
     chosen = torch.from_numpy(draw.random(count) < probability)
     if count < 2 or not chosen.any():
@@ -94,36 +85,32 @@ def mixed(batch: Batch, probability: float, draw: np.random.Generator) -> Batch:
     images = batch.images * own + batch.images.roll(1, 0) * (1 - own)
     after = (batch.image + 1) % count  # the picture that an object is blended into
     added = chosen[after]
-    return Batch(
-        images,
-        torch.cat([batch.boxes, batch.boxes[added]]),
-        torch.cat([batch.labels, batch.labels[added]]),
-        torch.cat([batch.image, after[added]]),
-    )
+    more = batch.boxes[added], batch.labels[added], after[added]
+    return Batch(images, *(torch.cat(pair) for pair in zip(batch[1:], more, strict=True)))
 
 
 def picks(length: int, batch_size: int, seed: int, step: int) -> list[tuple[int, int]]:
     """The (epoch, index) of each picture of a step: every epoch is one permutation of all pictures."""
-    places = range(step * batch_size, (step + 1) * batch_size)
-    orders = {e: _generator(seed, "order", e).permutation(length) for e in {p // length for p in places}}
-    return [(p // length, int(orders[p // length][p % length])) for p in places]
+    places = [divmod(place, length) for place in range(step * batch_size, (step + 1) * batch_size)]
+    orders = {e: _generator(seed, "order", e).permutation(length) for e in {epoch for epoch, _ in places}}
+    return [(epoch, int(orders[epoch][place])) for epoch, place in places]
 
 
-def load_batches(maker: BatchMaker, first: int, device: torch.device) -> DataLoader[Batch]:
-    """The batches of the steps from ``first`` on, made ahead by ``config.workers`` processes.
-
-    The loader has its own random generator: without it, it would advance torch's.
-    """
+def load_batches(maker: BatchMaker, first: int, device: torch.device) -> Iterator[Batch]:
+    """The batches of the steps from ``first`` on, made ahead by ``config.workers`` processes, on a device."""
     config = maker.config
-    return DataLoader(
+    loader: DataLoader[Batch] = DataLoader(
         maker,
         batch_size=None,
         sampler=range(first, config.iterations),
         num_workers=config.workers,
         prefetch_factor=2 if config.workers else None,
         pin_memory=device.type == "cuda",
-        generator=torch.Generator(),
+        generator=torch.Generator(),  # its own: it would advance torch's
     )
+    for batch in loader:
+        moved = Batch(*(value.to(device, non_blocking=True) for value in batch))
+        yield moved._replace(images=moved.images.contiguous(memory_format=torch.channels_last))
 
 
 def label_map(data: DetectionDataset | AugmentedDataset, model: nn.Module) -> dict[int, int]:

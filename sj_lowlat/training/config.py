@@ -26,7 +26,7 @@ class FinetuneConfig:
     :param detection_weight: factor of the detection loss; needs boxes
     :param distillation_weight: factor of the distillation loss; used where there is a teacher
     :param feature_weight: factor of the distance from the teacher's inner maps, where there is a teacher of
-        the same layers (:func:`~sj_lowlat.training.features.feature_loss`); 0 leaves it out
+        the same layers (:func:`~sj_lowlat.training.distil.feature_loss`); 0 leaves it out
     :param mix: probability in [0, 1] that a picture is blended (mix-up) with another one of its batch, its
         own weight being 0.5 to 1; the objects of both count
     :param precision: ``"bf16"`` (autocast) or ``"fp32"``
@@ -61,10 +61,11 @@ class FinetuneConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
                 raise InputError(f"{name} is {value!r}; give a whole number of at least {lowest}")
-        for name, (allowed, words) in _REAL.items():
-            value = getattr(self, name)
-            if not isinstance(value, int | float) or not math.isfinite(value) or not allowed(value):
-                raise InputError(f"{name} is {value!r}; give a number {words}")
+        for words, (allowed, names) in _REAL.items():
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, int | float) or not math.isfinite(value) or not allowed(value):
+                    raise InputError(f"{name} is {value!r}; give a number {words}")
         if self.precision not in ("bf16", "fp32"):
             raise InputError(f"precision is {self.precision!r}; give 'bf16' or 'fp32'")
         if self.detection_weight == self.distillation_weight == 0:
@@ -84,21 +85,14 @@ class FinetuneConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain types; ``size`` becomes a list where there are several."""
-        record = asdict(self)
-        if not isinstance(self.size, int):
-            record["size"] = list(self.size)
-        return record
+        return {**asdict(self), "size": self.size if isinstance(self.size, int) else list(self.size)}
 
 
 _WHOLE = {"iterations": 1, "batch_size": 1, "seed": 0, "workers": 0, "checkpoint_every": 1, "log_every": 1}
+_WEIGHTS = ("weight_decay", "detection_weight", "distillation_weight", "feature_weight")
 _REAL = {
-    "lr": (lambda v: v > 0, "above 0"),
-    "weight_decay": (lambda v: v >= 0, "of at least 0"),
-    "warmup": (lambda v: 0 <= v < 1, "from 0 to below 1"),
-    "ema": (lambda v: 0 <= v < 1, "from 0 to below 1"),
-    "detection_weight": (lambda v: v >= 0, "of at least 0"),
-    "distillation_weight": (lambda v: v >= 0, "of at least 0"),
-    "feature_weight": (lambda v: v >= 0, "of at least 0"),
-    "mix": (lambda v: 0 <= v <= 1, "from 0 to 1"),
-    "grad_clip": (lambda v: v > 0, "above 0"),
+    "above 0": (lambda v: v > 0, ("lr", "grad_clip")),
+    "of at least 0": (lambda v: v >= 0, _WEIGHTS),
+    "from 0 to below 1": (lambda v: 0 <= v < 1, ("warmup", "ema")),
+    "from 0 to 1": (lambda v: 0 <= v <= 1, ("mix",)),
 }

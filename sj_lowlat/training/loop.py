@@ -18,10 +18,11 @@ from tqdm import tqdm
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.errors import InputError
-from sj_lowlat.record import evaluating
+from sj_lowlat.files import write_json
+from sj_lowlat.record import evaluating, provenance
 from sj_lowlat.training.batches import Batch, BatchMaker, label_map, load_batches
 from sj_lowlat.training.config import FinetuneConfig
-from sj_lowlat.training.journal import Journal, write_summary
+from sj_lowlat.training.journal import journal
 from sj_lowlat.training.objective import Objective
 from sj_lowlat.training.resume import TrainingState, load_checkpoint, save_checkpoint
 
@@ -59,65 +60,51 @@ def finetune(
         model.train()
         torch.manual_seed(config.seed)
         model.to(memory_format=torch.channels_last)
-        state = _start(model, config)
-        run = {
-            "images": len(data),
-            "detection": objective.detection,
-            "distillation": objective.teacher is not None,
-        }
+        uses = {"detection": objective.detection, "distillation": objective.teacher is not None}
+        state = _start(objective, {"images": len(data), **uses}, device)
         if folder and resume and (folder / "checkpoint.pt").exists():
-            load_checkpoint(folder / "checkpoint.pt", state, config, run, device)
-        _train(state, objective, maker, config, folder, run, device)
+            load_checkpoint(folder / "checkpoint.pt", state)
+        _train(state, objective, maker, folder)
         model.load_state_dict(state.ema.module.state_dict())
     if folder:
-        write_summary(folder / "finetune.json", config, state.seconds, state.losses)
+        end = {"seconds": round(state.seconds, 3), "losses": state.losses}
+        write_json(folder / "finetune.json", {"config": config.to_json(), **provenance(config.seed), **end})
     return model
 
 
-def _train(
-    state: TrainingState,
-    objective: Objective,
-    maker: BatchMaker,
-    config: FinetuneConfig,
-    folder: Path | None,
-    run: dict[str, Any],
-    device: torch.device,
-) -> None:
+def _train(state: TrainingState, objective: Objective, maker: BatchMaker, folder: Path | None) -> None:
     """Take the steps that are left."""
-    before, start = state.seconds, time.perf_counter()
+    config, before, start = state.config, state.seconds, time.perf_counter()
     bar = tqdm(total=config.iterations, initial=state.iteration, desc="finetune", unit="step", disable=None)
-    with Journal(folder, state.iteration) as journal, bar:
+    with journal(folder, state.iteration) as write, bar:
         recent: list[dict[str, float]] = []
-        for batch in load_batches(maker, state.iteration, device):
+        for batch in load_batches(maker, state.iteration, state.device):
             lr = float(state.scheduler.get_last_lr()[0])
-            state.losses = _step(state, objective, _to(batch, device), config)
+            state.losses = _step(state, objective, batch)
             state.seconds = before + time.perf_counter() - start
             recent.append(state.losses)
             done = state.iteration == config.iterations
             bar.update()
             if done or state.iteration % config.log_every == 0:
                 means = {name: sum(r[name] for r in recent) / len(recent) for name in state.losses}
-                journal.write(state.iteration, means, lr, state.seconds)
+                write(state.iteration, means, lr, state.seconds)
                 bar.set_postfix(loss=f"{means['total']:.4g}")
                 recent = []
             if folder and (done or state.iteration % config.checkpoint_every == 0):
-                save_checkpoint(folder / "checkpoint.pt", state, config, run, device)
+                save_checkpoint(folder / "checkpoint.pt", state)
 
 
-def _step(
-    state: TrainingState, objective: Objective, batch: Batch, config: FinetuneConfig
-) -> dict[str, float]:
+def _step(state: TrainingState, objective: Objective, batch: Batch) -> dict[str, float]:
     """One optimiser step; gives the loss terms and their total."""
     terms = objective(batch)
     total = torch.stack(list(terms.values())).sum()
     state.optimiser.zero_grad()
     total.backward()
-    norm = nn.utils.clip_grad_norm_(state.model.parameters(), config.grad_clip)
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.config.grad_clip)
     values = terms | {"total": total, "gradient": norm}
     # one transfer from the device for all
-    numbers = dict(
-        zip(values, torch.stack([v.detach().float() for v in values.values()]).tolist(), strict=True)
-    )
+    found = torch.stack([value.detach().float() for value in values.values()]).tolist()
+    numbers = dict(zip(values, found, strict=True))
     for name, number in numbers.items():
         if not math.isfinite(number):
             raise FloatingPointError(
@@ -131,25 +118,22 @@ def _step(
     return numbers
 
 
-def _start(model: nn.Module, config: FinetuneConfig) -> TrainingState:
+def _start(objective: Objective, run: dict[str, Any], device: torch.device) -> TrainingState:
+    model, config = objective.model, objective.config
     optimiser = AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, fused=True)
     # the rise must last longer than one step, and the schedule two: OneCycleLR divides by both lengths
     steps = max(config.iterations, 2)
     rise = max(config.warmup, 1.5 / steps)
-    scheduler = OneCycleLR(
-        optimiser, max_lr=config.lr, total_steps=steps, pct_start=rise, cycle_momentum=False
-    )
-    return TrainingState(model, moving_average(model, config.ema), optimiser, scheduler)
+    scheduler = OneCycleLR(optimiser, config.lr, steps, pct_start=rise, cycle_momentum=False)
+    average = moving_average(model, config.ema)
+    return TrainingState(config, run, device, model, average, optimiser, scheduler)
 
 
 def moving_average(model: nn.Module, decay: float) -> AveragedModel:
     """Exponential moving average of parameters and floating-point buffers; other buffers are copied.
 
-    ``average <- d average + (1 - d) value`` with ``d = min(decay, (1 + i) / (10 + i))`` at step
-    i (from 0), so that the start is soon forgotten.
-
-    :param model: its present state is the first average
-    :param decay: in [0, 1); 0 keeps the last state
+    ``average <- d average + (1 - d) value`` with ``d = min(decay, (1 + i) / (10 + i))`` at step i (from 0),
+    so that the start is soon forgotten.
     """
 
     @torch.no_grad()
@@ -183,20 +167,11 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [{"params": params, "weight_decay": decay} for params, decay in groups if params]
 
 
-def _to(batch: Batch, device: torch.device) -> Batch:
-    moved = Batch(*(value.to(device, non_blocking=True) for value in batch))
-    return moved._replace(images=moved.images.contiguous(memory_format=torch.channels_last))
-
-
 def _device_of(model: nn.Module, teacher: nn.Module | None) -> torch.device:
-    def device(network: nn.Module) -> torch.device:
-        tensor: Tensor | None = next(iter(network.parameters()), None)
-        return torch.device("cpu") if tensor is None else tensor.device
-
     if teacher is model:
         raise InputError("teacher and model are the same object: train a copy (copy.deepcopy) of the teacher")
-    if teacher is not None and device(teacher) != device(model):
-        raise InputError(
-            f"the model is on {device(model)}, the teacher on {device(teacher)}: move one with .to(device)"
-        )
-    return device(model)
+    networks = (model, model if teacher is None else teacher)
+    ours, theirs = (next((p.device for p in n.parameters()), torch.device("cpu")) for n in networks)
+    if ours != theirs:
+        raise InputError(f"the model is on {ours}, the teacher on {theirs}: move one with .to(device)")
+    return ours

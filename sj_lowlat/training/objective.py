@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -11,12 +9,10 @@ from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.errors import InputError
 from sj_lowlat.network import info_of
-from sj_lowlat.training.assign import Targets
 from sj_lowlat.training.batches import Batch
 from sj_lowlat.training.config import FinetuneConfig
-from sj_lowlat.training.distil import distillation_loss, output_distance
-from sj_lowlat.training.features import feature_loss, shared_layers, watch
-from sj_lowlat.training.losses import detection_loss
+from sj_lowlat.training.distil import distillation_loss, feature_loss, output_distance, shared_layers, watch
+from sj_lowlat.training.losses import Targets, detection_loss
 
 
 class Objective:
@@ -26,8 +22,6 @@ class Objective:
     teacher: by YOLO head maps where the model has ``head_specs``, else as mean squared error of the outputs;
     with ``feature_weight`` also by the outputs of the batch norms that both networks share.
 
-    :param model: the network to train, wrapped or not
-    :param data: its ``class_names`` say whether there are labels
     :param teacher: in eval mode, on the same device
     :raises InputError: if nothing is left to minimise
     """
@@ -61,37 +55,25 @@ class Objective:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Run the networks on a batch on their device and return the weighted terms, float32 scalars."""
-        device = batch.images.device
-        theirs: tuple[Tensor, ...] = ()
-        # two autocast regions: weights cast under no_grad in one must not be reused in the other
-        their_features: list[Tensor] = []
+        config, parts = self.config, []
         if self.teacher is not None:
-            with (
-                torch.no_grad(),
-                self._autocast(device),
-                watch(self.teacher, self.features) as their_features,
-            ):
-                theirs = as_tuple(self.teacher(batch.images))
-        with self._autocast(device), watch(self.model, self.features) as our_features:
-            ours = as_tuple(self.model(batch.images))
-        terms: dict[str, Tensor] = {}
+            with torch.no_grad():
+                theirs, their_features = self._run(self.teacher, batch.images)
+        ours, our_features = self._run(self.model, batch.images)
         if self.detection:
-            found = detection_loss(ours, self.specs, Targets(batch.boxes, batch.labels, batch.image))
-            terms |= {name: self.config.detection_weight * value for name, value in found.items()}
+            targets = Targets(*batch[1:])
+            parts.append((config.detection_weight, detection_loss(ours, self.specs, targets)))
         if self.teacher is not None:
-            near = (
-                distillation_loss(ours, theirs, self.specs) if self.specs else output_distance(ours, theirs)
-            )
-            terms |= {name: self.config.distillation_weight * value for name, value in near.items()}
+            heads = self.specs
+            near = distillation_loss(ours, theirs, heads) if heads else output_distance(ours, theirs)
+            parts.append((config.distillation_weight, near))
         if self.features:
-            inside = feature_loss(our_features, their_features)
-            terms |= {name: self.config.feature_weight * value for name, value in inside.items()}
-        return terms
+            parts.append((config.feature_weight, feature_loss(our_features, their_features)))
+        return {name: weight * value for weight, losses in parts for name, value in losses.items()}
 
-    def _autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
-
-
-def as_tuple(output: Tensor | Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """One output or several, as a tuple."""
-    return (output,) if isinstance(output, Tensor) else tuple(output)
+    def _run(self, network: nn.Module, images: Tensor) -> tuple[tuple[Tensor, ...], list[Tensor]]:
+        """Outputs and features. An autocast region each: weights cast under no_grad must not be reused."""
+        autocast = torch.autocast(images.device.type, torch.bfloat16, self.config.precision == "bf16")
+        with autocast, watch(network, self.features) as features:
+            outputs = network(images)
+        return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs), features

@@ -19,13 +19,17 @@ from sj_lowlat.training.config import RUN_FIELDS, FinetuneConfig
 
 @dataclass
 class TrainingState:
-    """State of a run that changes from step to step, without torch's random generators.
+    """A run: its settings, and what changes from step to step, without torch's random generators.
 
+    :param run: what else must be equal to resume it (number of images, losses used), plain types
     :param iteration: steps done
     :param seconds: wall time so far, earlier parts of a resumed run included
     :param losses: terms at the last step
     """
 
+    config: FinetuneConfig
+    run: dict[str, Any]
+    device: torch.device
     model: nn.Module
     ema: AveragedModel
     optimiser: Optimizer
@@ -35,16 +39,11 @@ class TrainingState:
     losses: dict[str, float] = field(default_factory=dict)
 
 
-def save_checkpoint(
-    path: Path, state: TrainingState, config: FinetuneConfig, run: dict[str, Any], device: torch.device
-) -> None:
-    """Write the state; the file at ``path`` is always a whole one.
-
-    :param run: what else must be equal to resume the run (number of images, losses used), plain types
-    """
+def save_checkpoint(path: Path, state: TrainingState) -> None:
+    """Write the state; the file at ``path`` is always a whole one."""
     record = {
-        "config": config.to_json(),
-        "run": run,
+        "config": state.config.to_json(),
+        "run": state.run,
         "model": state.model.state_dict(),
         "ema": state.ema.module.state_dict(),
         "optimiser": state.optimiser.state_dict(),
@@ -53,29 +52,33 @@ def save_checkpoint(
         "seconds": state.seconds,
         "losses": state.losses,
         "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+        "cuda_rng": torch.cuda.get_rng_state(state.device) if state.device.type == "cuda" else None,
     }
     with atomic_write(path) as temporary:
         torch.save(record, temporary)
 
 
-def load_checkpoint(
-    path: Path, state: TrainingState, config: FinetuneConfig, run: dict[str, Any], device: torch.device
-) -> None:
+def load_checkpoint(path: Path, state: TrainingState) -> None:
     """Put the state of ``path`` into ``state`` and torch's random generators.
 
     :raises InputError: if the file is no checkpoint, or of another config, run or model; nothing changed then
     """
     try:
-        record = torch.load(path, map_location=device, weights_only=True)
-        saved = record["config"] | record["run"], record["model"]
+        record = torch.load(path, map_location=state.device, weights_only=True)
+        saved = record["config"] | record["run"], _shapes(record["model"])
     except Exception as error:
         raise InputError(
             f"{path} is no checkpoint of finetune ({error}): delete it, or start over with resume=False"
         ) from error
-    _check_equal(path, saved[0], config.to_json() | run)
-    shapes = {name: list(value.shape) for name, value in saved[1].items()}
-    _check_equal(path, shapes, {name: list(value.shape) for name, value in state.model.state_dict().items()})
+    wanted = state.config.to_json() | state.run, _shapes(state.model.state_dict())
+    for ours, theirs in zip(wanted, saved, strict=True):
+        for name in ours | theirs:
+            one, other = ours.get(name, "absent"), theirs.get(name, "absent")
+            if name not in RUN_FIELDS and one != other:
+                raise InputError(
+                    f"{path} is of another run: its {name} is {other}, this run's {one}."
+                    " Make them equal, take another output folder, or start over with resume=False"
+                )
     state.model.load_state_dict(record["model"])
     state.ema.module.load_state_dict(record["ema"])
     state.ema.n_averaged.fill_(record["iteration"] + 1)
@@ -83,15 +86,9 @@ def load_checkpoint(
     state.scheduler.load_state_dict(record["scheduler"])
     state.iteration, state.seconds, state.losses = record["iteration"], record["seconds"], record["losses"]
     torch.set_rng_state(record["rng"].cpu())
-    if device.type == "cuda" and record["cuda_rng"] is not None:
-        torch.cuda.set_rng_state(record["cuda_rng"].cpu(), device)
+    if state.device.type == "cuda" and record["cuda_rng"] is not None:
+        torch.cuda.set_rng_state(record["cuda_rng"].cpu(), state.device)
 
 
-def _check_equal(path: Path, saved: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for name in [*wanted, *saved.keys() - wanted.keys()]:
-        ours, theirs = wanted.get(name, "absent"), saved.get(name, "absent")
-        if name not in RUN_FIELDS and ours != theirs:
-            raise InputError(
-                f"{path} is of another run: its {name} is {theirs}, this run's {ours}."
-                " Make them equal, take another output folder, or start over with resume=False"
-            )
+def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    return {name: list(tensor.shape) for name, tensor in tensors.items()}

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sj_lowlat.detect import HeadSpec
-from sj_lowlat.training.assign import Targets, assign
+from sj_lowlat.training.losses import Targets, assign
 
 SPECS = (
     HeadSpec(((81.0, 82.0), (135.0, 169.0), (344.0, 319.0)), 32, 4),

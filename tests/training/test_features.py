@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.training import FinetuneConfig, finetune
-from sj_lowlat.training.features import feature_loss, shared_layers, watch
+from sj_lowlat.training.distil import feature_loss, shared_layers, watch
 
 
 def random_maps(seed: int, *shape: int) -> Tensor:

@@ -11,8 +11,7 @@ from torch import Tensor
 from sj_lowlat.detect import HeadSpec, decode
 from sj_lowlat.detect.heads import boxes_of, split_head
 from sj_lowlat.errors import InputError
-from sj_lowlat.training.assign import Targets, assign
-from sj_lowlat.training.losses import BOX_GAIN, IGNORE_IOU, detection_loss
+from sj_lowlat.training.losses import BOX_GAIN, IGNORE_IOU, Targets, assign, detection_loss
 
 
 def specs(kind: str = "yolo") -> tuple[HeadSpec, HeadSpec]:

@@ -1,0 +1,105 @@
+"""Options that verbs share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from sj_lowlat.errors import InputError
+from sj_lowlat.schedule import Schedule
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a network is opened and run.
+
+    :param schedule: how a spiking network is run: 4+2b4 is 4 steps with input, 2 of flush (without input),
+        bursts of up to 4 spikes; by default the network's own, else as many steps as it has levels
+    :param time_steps: T, overrides the schedule's steps with input
+    :param flush: overrides the schedule's steps without input
+    :param levels: L, overrides the schedule's charge (input gain): the T steps carry the charge of L steps
+    :param burst: overrides the schedule's burst, the most spikes of a neuron in one step
+    :param encoder: constant (the image is a current) or poisson (random spikes)
+    :param seed: of the poisson encoder, and of a fresh network
+    :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
+    """
+
+    schedule: str | None = None
+    time_steps: int | None = None
+    flush: int | None = None
+    levels: int | None = None
+    burst: int | None = None
+    encoder: Literal["constant", "poisson"] = "constant"
+    seed: int = 0
+    device: str = "auto"
+
+    def open(self, model: str) -> tuple[nn.Module, Schedule | None]:
+        """The network that a word names, and the schedule of its run: None if it is not spiking.
+
+        :raises InputError: if a value is not possible, or given for a network that is not spiking
+        """
+        from sj_lowlat.layers import is_spiking
+        from sj_lowlat.network import info_of, schedule_for
+        from sj_lowlat.zoo import open_network
+
+        network = open_network(model, spiking=True, seed=self.seed, device=self.device)
+        given = {name: getattr(self, name) for name in ("time_steps", "flush", "levels", "burst")}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if is_spiking(network):
+            info = info_of(network)
+            own = info.schedule if self.schedule is None else Schedule.parse(self.schedule)
+            if own is None:
+                changes = {"time_steps": info.levels, **changes}
+            return network, schedule_for(network, own, **changes)
+        if self.schedule is not None or changes:
+            options = "schedule, time_steps, flush, levels and burst"
+            raise InputError(f"{options} are for spiking networks: leave them out, or run convert first")
+        return network, None
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """How spike streams are read.
+
+    :param height: rows of a .dat stream; by default 250
+    :param width: columns of a .dat stream; by default 400
+    :param columns: stored columns of a .dat stream, where the recorder pads rows (416 for 400)
+    :param frame_rate: of a stream, in Hz
+    :param window: frames of a stream that detections are computed from; more where there is little light,
+        fewer where objects move fast
+    :param every: frames of a stream between detections
+    :param rate_at_white: spikes a frame of a white pixel; by default estimated from the stream
+    """
+
+    height: int | None = None
+    width: int | None = None
+    columns: int | None = None
+    frame_rate: float = 20000.0
+    window: int = 32
+    every: int = 16
+    rate_at_white: float | None = None
+
+
+def check_output(output: Path, *sources: str | None) -> None:
+    """Refuse to write results over what they are made from.
+
+    :raises InputError: if ``output`` is the folder of one of the sources
+    """
+    if any(source and Path(source).resolve() == output.resolve() for source in sources):
+        raise InputError(f"output is {output}, which the command reads from: give another folder")
+
+
+def finer_factors(text: str | None) -> dict[str, int]:
+    """``"layers.0.act=4,layers.2.act=4"`` -> factors.
+
+    :raises InputError: for another form
+    """
+    try:
+        pairs = [part.split("=") for part in text.split(",")] if text else []
+        return {name.strip(): int(factor) for name, factor in pairs}
+    except ValueError:
+        raise InputError(f"finer is {text!r}; give factors such as layers.0.act=4,layers.2.act=4") from None
