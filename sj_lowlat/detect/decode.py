@@ -20,7 +20,9 @@ def decode(head_maps: Sequence[Tensor], specs: Sequence[HeadSpec]) -> tuple[Tens
         score_k = \sigma(t_o) \cdot p_k
 
     with :math:`p_k = \sigma(t_k)` (YOLOv3, arXiv 1804.02767) or the softmax over classes (YOLOv2, arXiv
-    1612.08242).
+    1612.08242). With ``scale_xy`` :math:`s` the sigmoid of the centre is :math:`s \sigma - (s - 1) / 2`
+    (YOLOv4, arXiv 2004.10934); with ``new_coords`` sizes are :math:`(2 \sigma(t_{wh}))^2 \cdot anchor`
+    (scaled YOLOv4, arXiv 2011.08036).
 
     :param head_maps: one raw map ``[N, A * (5 + K), H, W]`` per head, any floating dtype
     :param specs: one :class:`HeadSpec` per map, in the same order, all with the same number of classes ``K``

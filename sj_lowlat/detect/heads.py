@@ -26,6 +26,8 @@ class HeadSpec:
     :param stride: pixels of the network input per cell of the map
     :param kind: ``"yolo"`` (YOLOv3: an independent sigmoid per class) or ``"region"`` (YOLOv2: a softmax over
         classes)
+    :param scale_xy: darknet's ``scale_x_y`` (YOLOv4): how far centres reach beyond their cell
+    :param new_coords: darknet's ``new_coords`` (scaled YOLOv4, YOLOv7): sizes by a squared sigmoid
     :raises InputError: if a value is out of range
     """
 
@@ -33,6 +35,8 @@ class HeadSpec:
     stride: int
     num_classes: int
     kind: str = "yolo"
+    scale_xy: float = 1.0
+    new_coords: bool = False
 
     def __post_init__(self) -> None:
         pairs = [len(anchor) == 2 and all(0 < size < math.inf for size in anchor) for anchor in self.anchors]
@@ -40,6 +44,8 @@ class HeadSpec:
             raise InputError(f"anchors must be one or more pairs of positive sizes; got {self.anchors}")
         if min(self.stride, self.num_classes) < 1:
             raise InputError(f"stride and num_classes must be 1 or more; got {self}")
+        if not 1 <= self.scale_xy <= 4:
+            raise InputError(f"scale_xy must be from 1 to 4; got {self.scale_xy}")
         if self.kind not in ("yolo", "region"):
             raise InputError(f'kind must be "yolo" or "region"; got {self.kind!r}')
 
@@ -87,8 +93,14 @@ def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
 
 def boxes_of(raw: RawHead, spec: HeadSpec) -> Tensor:
     """Boxes ``[*, 4]``, x1 y1 x2 y2 in pixels of the network input; differentiable."""
-    centres = (raw.xy.sigmoid() + raw.cells) * spec.stride
-    half = raw.wh.clamp(max=MAX_LOG_SIZE).exp() * raw.anchors / 2
+    xy = raw.xy.sigmoid()
+    if spec.scale_xy != 1:
+        xy = xy * spec.scale_xy - (spec.scale_xy - 1) / 2
+    centres = (xy + raw.cells) * spec.stride
+    if spec.new_coords:
+        half = (2 * raw.wh.sigmoid()).square() * raw.anchors / 2
+    else:
+        half = raw.wh.clamp(max=MAX_LOG_SIZE).exp() * raw.anchors / 2
     return torch.cat((centres - half, centres + half), -1)
 
 

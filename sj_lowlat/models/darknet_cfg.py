@@ -21,7 +21,11 @@ _LAYERS: dict[str, dict[str, str]] = {
     "shortcut": {"weights_type": "none", "alpha": "1", "beta": "1"},
     "upsample": {"scale": "1"},
     "reorg": {"reverse": "0", "flatten": "0", "extra": "0"},
-    "yolo": {"scale_x_y": "1", "new_coords": "0"},
+    "yolo": {},
+    "dropout": {"dropblock": "0"},
+    "avgpool": {},
+    "scale_channels": {"scale_wh": "0", "activation": "linear"},
+    "sam": {"activation": "linear"},
     "region": {"softmax": "1", "coords": "4", "background": "0", "tree": "", "map": ""},
 }
 
@@ -70,9 +74,9 @@ class Section:
             raise self.error(f": option {key} must be 1 or more; got {number}")
         return number
 
-    def floats(self, key: str) -> tuple[float, ...]:
+    def floats(self, key: str, default: tuple[float, ...] | None = None) -> tuple[float, ...]:
         """The comma-separated numbers of an option, as :meth:`integers`."""
-        return self._numbers(key, None, float)
+        return self._numbers(key, default, float)
 
     def _numbers(self, key: str, default: tuple[_N, ...] | None, kind: type[_N]) -> tuple[_N, ...]:
         text = self.options.get(key)

@@ -76,7 +76,9 @@ class Route(nn.Module):
 
 
 class Shortcut(nn.Module):
-    """The sum of the layer before and layer number ``source``, with an activation where the cfg names one."""
+    """The sum of the layer before and layer number ``source``, with an activation where the cfg names one.
+
+    It has the channels of the layer before; of the other one as many are added as there are."""
 
     def __init__(self, source: int, act: nn.Module | None) -> None:
         super().__init__()
@@ -84,9 +86,28 @@ class Shortcut(nn.Module):
         self.act = act
 
     def forward(self, x: Tensor, earlier: Tensor) -> Tensor:
-        """Two tensors ``[N, C, H, W]`` to their sum."""
+        """Two tensors ``[N, C_i, H, W]`` to their sum."""
+        more = x.shape[1] - earlier.shape[1]
+        if more:
+            earlier = nn.functional.pad(earlier, (0, 0, 0, 0, 0, more)) if more > 0 else earlier[:, :more]
         total = x + earlier
         return total if self.act is None else self.act(total)
+
+    def extra_repr(self) -> str:
+        return f"source={self.source}"
+
+
+class Product(nn.Module):
+    """The product of layer number ``source`` and the layer before, which may be one cell (squeeze and
+    excitation) or a map of the same shape (spatial attention)."""
+
+    def __init__(self, source: int) -> None:
+        super().__init__()
+        self.source = source
+
+    def forward(self, x: Tensor, earlier: Tensor) -> Tensor:
+        """``[N, C, 1, 1]`` or ``[N, C, H, W]``, and ``[N, C, H, W]``, to ``[N, C, H, W]``."""
+        return earlier * x
 
     def extra_repr(self) -> str:
         return f"source={self.source}"

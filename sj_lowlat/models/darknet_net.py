@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.models.darknet_cfg import Section, parse_cfg, read_cfg
-from sj_lowlat.models.darknet_layers import ConvBlock, DetectionHead, Route, Shortcut
+from sj_lowlat.models.darknet_layers import ConvBlock, DetectionHead, Product, Route, Shortcut
 from sj_lowlat.models.darknet_plan import Plan
 from sj_lowlat.models.darknet_weights import load_darknet_weights
 from sj_lowlat.models.detector import Detector
@@ -50,6 +50,7 @@ class DarknetNet(Detector):
         if not plan.heads:
             raise InputError("the cfg has no [yolo] or [region] section, so the network would detect nothing")
         super().__init__(tuple(plan.heads), class_names, plan.input_size, plan.channels, plan.stride)
+        self.info = self.info.with_shape((plan.channels, plan.input_height, plan.input_size))
         self.layers = nn.ModuleList(layers)
         self._kept = frozenset(plan.used)
 
@@ -68,7 +69,7 @@ class DarknetNet(Detector):
         for number, layer in enumerate(self.layers):
             if isinstance(layer, Route):
                 x = layer([kept[source] for source in layer.sources])
-            elif isinstance(layer, Shortcut):
+            elif isinstance(layer, Shortcut | Product):
                 x = layer(x, kept[layer.source])
             elif isinstance(layer, DetectionHead):
                 maps.append(layer(x))

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import nn
 
 from sj_lowlat.detect import HeadSpec
+from sj_lowlat.errors import InputError
 from sj_lowlat.layers import SameMaxPool
 from sj_lowlat.models.darknet_cfg import Section
-from sj_lowlat.models.darknet_layers import ACTIVATIONS, ConvBlock, DetectionHead, Reorg, Route, Shortcut
+from sj_lowlat.models.darknet_layers import (
+    ACTIVATIONS,
+    ConvBlock,
+    DetectionHead,
+    Product,
+    Reorg,
+    Route,
+    Shortcut,
+)
 from sj_lowlat.models.detector import initialise, initialise_head
 
 
 class Shape(NamedTuple):
-    """What a layer puts out at the cfg's input size; 0 channels stand for a detection layer."""
+    """What a layer puts out at the cfg's input size; 0 channels stand for a detection layer.
+
+    ``size`` is the width. A pooled map has one cell, whatever the input."""
 
     channels: int
     size: int
+    pooled: bool = False
 
 
 class Plan:
@@ -27,15 +39,11 @@ class Plan:
     Afterwards ``heads`` has the :class:`HeadSpec` of each detection layer, ``used`` the numbers of the layers
     whose outputs later layers take, and ``stride`` what the sides of an input must be multiples of.
 
-    :raises InputError: if the input is not square; later, if a section does not fit the ones before it
+    :raises InputError: if a section does not fit the ones before it
     """
 
     def __init__(self, net: Section) -> None:
-        self.input_size, height = net.positive("width"), net.positive("height")
-        if self.input_size != height:
-            raise net.error(
-                f": width={self.input_size} and height={height} differ, only square inputs are supported"
-            )
+        self.net, self.input_size, self.input_height = net, net.positive("width"), net.positive("height")
         self.channels = net.positive("channels", 3)
         self.shapes = [Shape(self.channels, self.input_size)]  # [0] is the input, [i + 1] layer i
         self.used: set[int] = set()
@@ -45,7 +53,10 @@ class Plan:
     @property
     def stride(self) -> int:
         """Pixels of which the sides of an input must be multiples, so that every map has whole cells."""
-        return math.lcm(*(self.input_size // shape.size for shape in self.shapes))
+        stride = math.lcm(*(self.input_size // shape.size for shape in self.shapes if not shape.pooled))
+        if self.input_height % stride:
+            raise self.net.error(f": height={self.input_height} is no multiple of the stride {stride}")
+        return stride
 
     def add(self, section: Section) -> nn.Module:
         """The module of the next section."""
@@ -112,11 +123,35 @@ class Plan:
             raise section.error(f": no slice group_id={group_id} of groups={groups} in {channels} channels")
         return Route(numbers, groups, group_id), Shape(sum(channels) // groups, sizes[0])
 
+    def _dropout(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
+        (probability,) = section.floats("probability", (0.5,))
+        if not 0 <= probability < 1:
+            raise section.error(f": probability must be from 0 to below 1; got {probability}")
+        return nn.Dropout(probability), before
+
+    def _avgpool(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
+        return nn.AdaptiveAvgPool2d(1), Shape(before.channels, 1, pooled=True)
+
+    def _scale_channels(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
+        return self._product(section, before)
+
+    def _sam(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
+        return self._product(section, before)
+
+    def _product(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
+        number = self._source(section, section.integer("from"))
+        earlier = self.shapes[number + 1]
+        if earlier.channels != before.channels or not (before.pooled or before.size == earlier.size):
+            raise section.error(
+                f" must multiply maps of one shape, or by one cell; got {earlier} and {before}"
+            )
+        return Product(number), earlier
+
     def _shortcut(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
         number = self._source(section, section.integer("from"))
         earlier = self.shapes[number + 1]
-        if earlier != before:
-            raise section.error(f" must add two maps of one shape; got {earlier} and {before}")
+        if earlier.size != before.size:
+            raise section.error(f" must add two maps of one size; got {earlier} and {before}")
         return Shortcut(number, _activation(section, section.options.get("activation", "linear"))), before
 
     def _yolo(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
@@ -126,7 +161,9 @@ class Plan:
         mask = section.integers("mask", tuple(range(len(pairs))))
         if not mask or not all(0 <= index < len(pairs) for index in mask):
             raise section.error(f": mask {mask} must choose among the {len(pairs)} anchors, counted from 0")
-        return self._head(section, before, tuple(pairs[index] for index in mask), "yolo")
+        (scale,) = section.floats("scale_x_y", (1.0,))
+        options = {"scale_xy": scale, "new_coords": bool(section.integer("new_coords", 0))}
+        return self._head(section, before, tuple(pairs[index] for index in mask), "yolo", **options)
 
     def _region(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
         cell = self.input_size // before.size
@@ -134,17 +171,29 @@ class Plan:
         return self._head(section, before, anchors, "region")
 
     def _head(
-        self, section: Section, before: Shape, anchors: tuple[tuple[float, float], ...], kind: str
+        self,
+        section: Section,
+        before: Shape,
+        anchors: tuple[tuple[float, float], ...],
+        kind: str,
+        **more: Any,
     ) -> tuple[nn.Module, Shape]:
-        spec = HeadSpec(anchors, self.input_size // before.size, section.positive("classes", 20), kind)
+        stride, classes = self.input_size // before.size, section.positive("classes", 20)
+        try:
+            spec = HeadSpec(tuple(anchors), stride, classes, kind, **more)
+        except InputError as error:
+            raise section.error(f": {error}") from error
         if before.channels != spec.channels:
             raise section.error(
                 f": {len(anchors)} anchors and {spec.num_classes} classes need {spec.channels} "
                 f"channels, but {before.channels} arrive: set filters={spec.channels} in the layer before"
             )
+        if spec.new_coords and isinstance(self.last, ConvBlock) and isinstance(self.last[-1], nn.Sigmoid):
+            del self.last._modules["act"]  # its sigmoids are part of the decoding
         if not isinstance(self.last, ConvBlock) or len(self.last) > 1:
             raise section.error(
-                " must follow a [convolutional] with activation=linear and without batch norm"
+                " must follow a [convolutional] with activation=linear (with new_coords=1: logistic) and "
+                "without batch norm"
             )
         initialise_head(self.last.conv, spec)  # type: ignore[arg-type]
         self.heads.append(spec)
@@ -167,7 +216,7 @@ def _strided(section: Section, before: Shape, channels: int, stride: int, size: 
             f" makes {size} cells a side of {before.size}; with stride {stride} it must divide evenly: check "
             "pad and size, and that the input size is a multiple of the network's stride"
         )
-    return Shape(channels, size)
+    return Shape(channels, size, before.pooled)
 
 
 def _activation(section: Section, name: str) -> nn.Module | None:

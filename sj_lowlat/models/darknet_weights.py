@@ -18,6 +18,8 @@ from sj_lowlat.files import atomic_write
 if TYPE_CHECKING:
     from sj_lowlat.models.darknet_net import DarknetNet
 
+# published files hold denormals of either sign in dead channels
+_LEAST_VARIANCE = -1e-30
 _NORM_KEYS = ("bn.bias", "bn.weight", "bn.running_mean", "bn.running_var")
 
 
@@ -64,13 +66,14 @@ def load_darknet_weights(net: DarknetNet, path: str | Path) -> DarknetHeader:
         )
     pieces = np.split(values, ends)
     for (name, _), piece in zip(parts, pieces, strict=True):
-        if not np.isfinite(piece).all() or (name.endswith("running_var") and (piece < 0).any()):
+        if not np.isfinite(piece).all() or (name.endswith("running_var") and (piece < _LEAST_VARIANCE).any()):
             raise InputError(
                 f"{path}: what should be {name} holds values that are not finite, or a variance below zero: "
                 f"the file is damaged or made for another cfg (only the number of floats, {expected}, fits)"
             )
     with torch.no_grad():
-        for (_, tensor), piece in zip(parts, pieces, strict=True):
+        for (name, tensor), piece in zip(parts, pieces, strict=True):
+            piece = piece.clip(min=0) if name.endswith("running_var") else piece
             tensor.copy_(torch.from_numpy(piece).view_as(tensor))
     return header
 
