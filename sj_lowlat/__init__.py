@@ -69,10 +69,7 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if name in _MODULES:
-        module = importlib.import_module(f"{__name__}.{name}")
-        if name == "models" and "load" not in vars(module):
-            module.load = _models_load  # type: ignore[attr-defined]
-        return module
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -107,10 +107,8 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
 def rebuild(
     config: Any, tensors: Mapping[str, torch.Tensor], source: Path, model: nn.Module | None = None
 ) -> nn.Module:
-    """Make the network that :func:`describe` described.
+    """Make the network of which :func:`describe` gave the config and :func:`values` the tensors.
 
-    :param config: what :func:`describe` returned
-    :param tensors: what :func:`values` returned
     :param source: the file that the config came from, for errors
     :param model: as for :func:`load`
     :return: the network, in eval mode

@@ -44,10 +44,8 @@ _REPLAY: dict[str, Callable[[nn.Module, Step, torch.Tensor], nn.Module]] = {
 def rebuild(
     config: dict[str, Any], tensors: Mapping[str, torch.Tensor], source: Path, model: nn.Module | None = None
 ) -> nn.Module:
-    """As :func:`~sj_lowlat.checkpoint.rebuild`, from a config of format 1.
-
-    :param model: for a network that is not one of :mod:`sj_lowlat.models`: in its state before the first verb
-    :raises InputError: if the config is damaged, or the values are those of another network
+    """As :func:`~sj_lowlat.checkpoint.rebuild`, from a config of format 1; ``model`` is in its state before
+    the first verb.
     """
     try:
         if model is None and config["build"] is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -392,3 +394,9 @@ def test_small_weights_are_held_in_16_bits(tmp_path: Path) -> None:
         huge.layers[0].conv.weight.mul_(1e6)  # beyond float16
     kept = unpack(pretrained.pack(huge, path)).state_dict()
     assert torch.equal(kept["layers.0.conv.weight"], huge.state_dict()["layers.0.conv.weight"])
+
+
+def test_the_old_name_works_however_models_was_imported() -> None:
+    code = "import sj_lowlat.models as m; m.load('snn-tiny-yolov3-coco', spiking=False)"
+    done = subprocess.run([sys.executable, "-W", "always", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "DeprecationWarning" in done.stderr

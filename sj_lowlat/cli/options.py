@@ -85,19 +85,13 @@ class StreamOptions:
 
 
 def check_output(output: Path, *sources: str | None) -> None:
-    """Refuse to write results over what they are made from.
-
-    :raises InputError: if ``output`` is the folder of one of the sources
-    """
+    """Refuse to write results over what they are made from."""
     if any(source and Path(source).resolve() == output.resolve() for source in sources):
         raise InputError(f"output is {output}, which the command reads from: give another folder")
 
 
 def finer_factors(text: str | None) -> dict[str, int]:
-    """``"layers.0.act=4,layers.2.act=4"`` -> factors.
-
-    :raises InputError: for another form
-    """
+    """``"layers.0.act=4,layers.2.act=4"`` -> factors."""
     try:
         pairs = [part.split("=") for part in text.split(",")] if text else []
         return {name.strip(): int(factor) for name, factor in pairs}

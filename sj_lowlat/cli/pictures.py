@@ -13,10 +13,7 @@ from sj_lowlat.errors import InputError
 
 
 def first_images(dataset: DetectionDataset, limit: int | None) -> DetectionDataset:
-    """The first ``limit`` images, or all.
-
-    :raises InputError: if ``limit`` is not positive
-    """
+    """The first ``limit`` images, or all."""
     if limit is None:
         return dataset
     if limit < 1:
@@ -25,10 +22,7 @@ def first_images(dataset: DetectionDataset, limit: int | None) -> DetectionDatas
 
 
 def calibration_images(dataset: DetectionDataset, count: int, size: int) -> Tensor:
-    """Images from all over a data set, letterboxed: ``[count, 3, size, size]``, fewer where it has fewer.
-
-    :raises InputError: if ``count`` is not positive
-    """
+    """Images from all over a data set, letterboxed: ``[count, 3, size, size]``, fewer where it has fewer."""
     if count < 1:
         raise InputError(f"calibration_images is {count}; give at least 1")
     return torch.stack([letterbox(dataset[place].image, size)[0] for place in spaced(len(dataset), count)])
@@ -38,8 +32,6 @@ def find_pictures(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     """All pictures of some files and folders.
 
     :return: (file, name of the drawn picture: relative, PNG or JPEG, with a number where a name is taken)
-    :raises FileNotFoundError: if one of the paths does not exist
-    :raises InputError: if a folder holds no pictures
     """
     found: list[tuple[Path, Path]] = []
     for path in paths:

@@ -18,11 +18,7 @@ _VOC_SETS = ("train", "val", "trainval", "test")
 
 
 def open_data(spec: str) -> DetectionDataset:
-    """Open the data set that a word names, see ``DATA_FORMS``.
-
-    :raises FileNotFoundError: if there is no such folder or file
-    :raises InputError: if the word or the files cannot be used
-    """
+    """Open the data set that a word names, see ``DATA_FORMS``."""
     kind, colon, rest = spec.partition(":")
     if kind in _OPEN and (colon or kind == "traffic"):
         return _OPEN[kind](rest)

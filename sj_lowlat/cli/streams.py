@@ -42,7 +42,6 @@ def detect_in_stream(
     :param name: of the results, relative to ``folder``; gets the endings .png and .gif
     :param schedule: of the network; only its charge and burst count
     :return: what JSON can hold
-    :raises InputError: for a stream that cannot be read, or a network that is not spiking
     """
     if schedule is None:
         raise InputError(f"{path} is a spike stream: give a spiking network (sj-lowlat convert makes one)")

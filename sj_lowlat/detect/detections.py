@@ -82,10 +82,7 @@ class Detections:
 
 
 def class_names_of(labels: Sequence[int], names: Sequence[str]) -> list[str]:
-    """The name of each label.
-
-    :raises InputError: if a label has no name
-    """
+    """The name of each label; a label without one is refused."""
     if labels and max(labels) >= len(names):
         raise InputError(f"label {max(labels)} has no name: only {len(names)} class names were given")
     return [names[label] for label in labels]

@@ -72,10 +72,7 @@ class RawHead:
 
 
 def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
-    """View a raw map ``[N, A * (5 + num_classes), H, W]`` as :class:`RawHead`.
-
-    :raises InputError: if the channels do not fit the spec
-    """
+    """View a raw map ``[N, A * (5 + num_classes), H, W]`` as :class:`RawHead`."""
     n, channels, rows, columns = head_map.shape
     if channels != spec.channels:
         raise InputError(
@@ -111,7 +108,7 @@ def scores_of(raw: RawHead, spec: HeadSpec) -> Tensor:
 
 
 def check_specs(specs: Sequence[HeadSpec], outputs: Sequence[Tensor]) -> None:
-    """:raises InputError: if there is not one map per spec"""
+    """Refuse another number of maps than of specs."""
     if len(specs) != len(outputs):
         raise InputError(
             f"a network gives {len(outputs)} maps and names {len(specs)} head_specs; give one per map"

@@ -54,11 +54,7 @@ class Scene:
 def pair_up(
     dataset: DetectionDataset, detections: Sequence[Detections], class_map: Mapping[int, int] | None
 ) -> tuple[list[Scene], list[int]]:
-    """Check the input of :func:`~sj_lowlat.evaluation.coco_ap`, and translate the detections' labels.
-
-    :return: the scenes, and the data set labels to score
-    :raises InputError: if counts or labels do not fit, or there is nothing to find
-    """
+    """Check what ``coco_ap`` and ``voc_ap`` are given; return scenes, and the data set labels to score."""
     targets, class_count = ground_truth(dataset), len(dataset.class_names)
     if len(detections) != len(targets):
         raise InputError(

@@ -72,7 +72,7 @@ def _build(program: str, source: str, options: tuple[str, ...]) -> ctypes.CDLL |
             return ctypes.CDLL(str(place / name))
         except subprocess.CalledProcessError:  # an option that this compiler does not know
             return None
-        except OSError:  # a folder that cannot be written to, or that must not hold programs
+        except (OSError, RuntimeError):  # no home, not to be written to, or not for programs
             continue
     return None
 

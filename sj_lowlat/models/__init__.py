@@ -1,5 +1,8 @@
 """Detectors as ordinary networks (ANNs); ``forward`` returns raw head maps."""
 
+import sys
+from typing import Any
+
 from sj_lowlat.layers import SameMaxPool
 from sj_lowlat.models.darknet_cfg import Section, parse_cfg
 from sj_lowlat.models.darknet_layers import ConvBlock, Reorg, Route, Shortcut
@@ -33,3 +36,9 @@ __all__ = [
     "snn_tiny_yolov3",
     "tiny_yolov3",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "load":  # of version 0.1; what it calls stands above this package
+        return sys.modules["sj_lowlat"]._models_load
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

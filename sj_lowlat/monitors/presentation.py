@@ -68,9 +68,7 @@ class Presentation(Generic[StateT]):
 
 
 def as_steps(node: LowLatencyIFNode, output: Tensor) -> Tensor:
-    """View a node's output ``[N, *]`` (step mode s), ``[T, N, *]`` (m) or ``[T*N, *]`` (merged) as
-    ``[T, N, *]``.
-    """
+    """An output ``[N, *]`` (step mode s), ``[T, N, *]`` (m) or ``[T*N, *]`` (merged) as ``[T, N, *]``."""
     steps = node.clock.now.steps
     if steps is not None:
         return output.unflatten(0, (steps, -1))
@@ -92,9 +90,6 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
 
     Leaving the ``with`` block (or :meth:`close`) removes the hooks and keeps the sums. ``monitor[name]`` and
     ``monitor[i]`` give the record of a layer.
-
-    :param instance: the class (or classes) of neurons to watch
-    :raises InputError: if ``net`` has no such neuron
     """
 
     def __init__(self, net: nn.Module, instance: type | tuple[type, ...] = LowLatencyIFNode) -> None:
