@@ -14,12 +14,12 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sj_lowlat.conversion.plan import Sum
+from sj_lowlat.conversion.plan import Plan, Sum
 from sj_lowlat.errors import InputError
 from sj_lowlat.graph import operations
 from sj_lowlat.graph.edit import add_layer, free_name, insert_behind, replace_call
 from sj_lowlat.graph.operations import PASSIVE_MODULES, is_weighted
-from sj_lowlat.layers import BranchSum, Symmetric
+from sj_lowlat.layers import BranchSum, SpikeProduct, Symmetric
 from sj_lowlat.network import GraphNetwork
 from sj_lowlat.record import evaluating
 
@@ -27,7 +27,11 @@ POLICIES = ("rescale", "tie", "neuron")
 
 
 def complete_sums(
-    network: GraphNetwork, types: Iterable[type[nn.Module]], example: torch.Tensor, policy: str = "rescale"
+    network: GraphNetwork,
+    types: Iterable[type[nn.Module]],
+    example: torch.Tensor,
+    policy: str = "rescale",
+    linear: bool = False,
 ) -> None:
     """Insert what neurons need around sums and norms, in place.
 
@@ -40,11 +44,12 @@ def complete_sums(
     :param types: module types that become neurons
     :param example: one input
     :param policy: ``"neuron"``: identity activations behind every sum of spikes as well
+    :param linear: also behind every layer without an activation, so that nothing but spikes travels
     :raises InputError: for an unknown policy
     """
     if policy not in POLICIES:
         raise InputError(f"sums is {policy!r}, it must be one of {', '.join(POLICIES)}")
-    _Completion(network, tuple(types), example, policy).run()
+    _Completion(network, tuple(types), example, policy, linear).run()
     network.recompile()
 
 
@@ -52,9 +57,14 @@ class _Completion:
     """Values are, as in a plan, currents and spikes; ``None`` for images, outputs and constants."""
 
     def __init__(
-        self, network: GraphNetwork, types: tuple[type[nn.Module], ...], example: torch.Tensor, policy: str
+        self,
+        network: GraphNetwork,
+        types: tuple[type[nn.Module], ...],
+        example: torch.Tensor,
+        policy: str,
+        linear: bool,
     ) -> None:
-        self.network, self.types, self.policy = network, types, policy
+        self.network, self.types, self.policy, self.linear = network, types, policy, linear
         self.modules = {node: network.module_of(node) for node in network.graph.nodes}
         self.output = next(reversed(network.graph.nodes))
         self.shapes = _Shapes(network, graph=network.graph).of(example)
@@ -97,8 +107,9 @@ class _Completion:
         summed = any(map(operations.is_sum, node.users))
         alone = len(readers) == 1 and (summed or isinstance(readers[0], self.types))
         returned = self.output in node.users
-        many = len(readers) > 1 and not returned and not all(map(is_weighted, readers))
-        return self.kind[node] == "current" and not alone and (adds or summed or many)
+        many = len(readers) > 1 and not all(map(is_weighted, readers))
+        wanted = adds or summed or ((many or self.linear) and not returned)
+        return self.kind[node] == "current" and not alone and wanted
 
     def _put_identity(self, source: fx.Node) -> None:
         """Behind the layer or sum whose currents a node passes on."""
@@ -171,12 +182,12 @@ def tied(network: GraphNetwork, sums: Mapping[str, Sum], names: Iterable[str]) -
     return list(unique.values())
 
 
-def meeting(network: GraphNetwork, sums: Mapping[str, Sum], names: Iterable[str]) -> set[str]:
-    """The activations that a sum ties to others: those whose spikes it adds, and those that read it."""
-    found = {branches.activation for branches in sums.values() if branches.activation}
+def meeting(network: GraphNetwork, plan: Plan, names: Iterable[str]) -> set[str]:
+    """The activations that a sum or product ties to others: those whose spikes it reads, and its readers."""
+    found = {branches.activation for branches in plan.sums.values() if branches.activation}
     known = dict.fromkeys(names, set())
     for node in network.graph.nodes:
-        if node.name in sums:
+        if node.name in plan.sums or node.name in plan.products:
             found.update(_firing(network, node, known))
     return found
 
@@ -192,6 +203,14 @@ def _firing(network: GraphNetwork, node: fx.Node, names: Mapping[str, object]) -
         elif not is_weighted(network.module_of(source)):
             stack += source.all_input_nodes
     return found
+
+
+def place_products(network: GraphNetwork, products: Iterable[str], levels: int | None) -> None:
+    """Put a :class:`~sj_lowlat.layers.SpikeProduct` in the place of every node that multiplies spikes."""
+    for node in [node for node in network.graph.nodes if node.name in set(products)]:
+        name = free_name(network, f"{node.meta.get('owner') or ''}.product".strip("."))
+        replace_call(network, node, name, SpikeProduct(levels or 16), node.args)
+    network.recompile()
 
 
 def place_sums(network: GraphNetwork, factors: Mapping[str, list[torch.Tensor | None]]) -> list[str]:

@@ -12,6 +12,7 @@ from sj_lowlat.conversion.additions import meeting
 from sj_lowlat.conversion.fold import scale_channels
 from sj_lowlat.conversion.normalise import probe_input_scales
 from sj_lowlat.conversion.plan import Plan
+from sj_lowlat.conversion.spike import POINTWISE
 from sj_lowlat.errors import ConversionError
 from sj_lowlat.network import GraphNetwork
 
@@ -28,14 +29,16 @@ def equalise_channels(
     r"""Equalise channels of activations, in place: with :math:`s_c` the scale of channel c over the mean of
     its layer, the layer's output (its batch norm, where it has one) is divided by :math:`s_c` and the weights
     that read the channel are multiplied by it. ReLU (leaky or not), max-pool, upsampling and concatenation
-    commute with it. Activations whose spikes meet in a sum, or that read one, are left alone.
+    commute with it. Activations whose spikes meet in a sum or product, or that read one, and
+    functions other than those, are left alone.
 
     :param model: the network, changed in place
     :param plan: its layers and sums
     :param scales: activation name -> scale per channel ``[C]``
     :param example: one input
     """
-    fixed = meeting(model, plan.sums, plan.activations)
+    fixed = meeting(model, plan, plan.activations)
+    fixed |= {name for name in plan.activations if isinstance(model.get_submodule(name), tuple(POINTWISE))}
     relative = {
         name: torch.ones_like(scale) if name in fixed else (scale / scale.mean()).clamp(min=_LEAST)
         for name, scale in scales.items()

@@ -10,7 +10,7 @@ from spikingjelly.activation_based import functional
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sj_lowlat.conversion.additions import complete_sums, place_sums
+from sj_lowlat.conversion.additions import complete_sums, place_products, place_sums
 from sj_lowlat.conversion.examples import Images, find_example
 from sj_lowlat.conversion.fold import fold_batch_norm
 from sj_lowlat.conversion.normalise import normalise_layer, probe_input_scales, sum_factors
@@ -19,7 +19,7 @@ from sj_lowlat.conversion.spike import NEURONS, activation_types, refuse_leaky
 from sj_lowlat.conversion.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.edit import drop_layer, one_call_each, replace_layer
-from sj_lowlat.layers import RateReadout, SpikeMaxPool
+from sj_lowlat.layers import PointwiseIFNode, RateReadout, SpikeMaxPool
 from sj_lowlat.network import ConversionReport, GraphNetwork, LayerReport, SpikingNetwork, refuse_spiking
 from sj_lowlat.schedule import Schedule
 
@@ -79,6 +79,10 @@ def convert(
     units = {name: scale.double() / bursts[name] for name, scale in scales.items()}
     found = probe_input_scales(network, plan, units, sample)
     fires_as = {name: _spike(network, name, neuron, ratio, bursts[name]) for name in plan.activations}
+    for name in plan.activations:
+        node = network.get_submodule(name)
+        if isinstance(node, PointwiseIFNode):
+            node.scale = scales[name].to(sample)
     for own in plan.layers:
         layer = network.get_submodule(own.name)
         scale_out = units[own.activation] if own.activation else torch.ones(())
@@ -91,6 +95,7 @@ def convert(
             LayerReport(own.name, type(layer).__name__, norms.get(own.name), own.activation, becomes,
                         _span(scale_out.to(sample.dtype)), _span(found[own.name, 0]))
         )  # fmt: skip
+    place_products(network, plan.products, network.info.levels)
     report.sums += place_sums(network, sum_factors(plan, found, units))
     for name in plan.pools:
         replace_layer(network, name, SpikeMaxPool(network.get_submodule(name)))

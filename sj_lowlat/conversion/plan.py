@@ -53,6 +53,7 @@ class Plan(NamedTuple):
     :param refused: one sentence for each part without a spiking form: which, why, and the remedy
     :param pools: names of the max-pools that count spikes
     :param sums: name of a node that adds branches -> what it adds
+    :param products: names of the nodes that multiply two branches of spikes
     """
 
     layers: list[LayerPlan]
@@ -60,6 +61,7 @@ class Plan(NamedTuple):
     refused: list[str]
     pools: list[str]
     sums: dict[str, Sum]
+    products: list[str]
 
 
 class _Analysis:
@@ -77,6 +79,7 @@ class _Analysis:
         self.claimed: dict[fx.Node, tuple[str | None, str | None]] = {}  # weighted -> batch norm, activation
         self.found: list[str] = []
         self.sums: dict[str, Sum] = {}
+        self.products: list[str] = []
 
     def module(self, node: fx.Node) -> nn.Module | None:
         return self.network.module_of(node)
@@ -162,6 +165,9 @@ class _Analysis:
             if "constant" not in terms:
                 self.sums[node.name] = Sum(tuple(self.value[term] == "spike" for term in node.args))
                 return "current" if "current" in values else "spike"
+        if operations.is_product(node) and values == {"spike"}:
+            self.products.append(node.name)
+            return "spike"
         if not operations.carries(node, module):
             self.refused.append(operations.refusal(node, module))
             return "spike"
@@ -284,4 +290,4 @@ def make_plan(network: GraphNetwork, activations: set[type[nn.Module]]) -> Plan:
     analysis = _Analysis(network, tuple(activations))
     analysis.run()
     refused = list(dict.fromkeys(analysis.refused))
-    return Plan(analysis.plans, analysis.found, refused, analysis.pools, analysis.sums)
+    return Plan(analysis.plans, analysis.found, refused, analysis.pools, analysis.sums, analysis.products)

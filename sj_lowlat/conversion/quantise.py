@@ -12,11 +12,11 @@ from sj_lowlat.conversion.additions import complete_sums, tied
 from sj_lowlat.conversion.equalise import equalise_channels
 from sj_lowlat.conversion.examples import Images, find_example
 from sj_lowlat.conversion.plan import make_plan
-from sj_lowlat.conversion.spike import activation_types, negative_slope
+from sj_lowlat.conversion.spike import POINTWISE, activation_types, negative_slope
 from sj_lowlat.conversion.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.edit import one_call_each, replace_layer
-from sj_lowlat.layers import QuantReLU
+from sj_lowlat.layers import QuantPointwise, QuantReLU
 from sj_lowlat.network import GraphNetwork, refuse_spiking
 
 
@@ -30,6 +30,7 @@ def prepare(
     equalise: bool = False,
     finer: Mapping[str, int] | None = None,
     sums: str = "rescale",
+    linear_neurons: bool = False,
     example: torch.Tensor | None = None,
 ) -> GraphNetwork:
     """Replace every ReLU by a :class:`~sj_lowlat.layers.QuantReLU` whose clip starts from calibration images.
@@ -52,6 +53,8 @@ def prepare(
         ``"tie"``, activations that meet share one clip, so that their sum is a whole number of spikes; or
         ``"neuron"``, the sum is quantised once more by neurons of its own. Sums of currents that no
         activation reads always get such neurons (:class:`~sj_lowlat.layers.Symmetric`)
+    :param linear_neurons: identity neurons also behind inner layers without an activation, which otherwise
+        pass their currents on: then nothing but spikes travels between layers
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
     :return: the prepared network, a :class:`~sj_lowlat.network.GraphNetwork` with ``levels``
     :raises ConversionError: if a part could not be converted later, or there is no activation
@@ -61,7 +64,7 @@ def prepare(
     sample = find_example(model, calibration, example)
     prepared = GraphNetwork.of(model, sample)
     one_call_each(prepared)
-    complete_sums(prepared, activation_types("signed"), sample, sums)
+    complete_sums(prepared, activation_types("signed"), sample, sums, linear_neurons)
     plan = make_plan(prepared, activation_types("signed"))
     if plan.refused:
         raise ConversionError("cannot prepare this network", plan.refused)
@@ -97,8 +100,13 @@ def prepare(
         old = prepared.get_submodule(name)
         clip = old.clip.detach() if isinstance(old, QuantReLU) else scales[name]
         channels = len(clip) if clip.dim() else None
-        new = QuantReLU(own_levels[name], clip, channels, negative_slope(old)).to(sample.device)
-        replace_layer(prepared, name, new.train(old.training))
+        new: QuantReLU
+        if isinstance(old, (QuantPointwise, *POINTWISE)):
+            fn = old.fn if isinstance(old, QuantPointwise) else old
+            new = QuantPointwise(fn, own_levels[name], clip, channels)
+        else:
+            new = QuantReLU(own_levels[name], clip, channels, negative_slope(old))
+        replace_layer(prepared, name, new.to(sample.device).train(old.training))
     for first, *others in groups:
         for name in others:  # one parameter, so that training keeps them equal
             prepared.get_submodule(name).clip_raw = prepared.get_submodule(first).clip_raw  # type: ignore[union-attr]

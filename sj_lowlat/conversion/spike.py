@@ -11,6 +11,8 @@ from sj_lowlat.graph.operations import LEAF_TYPES
 from sj_lowlat.layers import (
     ImbalancedIFNode,
     LowLatencyIFNode,
+    PointwiseIFNode,
+    QuantPointwise,
     QuantReLU,
     ResidualFixIFNode,
     SignedIFNode,
@@ -20,13 +22,28 @@ from sj_lowlat.layers import (
 NeuronFactory = Callable[[nn.Module, float], LowLatencyIFNode]
 
 
+#: activation types that signed neurons can replace, whatever their function
+POINTWISE: set[type[nn.Module]] = {
+    nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.Mish, nn.GELU, nn.ELU,
+    nn.CELU, nn.SELU, nn.Softplus, nn.PReLU,
+}  # fmt: skip
+
+
 def negative_slope(activation: nn.Module) -> float:
-    """Slope below zero: of a leaky ReLU, quantised or not; 0 of a ReLU, 1 of the identity."""
-    if isinstance(activation, Symmetric):
+    """Slope below zero: of a leaky ReLU, quantised or not; 0 of a ReLU, 1 of other functions."""
+    if isinstance(activation, (Symmetric, QuantPointwise, *POINTWISE)):
         return 1.0
     if isinstance(activation, nn.LeakyReLU):
         return float(activation.negative_slope)
     return float(getattr(activation, "slope", 0.0))
+
+
+def _signed(activation: nn.Module, ratio: float) -> LowLatencyIFNode:
+    if isinstance(activation, QuantPointwise):
+        return PointwiseIFNode(activation.fn, levels=activation.levels)
+    if isinstance(activation, tuple(POINTWISE)):
+        return PointwiseIFNode(activation)
+    return SignedIFNode(ratio=ratio, slope=negative_slope(activation))
 
 
 def _imbalanced(activation: nn.Module, ratio: float) -> LowLatencyIFNode:
@@ -36,7 +53,7 @@ def _imbalanced(activation: nn.Module, ratio: float) -> LowLatencyIFNode:
 
 #: name of a kind of neuron -> factory of (activation module, V(0) / V_th)
 NEURONS: dict[str, NeuronFactory] = {
-    "signed": lambda activation, ratio: SignedIFNode(ratio=ratio, slope=negative_slope(activation)),
+    "signed": _signed,
     "residual-fix": lambda activation, ratio: ResidualFixIFNode(ratio=ratio),
     "if": lambda activation, ratio: ResidualFixIFNode(ratio=0.0),
     "imbalanced": _imbalanced,
@@ -49,15 +66,15 @@ LEAKY = ("signed", "imbalanced")
 ACTIVATIONS: set[type[nn.Module]] = {nn.ReLU, nn.ReLU6, QuantReLU}
 
 
-def register_activation(kind: type[nn.Module]) -> None:
-    """Let ``convert`` turn modules of this type into neurons; on [0, clip] it must equal a ReLU or quantised
-    ReLU.
+def register_activation(kind: type[nn.Module], *, pointwise: bool = False) -> None:
+    """Let ``convert`` turn modules of this type into neurons.
 
-    A trained clip is read from its attribute ``clip``, if it has one.
-
-    :param kind: the module type
+    :param kind: the module type. On [0, clip] it must equal a ReLU or quantised ReLU; a trained clip is read
+        from its attribute ``clip``, if it has one
+    :param pointwise: it may be any function instead, which is computed element by element and keeps no state;
+        ``prepare`` quantises it (:class:`~sj_lowlat.layers.QuantPointwise`), and signed neurons replace it
     """
-    ACTIVATIONS.add(kind)
+    (POINTWISE if pointwise else ACTIVATIONS).add(kind)
     LEAF_TYPES.add(kind)
 
 
@@ -69,7 +86,8 @@ def activation_types(neuron: str) -> set[type[nn.Module]]:
     """
     if neuron not in NEURONS:
         raise InputError(f"neuron is {neuron!r}, it must be one of {', '.join(NEURONS)}")
-    return ACTIVATIONS | ({nn.LeakyReLU, Symmetric} if neuron in LEAKY else set())
+    more = {nn.LeakyReLU, Symmetric} if neuron in LEAKY else set()
+    return ACTIVATIONS | more | (POINTWISE | {QuantPointwise} if neuron == "signed" else set())
 
 
 def refuse_leaky(model: nn.Module, names: Iterable[str], neuron: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import nn
 
+from sj_lowlat.conversion.spike import POINTWISE
 from sj_lowlat.errors import InputError
 from sj_lowlat.functional import quant_relu
 from sj_lowlat.layers import Symmetric
@@ -147,13 +148,16 @@ def collect_scales(
     :param levels: name -> L of the quantised ReLU that is wanted
     :return: name -> scale
     """
+    both_signs = (Symmetric, *POINTWISE)
     fraction = None if statistic == "mse" and levels is not None else parse_statistic(statistic)
     collectors = {
         name: ScaleCollector(fraction, per_channel, levels[name] if levels else None) for name in names
     }
     handles = [
         model.get_submodule(name).register_forward_hook(
-            lambda m, a, out, c=collector: c.add(out.abs() if isinstance(m, Symmetric) else out)  # both signs
+            lambda m, a, out, c=collector: c.add(
+                out.abs() if isinstance(m, both_signs) else out
+            )  # both signs
         )
         for name, collector in collectors.items()
     ]

@@ -116,11 +116,15 @@ def replace_call(network: Any, node: fx.Node, name: str, layer: nn.Module, args:
     return call
 
 
+_POINTWISE: dict[str, Callable[..., nn.Module]] = {
+    "relu6": nn.ReLU6, "silu": nn.SiLU, "hardswish": nn.Hardswish, "hardsigmoid": nn.Hardsigmoid,
+    "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "mish": nn.Mish, "elu": nn.ELU, "softplus": nn.Softplus,
+}  # fmt: skip
 # activations and max-pools written as functions -> the same as a module
 _AS_MODULES = {
     "relu": lambda: nn.ReLU(),
     "leaky_relu": lambda slope=0.01: nn.LeakyReLU(slope),
-    "relu6": lambda: nn.ReLU6(),
+    **_POINTWISE,
     "max_pool2d": lambda size, stride=None, padding=0, dilation=1, ceil=False: nn.MaxPool2d(
         tuple(size), tuple(stride or size), padding, dilation, ceil_mode=ceil
     ),
@@ -141,11 +145,11 @@ def one_call_each(network: Any) -> None:
     for node in list(network.graph.nodes):
         module = network.module_of(node)
         function = function_name(node) if node.op == "call_function" else ""
-        if node in between and (function == "add_" or function.rstrip("_") in _AS_MODULES):
+        if node in between and (function in ("add_", "mul_") or function.rstrip("_") in _AS_MODULES):
             if function.endswith("_"):
                 _read_by_all_that_follow(node)
-            if function == "add_":
-                node.target = torch.ops.aten.add.Tensor
+            if function in ("add_", "mul_"):
+                node.target = getattr(getattr(torch.ops.aten, function[:-1]), node.target._overloadname)
                 continue
             owner = node.meta.get("owner") or ""
             name = free_name(network, f"{owner}.{function.rstrip('_')}".strip("."))

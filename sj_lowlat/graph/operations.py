@@ -188,16 +188,19 @@ def has_own_forward(module: nn.Module, known: tuple[type[nn.Module], ...] = ()) 
 
 def is_sum(node: fx.Node) -> bool:
     """Whether a node adds two tensors."""
+    return _joins_two(node, "add")
+
+
+def is_product(node: fx.Node) -> bool:
+    """Whether a node multiplies two tensors."""
+    return _joins_two(node, "mul")
+
+
+def _joins_two(node: fx.Node, name: str) -> bool:
+    if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
+        return False  # sizes are added by Python's operator
     two = len(node.args) == 2 and all(isinstance(term, fx.Node) for term in node.args)
-    return (
-        node.op == "call_function"
-        and function_name(node) == "add"
-        and two
-        and not node.kwargs
-        and (
-            isinstance(node.target, torch._ops.OpOverload)  # sizes are added by Python's operator
-        )
-    )
+    return two and not node.kwargs and function_name(node) == name
 
 
 def is_spike_pool(module: nn.Module | None) -> bool:

@@ -5,10 +5,12 @@ from sj_lowlat.layers.clock import Clock, Clocked, Pass, clock_of, reader_of, sh
 from sj_lowlat.layers.int8_conv import Int8Conv2d
 from sj_lowlat.layers.merged import MergedTime
 from sj_lowlat.layers.neurons import ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
+from sj_lowlat.layers.pointwise import PointwiseIFNode, QuantPointwise
 from sj_lowlat.layers.quant_relu import QuantReLU
 from sj_lowlat.layers.readout import RateReadout
 from sj_lowlat.layers.same_max_pool import SameMaxPool
 from sj_lowlat.layers.spike_max_pool import SpikeMaxPool
+from sj_lowlat.layers.spike_product import SpikeProduct
 from sj_lowlat.layers.spiking import LowLatencyIFNode, is_spiking
 from sj_lowlat.layers.synapse import Synapse, as_synapse, connect
 
@@ -21,12 +23,15 @@ __all__ = [
     "LowLatencyIFNode",
     "MergedTime",
     "Pass",
+    "PointwiseIFNode",
+    "QuantPointwise",
     "QuantReLU",
     "RateReadout",
     "ResidualFixIFNode",
     "SameMaxPool",
     "SignedIFNode",
     "SpikeMaxPool",
+    "SpikeProduct",
     "Symmetric",
     "Synapse",
     "as_synapse",

@@ -26,6 +26,9 @@ _OWN: dict[str, Callable[..., nn.Module]] = {
     "QuantReLU": layers.QuantReLU,
     "SameMaxPool": layers.SameMaxPool,
     "Symmetric": layers.Symmetric,
+    "QuantPointwise": layers.QuantPointwise,
+    "PointwiseIFNode": layers.PointwiseIFNode,
+    "SpikeProduct": layers.SpikeProduct,
     "BranchSum": layers.BranchSum,
     "Int8Conv2d": lambda **args: layers.Int8Conv2d(nn.Conv2d(**args, device="meta")),
 }
@@ -51,7 +54,8 @@ def module_rows(network: nn.Module) -> list[dict[str, Any]]:
         else:
             seen[id(module)] = name
             rows.append({"name": name, "type": _kind(module).__name__, **_arguments(name, module)})
-            inside += (f"{name}.",) if isinstance(module, layers.LowLatencyIFNode) else ()
+            whole = isinstance(module, (layers.LowLatencyIFNode, layers.QuantPointwise))
+            inside += (f"{name}.",) if whole else ()
     return rows
 
 
@@ -72,6 +76,16 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
         return kept if shapes else {}
     if kind.__name__ in _AROUND:
         return {}
+    if isinstance(module, layers.PointwiseIFNode):
+        spikes = {"spikes": str(module.spike_dtype).removeprefix("torch.")} if module.spike_dtype else {}
+        args = {key: getattr(module, key) for key in ("step_mode", "detach_reset", "burst", "levels")}
+        args |= {"v_threshold": module.v_threshold.tolist(), "scale": module.scale.tolist()}
+        return {"args": args | {"fn": _function_row(name, module.fn)}, **spikes}
+    if isinstance(module, layers.QuantPointwise):
+        channels = len(module.clip_raw) if module.clip_raw.dim() else None
+        return {"args": {"fn": _function_row(name, module.fn), "levels": module.levels, "channels": channels}}
+    if isinstance(module, layers.SpikeProduct):
+        return {"args": {"levels": module.levels}}
     if isinstance(module, layers.LowLatencyIFNode):
         args = {"v_threshold": module.v_threshold.tolist(), "ratio": module.ratio.tolist()}
         for key in ("step_mode", "detach_reset", "burst", "slope", "max_count"):
@@ -103,6 +117,10 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
             if value != parameter.default:  # an older torch may not know what a newer one added
                 args[key] = _plain(value)
     return {"args": args}
+
+
+def _function_row(name: str, fn: nn.Module) -> dict[str, Any]:
+    return {"type": _kind(fn).__name__, **_arguments(f"{name}.fn", fn)}
 
 
 def _plain(value: Any) -> Any:
@@ -173,6 +191,8 @@ def _made(row: Mapping[str, Any], children: dict[str, nn.Module | str]) -> nn.Mo
         return _AROUND[name](inner)  # type: ignore[arg-type]
     if children:
         raise ValueError(f"{name} holds no other layers")
+    if isinstance(args.get("fn"), Mapping):
+        args["fn"] = _made(args["fn"], {})
     if name in _OWN:
         module: Any = _OWN[name](**args)
         if "spikes" in row:
