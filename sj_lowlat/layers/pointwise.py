@@ -43,8 +43,8 @@ class QuantPointwise(QuantReLU):
 
 
 class PointwiseIFNode(SignedIFNode):
-    r"""Neuron of any pointwise function f. V is its whole charge U and is never reset; each step its net count
-    N moves, by at most ``burst`` spikes of either sign, towards the level of f:
+    r"""Neuron of any pointwise function f. V is its whole charge U and is never reset; each step its net
+    count N moves, by at most ``burst`` spikes of either sign, towards the level of f:
 
     .. math:: N \to \mathrm{clip}(\lfloor f(U \lambda / L) \, L / \lambda + 1/2 \rfloor, -L, L)
 

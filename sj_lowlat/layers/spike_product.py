@@ -16,8 +16,8 @@ class SpikeProduct(MergedTime, MemoryModule):
     .. math:: out(t) = \frac{A(t) B(t) - A(t - 1) B(t - 1)}{L}
 
     Its outputs sum up to :math:`A B / L` at every t: with scales :math:`s_a, s_b` of L spikes that is the
-    product of the two values, of scale :math:`s_a s_b`, exact once both are. What it sends is graded, no whole
-    numbers. L is the charge of a simulation, else ``levels``.
+    product of the two values, of scale :math:`s_a s_b`, exact once both are. What it sends is graded, not
+    whole numbers. L is the charge of a simulation, else ``levels``.
 
     ``step_mode="s"`` takes two ``[N, C, *]``, of one shape or one of them a single cell ``[N, C, 1, 1]``.
 

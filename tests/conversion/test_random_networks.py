@@ -17,7 +17,10 @@ from torch import nn
 from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.simulation import simulate
 
-ACTIVATIONS = (nn.ReLU, lambda: nn.LeakyReLU(0.1), nn.ReLU6)
+ACTIVATIONS = (
+    nn.ReLU, nn.ReLU, lambda: nn.LeakyReLU(0.1), nn.ReLU6, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid,
+    nn.Tanh, nn.Mish, nn.GELU, nn.ELU,
+)  # fmt: skip
 
 
 class Random(nn.Module):
@@ -71,7 +74,9 @@ class Random(nn.Module):
     def _grow(self) -> None:
         last = len(self.shapes) - 1
         firing = [value for value in range(last + 1) if self.spikes[value]]
-        choice = self.draw.choice(["layer", "layer", "sum", "sum", "cat", "max", "mean", "nearest"])
+        choice = self.draw.choice(
+            ["layer", "layer", "sum", "sum", "product", "gate", "cat", "max", "mean", "nearest"]
+        )
         value = self.draw.choice(firing[-3:]) if firing else 0
         channels, size = self.shapes[value]
         alike = [v for v in range(1, last + 1) if self.shapes[v] == (channels, size)]
@@ -87,6 +92,13 @@ class Random(nn.Module):
             self._add("sum", [one, other], None, (channels, size), both)
             if act is not None:
                 self._add("layer", [len(self.shapes) - 1], act, (channels, size), True)
+        elif choice == "product":
+            other = self.draw.choice([v for v in firing if self.shapes[v] == (channels, size)])
+            self._add("product", [value, other], None, (channels, size), True)
+        elif choice == "gate":  # squeeze and excitation
+            parts = nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), self.draw.choice(ACTIVATIONS)()
+            self._add("layer", [value], nn.Sequential(*parts), (channels, 1), True)
+            self._add("product", [value, len(self.shapes) - 1], None, (channels, size), True)
         elif choice == "cat":
             other = self.draw.choice([v for v in firing if self.shapes[v][1] == size])
             self._add("cat", [value, other], None, (channels + self.shapes[other][0], size), True)
@@ -104,6 +116,8 @@ class Random(nn.Module):
                 values.append(self.layers[layer](values[first]))
             elif what == "sum":
                 values.append(values[first] + values[others[0]])
+            elif what == "product":
+                values.append(values[first] * values[others[0]])
             else:
                 values.append(torch.cat([values[first], values[others[0]]], 1))
         return tuple(values[head] for head in self.heads)
