@@ -7,7 +7,7 @@ import matplotlib
 
 import sj_lowlat
 
-sys.path.insert(0, str(Path(__file__).parent))  # for figures_scraper and data_way
+sys.path.insert(0, str(Path(__file__).parent))  # for figures_scraper, data_way and convertible
 
 matplotlib.use("Agg")
 
@@ -21,8 +21,9 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "myst_parser",
     "data_way",
+    "convertible",
 ]
-exclude_patterns = ["_build", "tutorials", "gallery/*.ipynb", "gallery/*.py"]
+exclude_patterns = ["_build", "generated", "tutorials", "gallery/*.ipynb", "gallery/*.py"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

@@ -15,6 +15,8 @@ def run(
     ratio: float = 0.5,
     scale: str = "trained",
     per_channel: bool = False,
+    sums: Literal["rescale", "tie", "neuron"] = "rescale",
+    linear_neurons: bool = False,
     calibration: str | None = None,
     calibration_images: int = 32,
 ) -> None:
@@ -41,7 +43,10 @@ def run(
     :param ratio: initial membrane potential in thresholds; 0.5 is the residual fix
     :param scale: trained (the clips of quantised activations), or a statistic of calibration images: max,
         99.9%; with levels, trained means the clips of least square error
-    :param per_channel: per-channel scales instead of one per layer
+    :param per_channel: per-channel scales instead of one per layer; depthwise layers need them
+    :param sums: with levels, spikes of two branches that are added: rescale (a factor each), tie (one clip for
+        both, so that their sum is a whole number), neuron (the sum is quantised once more)
+    :param linear_neurons: with levels, neurons also behind layers without an activation
     :param calibration: data for levels or a statistic, in the same forms as evaluate's data
     :param calibration_images: number of calibration images that are used
     """
@@ -70,6 +75,8 @@ def run(
             per_channel=per_channel,
             equalise=not per_channel,
             finer=finer_factors(finer),
+            sums=sums,
+            linear_neurons=linear_neurons,
         )
         scale = "trained"
     elif finer is not None:

@@ -213,19 +213,19 @@ def place_products(network: GraphNetwork, products: Iterable[str], levels: int |
     network.recompile()
 
 
-def place_sums(network: GraphNetwork, factors: Mapping[str, list[torch.Tensor | None]]) -> list[str]:
+def place_sums(
+    network: GraphNetwork, sums: Mapping[str, Sum], factors: Mapping[str, list[torch.Tensor | None]]
+) -> list[str]:
     """Put a :class:`~sj_lowlat.layers.BranchSum` in the place of every node that adds spikes or currents.
 
+    :param sums: of the plan
     :param factors: node name -> factor of each branch
     :return: names of the new layers
     """
     names = []
-    for node in list(network.graph.nodes):
-        if node.name in factors:
-            owner = f"{node.meta.get('owner') or ''}.sum".strip(".")
-            new = replace_call(
-                network, node, free_name(network, owner), BranchSum.of(factors[node.name]), node.args
-            )
-            names.append(str(new.target))
+    for node in [node for node in network.graph.nodes if node.name in sums]:
+        name = free_name(network, f"{node.meta.get('owner') or ''}.sum".strip("."))
+        layer = BranchSum.of(factors[node.name], sums[node.name].spikes)
+        names.append(str(replace_call(network, node, name, layer, node.args).target))
     network.recompile()
     return names

@@ -96,7 +96,7 @@ def convert(
                         _span(scale_out.to(sample.dtype)), _span(found[own.name, 0]))
         )  # fmt: skip
     place_products(network, plan.products, network.info.levels)
-    report.sums += place_sums(network, sum_factors(plan, found, units))
+    report.sums += place_sums(network, plan.sums, sum_factors(plan, found, units))
     for name in plan.pools:
         replace_layer(network, name, SpikeMaxPool(network.get_submodule(name)))
         report.pools.append(name)

@@ -27,18 +27,20 @@ class BranchSum(Clocked, nn.Module):
 
     :param shapes: shape of each branch's factor: ``()``, or ``(C,)`` for one per channel of ``[N, C, *]``;
         ``None`` for a branch without one
+    :param spikes: for each branch whether it carries spikes, and not currents
     """
 
-    def __init__(self, shapes: Sequence[Sequence[int] | None]) -> None:
+    def __init__(self, shapes: Sequence[Sequence[int] | None], spikes: Sequence[bool]) -> None:
         super().__init__()
+        self.spikes = tuple(spikes)
         self.shapes = [None if shape is None else list(shape) for shape in shapes]
         for k, shape in enumerate(self.shapes):
             self.register_buffer(f"factor{k}", None if shape is None else torch.ones(shape))
 
     @classmethod
-    def of(cls, factors: Sequence[torch.Tensor | None]) -> BranchSum:
+    def of(cls, factors: Sequence[torch.Tensor | None], spikes: Sequence[bool]) -> BranchSum:
         """A sum with these factors."""
-        new = cls([None if factor is None else tuple(factor.shape) for factor in factors])
+        new = cls([None if factor is None else tuple(factor.shape) for factor in factors], spikes)
         for k, factor in enumerate(factors):
             if factor is not None:
                 new.register_buffer(f"factor{k}", factor.detach().clone())

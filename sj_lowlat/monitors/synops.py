@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import Clocked, LowLatencyIFNode
+from sj_lowlat.layers import BranchSum, Clocked, LowLatencyIFNode
 from sj_lowlat.monitors.fan_out import WeightedLayer, dense_macs, fan_out, weighted_layers
 from sj_lowlat.monitors.presentation import as_steps
 from sj_lowlat.record import table
@@ -40,8 +40,11 @@ class SynOpMonitor(BaseMonitor):
     """Counts accumulates (ACs) for spikes and multiply-accumulates (MACs) for analog input, layer by layer.
 
     Integer-valued input is spikes: each costs one AC per output that it reaches, border effects included;
-    negative spikes count, and a burst of n counts n. Any other input is analog (the image): it costs MACs,
-    once for as long as it stays the same during a presentation (a constant current needs one convolution). A
+    negative spikes count, and a burst of n counts n. The image is analog: it costs MACs, once for as long as
+    it stays the same during a presentation (a constant current needs one convolution). Graded spikes (of
+    average pools, products, sums with factors) cost a MAC per output that one reaches, and count as one. A
+    branch of spikes that joins the currents of neurons (:class:`~sj_lowlat.layers.BranchSum`) costs one AC a
+    spike, with a factor one MAC. A
     :class:`~sj_lowlat.layers.RateReadout` costs the ACs of the spikes it collects. Biases, neurons and
     stateless activations are left out, as usual. ``ann_macs`` takes each layer to run once per image.
 
@@ -69,6 +72,11 @@ class SynOpMonitor(BaseMonitor):
             self.monitored_layers.append(name)
             self._ops[name] = LayerOps(name)
             self.hooks.append(watched.register_forward_pre_hook(partial(self._count, name, layer)))
+        for name, module in net.named_modules():
+            if isinstance(module, BranchSum) and not all(module.spikes):
+                self.monitored_layers.append(name)
+                self._ops[name] = LayerOps(name)
+                self.hooks.append(module.register_forward_pre_hook(partial(self._count_sum, name)))
         self.hooks.append(self._nodes[0].register_forward_hook(self._count_images))
 
     def _count_images(self, node: LowLatencyIFNode, _inputs: Any, output: Tensor) -> None:
@@ -95,9 +103,26 @@ class SynOpMonitor(BaseMonitor):
             ops.spikes += spikes
             ops.synops += synops
             return
+        if isinstance(module, Clocked) and not module.reads_input:
+            events, products = self._spikes(name, layer, (x != 0).float(), size)
+            ops.spikes += events
+            ops.macs += products
+            return
         x = _without_repeats(x, dims, self._nodes[0])
         if self._is_new(name, x):
             ops.macs += ops.ann_macs * prod(x.shape[:-dims])
+
+    def _count_sum(self, name: str, module: BranchSum, branches: tuple[Tensor, ...]) -> None:
+        if not self.is_enable():
+            return
+        ops = self._ops[name]
+        for branch, spikes, shape in zip(branches, module.spikes, module.shapes, strict=True):
+            if spikes and shape is None and torch.equal(branch, branch.round()):
+                arrived = round(float(branch.abs().sum(dtype=torch.float64)))
+                ops.spikes, ops.synops = ops.spikes + arrived, ops.synops + arrived
+            elif spikes:
+                arrived = int(branch.count_nonzero())
+                ops.spikes, ops.macs = ops.spikes + arrived, ops.macs + arrived
 
     def _spikes(self, name: str, layer: WeightedLayer, x: Tensor, size: tuple[int, ...]) -> tuple[int, int]:
         """Spikes that arrive, and the accumulates that they cause."""

@@ -99,7 +99,7 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
         size, stride, padding = module.kernel_size, module.stride, module.before + module.after
         return {"args": {"size": size, "stride": stride, "padding": padding}}
     if isinstance(module, layers.BranchSum):
-        return {"args": {"shapes": module.shapes}}
+        return {"args": {"shapes": module.shapes, "spikes": list(module.spikes)}}
     if isinstance(module, layers.Symmetric):
         return {}
     if isinstance(module, layers.Int8Conv2d):
