@@ -44,7 +44,7 @@ def run(
     :param scale: trained (the clips of quantised activations), or a statistic of calibration images: max,
         99.9%; with levels, trained means the clips of least square error
     :param per_channel: per-channel scales instead of one per layer; depthwise layers need them
-    :param sums: with levels, spikes of two branches that are added: rescale (a factor each), tie (one clip for
+    :param sums: with levels, how spikes of two branches add: rescale (a factor each), tie (one clip for
         both, so that their sum is a whole number), neuron (the sum is quantised once more)
     :param linear_neurons: with levels, neurons also behind layers without an activation
     :param calibration: data for levels or a statistic, in the same forms as evaluate's data

@@ -7,8 +7,8 @@ reads (a linear bottleneck) gets identity neurons of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import fx, nn
@@ -149,7 +149,7 @@ class _Shapes(fx.Interpreter):
     @torch.no_grad()
     def of(self, example: torch.Tensor) -> dict[fx.Node, torch.Size]:
         self.found: dict[fx.Node, torch.Size] = {}
-        with evaluating(cast(nn.Module, self.module)):
+        with evaluating(self.module):
             self.run(example)
         return self.found
 
@@ -185,14 +185,14 @@ def tied(network: GraphNetwork, sums: Mapping[str, Sum], names: Iterable[str]) -
 def meeting(network: GraphNetwork, plan: Plan, names: Iterable[str]) -> set[str]:
     """The activations that a sum or product ties to others: those whose spikes it reads, and its readers."""
     found = {branches.activation for branches in plan.sums.values() if branches.activation}
-    known = dict.fromkeys(names, set())
+    known = set(names)
     for node in network.graph.nodes:
         if node.name in plan.sums or node.name in plan.products:
             found.update(_firing(network, node, known))
     return found
 
 
-def _firing(network: GraphNetwork, node: fx.Node, names: Mapping[str, object]) -> set[str]:
+def _firing(network: GraphNetwork, node: fx.Node, names: Container[str]) -> set[str]:
     """The activations whose spikes reach a node through no layer."""
     found: set[str] = set()
     stack = list(node.all_input_nodes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -163,7 +163,8 @@ class _Analysis:
         if operations.is_sum(node) and values <= {"spike", "current"}:
             terms = [self.value[term] for term in node.all_input_nodes]
             if "constant" not in terms:
-                self.sums[node.name] = Sum(tuple(self.value[term] == "spike" for term in node.args))
+                branches = cast(tuple[fx.Node, ...], node.args)
+                self.sums[node.name] = Sum(tuple(self.value[term] == "spike" for term in branches))
                 return "current" if "current" in values else "spike"
         if operations.is_product(node) and values == {"spike"}:
             self.products.append(node.name)

@@ -109,7 +109,7 @@ def prepare(
         replace_layer(prepared, name, new.to(sample.device).train(old.training))
     for first, *others in groups:
         for name in others:  # one parameter, so that training keeps them equal
-            prepared.get_submodule(name).clip_raw = prepared.get_submodule(first).clip_raw  # type: ignore[union-attr]
+            prepared.get_submodule(name).clip_raw = prepared.get_submodule(first).clip_raw
     info = prepared.info
     schedule = info.schedule if levels == info.levels else None  # it was made for the levels of before
     prepared.info = replace(info, levels=levels, schedule=schedule)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import fx, nn
 
+from sj_lowlat.conversion.additions import complete_sums
 from sj_lowlat.conversion.examples import Images, find_example, first_images, like_parameters
 from sj_lowlat.conversion.fit import fit_to_pool, match_batch_norm, upsampling_convolution
 from sj_lowlat.conversion.plan import make_plan
+from sj_lowlat.conversion.spike import activation_types
 from sj_lowlat.errors import ConversionError
 from sj_lowlat.graph.edit import downstream, drop_layer, one_call_each, replace_layer, upstream
 from sj_lowlat.graph.operations import function_name, is_weighted, place
-from sj_lowlat.layers import QuantReLU
 from sj_lowlat.network import GraphNetwork, refuse_spiking
 from sj_lowlat.record import evaluating
 
@@ -132,7 +134,7 @@ def replace_layers(
     replaced = {name: f"{type(module).__name__} -> ReLU" for name, module in activations.items()}
     for name, module in pools.items():
         replaced[name] = _replace_pool(new, name, module, sample, images)
-    refused = _functional_refusals(new, only_activations)
+    refused = _functional_refusals(new, sample, only_activations)
     if refused:
         raise ConversionError("cannot replace the layers of this network", refused)
     if not replaced:
@@ -216,9 +218,11 @@ def capture_input(model: nn.Module, name: str, images: torch.Tensor, batch_size:
     return torch.cat(caught)
 
 
-def _functional_refusals(network: GraphNetwork, only_activations: bool) -> list[str]:
+def _functional_refusals(network: GraphNetwork, sample: torch.Tensor, only_activations: bool) -> list[str]:
     """Refusals that an exchange of modules cannot cure: activations and pools written as functions."""
-    refused = make_plan(network, {nn.ReLU, QuantReLU}).refused
+    rest = copy.deepcopy(network)
+    complete_sums(rest, activation_types("signed"), sample)
+    refused = make_plan(rest, activation_types("signed")).refused
     if only_activations:
         return refused
     refused += [

@@ -148,7 +148,7 @@ def collect_scales(
     :param levels: name -> L of the quantised ReLU that is wanted
     :return: name -> scale
     """
-    both_signs = (Symmetric, *POINTWISE)
+    both_signs: tuple[type, ...] = (Symmetric, *POINTWISE)
     fraction = None if statistic == "mse" and levels is not None else parse_statistic(statistic)
     collectors = {
         name: ScaleCollector(fraction, per_channel, levels[name] if levels else None) for name in names

@@ -118,13 +118,16 @@ def replace_call(network: Any, node: fx.Node, name: str, layer: nn.Module, args:
 
 _POINTWISE: dict[str, Callable[..., nn.Module]] = {
     "relu6": nn.ReLU6, "silu": nn.SiLU, "hardswish": nn.Hardswish, "hardsigmoid": nn.Hardsigmoid,
-    "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "mish": nn.Mish, "elu": nn.ELU, "softplus": nn.Softplus,
+    "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "mish": nn.Mish, "gelu": nn.GELU, "softplus": nn.Softplus,
 }  # fmt: skip
 # activations and max-pools written as functions -> the same as a module
-_AS_MODULES = {
+_AS_MODULES: dict[str, Callable[..., nn.Module]] = {
     "relu": lambda: nn.ReLU(),
     "leaky_relu": lambda slope=0.01: nn.LeakyReLU(slope),
     **_POINTWISE,
+    "elu": lambda alpha=1.0, scale=1.0, input_scale=1.0: (
+        nn.ELU(alpha) if scale == input_scale == 1 else nn.SELU()  # the two that torch has
+    ),
     "max_pool2d": lambda size, stride=None, padding=0, dilation=1, ceil=False: nn.MaxPool2d(
         tuple(size), tuple(stride or size), padding, dilation, ceil_mode=ceil
     ),
@@ -153,11 +156,11 @@ def one_call_each(network: Any) -> None:
                 continue
             owner = node.meta.get("owner") or ""
             name = free_name(network, f"{owner}.{function.rstrip('_')}".strip("."))
-            layer = _AS_MODULES[function.rstrip("_")](*node.args[1:])
+            layer = _AS_MODULES[function.rstrip("_")](*node.args[1:], **node.kwargs)
             called.add(str(replace_call(network, node, name, layer, (node.args[0],)).target))
         elif module is not None:
             if getattr(module, "inplace", False):
-                module.inplace = False  # type: ignore[assignment]
+                module.inplace = False
                 _read_by_all_that_follow(node)
             if str(node.target) in called and is_leaf(module) and not isinstance(module, PASSIVE_MODULES):
                 shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}

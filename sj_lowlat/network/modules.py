@@ -77,10 +77,9 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
     if kind.__name__ in _AROUND:
         return {}
     if isinstance(module, layers.PointwiseIFNode):
-        spikes = {"spikes": str(module.spike_dtype).removeprefix("torch.")} if module.spike_dtype else {}
         args = {key: getattr(module, key) for key in ("step_mode", "detach_reset", "burst", "levels")}
         args |= {"v_threshold": module.v_threshold.tolist(), "scale": module.scale.tolist()}
-        return {"args": args | {"fn": _function_row(name, module.fn)}, **spikes}
+        return {"args": args | {"fn": _function_row(name, module.fn)}, **_spikes(module)}
     if isinstance(module, layers.QuantPointwise):
         channels = len(module.clip_raw) if module.clip_raw.dim() else None
         return {"args": {"fn": _function_row(name, module.fn), "levels": module.levels, "channels": channels}}
@@ -90,8 +89,7 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
         args = {"v_threshold": module.v_threshold.tolist(), "ratio": module.ratio.tolist()}
         for key in ("step_mode", "detach_reset", "burst", "slope", "max_count"):
             args |= {key: getattr(module, key)} if hasattr(module, key) else {}
-        spikes = module.spike_dtype
-        return {"args": args, **({"spikes": str(spikes).removeprefix("torch.")} if spikes else {})}
+        return {"args": args, **_spikes(module)}
     if isinstance(module, layers.QuantReLU):
         channels = len(module.clip_raw) if module.clip_raw.dim() else None
         return {"args": {"levels": module.levels, "channels": channels, "slope": module.slope}}
@@ -117,6 +115,10 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
             if value != parameter.default:  # an older torch may not know what a newer one added
                 args[key] = _plain(value)
     return {"args": args}
+
+
+def _spikes(node: layers.LowLatencyIFNode) -> dict[str, str]:
+    return {"spikes": str(node.spike_dtype).removeprefix("torch.")} if node.spike_dtype else {}
 
 
 def _function_row(name: str, fn: nn.Module) -> dict[str, Any]:

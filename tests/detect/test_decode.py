@@ -29,10 +29,11 @@ def _loop(image: Tensor, spec: HeadSpec) -> tuple[list[list[float]], list[list[f
         for row in range(rows):
             for column in range(columns):
                 value = [raw[first + c][row][column] for c in range(5 + spec.num_classes)]
-                x = (_sigmoid(value[0]) + column) * spec.stride
-                y = (_sigmoid(value[1]) + row) * spec.stride
+                reach = spec.scale_xy
+                x = (reach * _sigmoid(value[0]) - (reach - 1) / 2 + column) * spec.stride
+                y = (reach * _sigmoid(value[1]) - (reach - 1) / 2 + row) * spec.stride
                 w, h = (
-                    math.exp(min(v, 10.0)) * side
+                    side * ((2 * _sigmoid(v)) ** 2 if spec.new_coords else math.exp(min(v, 10.0)))
                     for v, side in zip(value[2:4], (anchor_w, anchor_h), strict=True)
                 )
                 boxes.append([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
@@ -52,11 +53,14 @@ def _loop(image: Tensor, spec: HeadSpec) -> tuple[list[list[float]], list[list[f
     anchors=st.lists(st.tuples(st.floats(1, 300), st.floats(1, 300)), min_size=1, max_size=3),
     classes=st.integers(1, 4),
     sides=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=2),
+    scale_xy=st.sampled_from([1.0, 1.05, 2.0]),
+    new_coords=st.booleans(),
     seed=st.integers(0, 2**31),
 )
-def test_equals_loop(kind, batch, anchors, classes, sides, seed) -> None:
+def test_equals_loop(kind, batch, anchors, classes, sides, scale_xy, new_coords, seed) -> None:
     generator = torch.Generator().manual_seed(seed)
-    specs = [HeadSpec(tuple(anchors), 8 * (i + 1), classes, kind) for i in range(len(sides))]
+    more = {"scale_xy": scale_xy, "new_coords": new_coords}
+    specs = [HeadSpec(tuple(anchors), 8 * (i + 1), classes, kind, **more) for i in range(len(sides))]
     maps = [
         2 * torch.randn(batch, spec.channels, rows, columns, generator=generator)
         for spec, (rows, columns) in zip(specs, sides, strict=True)

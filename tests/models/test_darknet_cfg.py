@@ -66,7 +66,7 @@ def test_text_or_path(tmp_path) -> None:
         ("[net]\n\n[maxpool]\n[lstm]\n", r"\[lstm\] \(layer 1, line 4\) is not supported.*upsample"),
         ("[net]\n[maxpool]\n[net]\n", r"\[net\] \(layer 1, line 3\)"),
         ("[net]\n[convolutional]\nbinary=1\n", r"\[convolutional\] \(layer 0, line 2\).*binary=1"),
-        ("[net]\n[yolo]\nscale_x_y=1.05\n", "scale_x_y=1.05"),
+        ("[net]\n[dropout]\ndropblock=1\n", "dropblock=1"),
         ("[net]\n[region]\nsoftmax=0\n", "softmax=0"),
         ("[net]\n[region]\ntree=9k.tree\n", "tree=9k.tree"),
         ("[net]\n[reorg]\nreverse=1\n", "reverse=1"),

@@ -164,7 +164,10 @@ def test_real_cfgs(data_dir) -> None:
         (CONV + "[maxpool]\nsize=2\nstride=2\n[route]\nlayers=0,1\n" + HEAD, r"sizes \[64, 32\]"),
         (CONV + "[route]\nlayers=0\ngroups=3\n" + HEAD, r"groups=3 in \[8\]"),
         (CONV + "[route]\nlayers=0\ngroups=2\ngroup_id=2\n" + HEAD, "group_id=2"),
-        (CONV + CONV.replace("=8", "=16") + "[shortcut]\nfrom=-2\n" + HEAD, "one shape"),
+        (CONV + "[maxpool]\nsize=2\nstride=2\n[shortcut]\nfrom=-2\n" + HEAD, "one size"),
+        (CONV + "[maxpool]\nsize=2\nstride=2\n[sam]\nfrom=-2\n" + HEAD, "multiply maps of one shape"),
+        (CONV + "[dropout]\nprobability=1.5\n" + HEAD, "probability must be"),
+        (HEAD + "scale_x_y=9\n", "scale_xy must be from 1 to 4"),
         (HEAD.replace("=7", "=8"), "need 7 channels, but 8 arrive: set filters=7"),
         (HEAD.replace("linear", "relu"), "activation=linear"),
         (HEAD + "mask=1\n", "mask"),
@@ -183,8 +186,9 @@ def test_refuses(body, message) -> None:
 
 
 def test_refuses_other_inputs() -> None:
-    with pytest.raises(InputError, match="square"):
-        darknet(NET.replace("height=64", "height=32") + HEAD)
+    halved = CONV.replace("stride=1", "stride=2")
+    with pytest.raises(InputError, match="height=63 is no multiple of the stride 2"):
+        darknet(NET.replace("height=64", "height=63") + halved + HEAD)
     with pytest.raises(InputError, match=r"\[net\] \(line 1\) lacks the option width"):
         darknet(NET.replace("width=64", "") + HEAD)
     with pytest.raises(FileNotFoundError):
