@@ -69,13 +69,10 @@ class _Completion:
         self.output = next(reversed(network.graph.nodes))
         self.shapes = _Shapes(network, graph=network.graph).of(example)
         self.kind: dict[fx.Node, str | None] = {}
-        self.later: set[fx.Node] = set()  # what a layer or an activation reads in the end
+        self.later: set[fx.Node] = set()  # what a layer reads in the end
         for node in reversed(self.modules):
-            if any(user in self.later or self._is_layer(self.modules[user]) for user in node.users):
+            if any(user in self.later or is_weighted(self.modules[user]) for user in node.users):
                 self.later.add(node)
-
-    def _is_layer(self, module: nn.Module | None) -> bool:
-        return is_weighted(module) or isinstance(module, self.types)
 
     def run(self) -> None:
         for node, module in self.modules.items():
@@ -86,7 +83,7 @@ class _Completion:
                 self._put_identity(node)
 
     def _kind_of(self, node: fx.Node, module: nn.Module | None, read: set[str | None]) -> str | None:
-        fires = isinstance(module, self.types)
+        fires = isinstance(module, self.types) and node in self.later  # behind a head: works on the output
         if is_weighted(module):
             return "current" if node in self.later else None
         if (fires or isinstance(module, _BatchNorm)) and read == {"spike"} and self._put_relay(node):

@@ -11,10 +11,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sj_lowlat.conversion.additions import complete_sums, place_products, place_sums
+from sj_lowlat.conversion.analysis import make_plan
 from sj_lowlat.conversion.examples import Images, find_example
 from sj_lowlat.conversion.fold import fold_batch_norm
 from sj_lowlat.conversion.normalise import normalise_layer, probe_input_scales, sum_factors
-from sj_lowlat.conversion.plan import LayerPlan, make_plan
+from sj_lowlat.conversion.plan import LayerPlan
 from sj_lowlat.conversion.spike import NEURONS, activation_types, refuse_leaky
 from sj_lowlat.conversion.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from sj_lowlat.conversion.additions import complete_sums, tied
+from sj_lowlat.conversion.analysis import make_plan
 from sj_lowlat.conversion.equalise import equalise_channels
 from sj_lowlat.conversion.examples import Images, find_example
-from sj_lowlat.conversion.plan import make_plan
 from sj_lowlat.conversion.spike import POINTWISE, activation_types, negative_slope
 from sj_lowlat.conversion.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError

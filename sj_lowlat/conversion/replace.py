@@ -10,9 +10,9 @@ import torch
 from torch import fx, nn
 
 from sj_lowlat.conversion.additions import complete_sums
+from sj_lowlat.conversion.analysis import make_plan
 from sj_lowlat.conversion.examples import Images, find_example, first_images, like_parameters
 from sj_lowlat.conversion.fit import fit_to_pool, match_batch_norm, upsampling_convolution
-from sj_lowlat.conversion.plan import make_plan
 from sj_lowlat.conversion.spike import activation_types
 from sj_lowlat.errors import ConversionError
 from sj_lowlat.graph.edit import downstream, drop_layer, one_call_each, replace_layer, upstream

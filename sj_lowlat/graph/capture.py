@@ -19,7 +19,7 @@ from torch.export import Dim
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from sj_lowlat.errors import ConversionError, InputError
-from sj_lowlat.graph.operations import is_leaf
+from sj_lowlat.graph.operations import is_leaf, writes
 from sj_lowlat.record import evaluating
 
 #: images of the example: more than one, so that a forward that touches dimension 0 shows
@@ -265,14 +265,8 @@ class _Lifting:
     def _drop_unused(self) -> None:
         """Drop what nobody reads, but for writes into tensors."""
         for node in reversed(self.result.nodes):
-            if not node.users and node.op in ("call_function", "get_attr") and not _writes(node):
+            if not node.users and node.op in ("call_function", "get_attr") and not writes(node):
                 self.result.erase_node(node)
-
-
-def _writes(node: fx.Node) -> bool:
-    """Whether a function changes one of its arguments."""
-    schema = getattr(node.target, "_schema", None)
-    return schema is not None and bool(schema.is_mutable)
 
 
 def _is_size(node: fx.Node) -> bool:

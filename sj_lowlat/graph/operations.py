@@ -227,6 +227,12 @@ def is_size(node: fx.Node) -> bool:
     return function_name(node) != "getitem"
 
 
+def writes(node: fx.Node) -> bool:
+    """Whether a function changes one of its arguments."""
+    schema = getattr(node.target, "_schema", None)
+    return schema is not None and bool(schema.is_mutable)
+
+
 def is_fresh(node: fx.Node) -> bool:
     """Whether a function reads the shape of a tensor and not its values."""
     return function_name(node).startswith(_FRESH) and not function_name(node).endswith("_")

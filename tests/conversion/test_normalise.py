@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from sj_lowlat.conversion.analysis import make_plan
 from sj_lowlat.conversion.fold import in_channels, out_channels
 from sj_lowlat.conversion.normalise import normalise_layer, probe_input_scales
-from sj_lowlat.conversion.plan import make_plan
 from sj_lowlat.errors import ConversionError
 from sj_lowlat.network import GraphNetwork
 

@@ -252,10 +252,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "in place": (ReadsInPlaceResult, "the activation 'act1' itself"),
     "image and spike": (ImageMeetsSpike, r"'cat' \(test_refusals.py:\d+\) joins input and spike: put a conv"),
-    "activation returned": (
-        ReturnsActivation,
-        "returns the activation 'act2' itself: end it with a convolution",
-    ),
     "features returned": (ReturnsFeatures, "returns 'conv2', which goes on .*of its own"),
     "image returned": (ReturnsImage, "returns '.*mul.*', which no layer has computed: return the heads only"),
     "image and output": (ResidualOfTheImage, "joins the network's output and the image: .*join them outside"),
@@ -317,7 +313,7 @@ class OneHeadForAll(Body):
     "kind",
     [FunctionalRelu, TorchRelu, Plus, TorchAdd, PlusInPlace, FunctionalPool, FunctionalLeaky, OneReluTwice,
      OneConvTwice, OneHeadForAll, NormBehindActivation, TwoRelus, PreActivation,
-     SharedPreActivation, CurrentMeetsSpike],
+     SharedPreActivation, CurrentMeetsSpike, ReturnsActivation],
 )  # fmt: skip
 def test_what_is_not_a_layer_after_a_layer(kind: type[Body]) -> None:
     """Activations and pools as functions, additions, layers that are called again, norms of spikes."""
