@@ -250,7 +250,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any
     for key in ("networks", "beside"):
         given, own = getattr(args, key), plan.get(key, {}).items()
         places = own if given is None else given
-        plan[key] = {name: spec.replace("DATA", str(args.data), 1) for name, spec in places}
+        plan[key] = {name: spec.replace("DATA", str(args.data)) for name, spec in places}
     if unknown := plan["networks"].keys() - plan.get("about", plan["networks"]).keys():
         parser.error(f"{args.table} names its networks {', '.join(plan['about'])}, not {', '.join(unknown)}")
     if plan.get("single") and len(plan["networks"]) > 1:

@@ -43,7 +43,8 @@ def run(
     :param ratio: initial membrane potential in thresholds; 0.5 is the residual fix
     :param scale: trained (the clips of quantised activations), or a statistic of calibration images: max,
         99.9%; with levels, trained means the clips of least square error
-    :param per_channel: per-channel scales instead of one per layer; depthwise layers need them
+    :param per_channel: per-channel scales instead of one per layer; networks with depthwise convolutions,
+        which need them, get them anyway
     :param sums: with levels, how spikes of two branches add: rescale (a factor each), tie (one clip for
         both, so that their sum is a whole number), neuron (the sum is quantised once more)
     :param linear_neurons: with levels, neurons also behind layers without an activation
@@ -55,6 +56,7 @@ def run(
     from sj_lowlat.cli.pictures import calibration_images as take
     from sj_lowlat.cli.sources import open_data
     from sj_lowlat.conversion import convert, prepare
+    from sj_lowlat.conversion.fold import has_depthwise
     from sj_lowlat.errors import InputError
     from sj_lowlat.files import write_json
     from sj_lowlat.network import info_of
@@ -72,8 +74,8 @@ def run(
             levels,
             images,
             scale="mse" if scale == "trained" else scale,
-            per_channel=per_channel,
-            equalise=not per_channel,
+            per_channel=per_channel or None,
+            equalise=not (per_channel or has_depthwise(ann)),
             finer=finer_factors(finer),
             sums=sums,
             linear_neurons=linear_neurons,
@@ -81,7 +83,9 @@ def run(
         scale = "trained"
     elif finer is not None:
         raise InputError(f"finer is {finer!r} without levels: give --levels too")
-    snn = convert(ann, neuron=neuron, scale=scale, per_channel=per_channel, ratio=ratio, calibration=images)
+    snn = convert(
+        ann, neuron=neuron, scale=scale, per_channel=per_channel or None, ratio=ratio, calibration=images
+    )
     report: Any = snn.conversion_report
     checkpoint.save(snn, folder)
     write_json(

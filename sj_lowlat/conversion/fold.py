@@ -52,6 +52,13 @@ def in_channels(layer: nn.Module) -> int:
     return layer.in_channels if isinstance(layer, _ConvNd) else layer.in_features  # type: ignore[return-value]
 
 
+def has_depthwise(network: nn.Module) -> bool:
+    """Whether a network has depthwise convolutions: each of their channels has a range of its own, which one
+    scale per layer does not fit."""
+    convolutions = (module for module in network.modules() if isinstance(module, _ConvNd))
+    return any(1 < layer.groups == layer.in_channels and max(layer.kernel_size) > 1 for layer in convolutions)
+
+
 @torch.no_grad()
 def fold_batch_norm(layer: nn.Module, norm: _BatchNorm) -> None:
     r"""Fold an eval-mode batch norm into the layer before it:

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sj_lowlat.conversion.additions import complete_sums, place_products, place_sums
 from sj_lowlat.conversion.analysis import make_plan
 from sj_lowlat.conversion.examples import Images, find_example
-from sj_lowlat.conversion.fold import fold_batch_norm
+from sj_lowlat.conversion.fold import fold_batch_norm, has_depthwise
 from sj_lowlat.conversion.normalise import normalise_layer, probe_input_scales, sum_factors
 from sj_lowlat.conversion.plan import LayerPlan
 from sj_lowlat.conversion.spike import NEURONS, activation_types, refuse_leaky
@@ -30,7 +30,7 @@ def convert(
     *,
     neuron: str = "signed",
     scale: str = "trained",
-    per_channel: bool = False,
+    per_channel: bool | None = None,
     ratio: float = 0.5,
     calibration: Images | None = None,
     example: torch.Tensor | None = None,
@@ -48,7 +48,8 @@ def convert(
         ``"signed"`` or ``"imbalanced"``, which have negative spikes
     :param scale: ``"trained"``, the clips of the network's :class:`~sj_lowlat.layers.QuantReLU`; or a
         statistic on ``calibration`` images: ``"max"``, ``"99.9%"``
-    :param per_channel: per-channel scales instead of one per layer (for a statistic; trained clips stay)
+    :param per_channel: per-channel scales instead of one per layer (for a statistic; trained clips stay); by
+        default for networks with depthwise convolutions
     :param ratio: V(0) in units of the threshold; 0.5 is the residual fix. ``neuron="if"`` starts at 0
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches, for a statistic
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
@@ -73,6 +74,7 @@ def convert(
         )
     refuse_leaky(network, plan.activations, neuron)
     report = ConversionReport(replaced=dict(network.info.replaced))
+    per_channel = has_depthwise(network) if per_channel is None else per_channel
     norms = _fold(network, plan.layers)
     scales = _find_scales(network, plan.activations, scale, per_channel, calibration)
     bursts = _find_bursts(network, plan.activations)

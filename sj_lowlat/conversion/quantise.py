@@ -12,6 +12,7 @@ from sj_lowlat.conversion.additions import complete_sums, tied
 from sj_lowlat.conversion.analysis import make_plan
 from sj_lowlat.conversion.equalise import equalise_channels
 from sj_lowlat.conversion.examples import Images, find_example
+from sj_lowlat.conversion.fold import has_depthwise
 from sj_lowlat.conversion.spike import POINTWISE, activation_types, negative_slope
 from sj_lowlat.conversion.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError
@@ -26,7 +27,7 @@ def prepare(
     calibration: Images | None = None,
     *,
     scale: str = "99.9%",
-    per_channel: bool = False,
+    per_channel: bool | None = None,
     equalise: bool = False,
     finer: Mapping[str, int] | None = None,
     sums: str = "rescale",
@@ -44,7 +45,8 @@ def prepare(
         prepared already (its levels change, its clips stay)
     :param scale: statistic of the ReLU's output that the clips start from: ``"max"``, a percentage, or
         ``"mse"``, the least square error of the quantised ReLU
-    :param per_channel: per-channel clips instead of one per layer
+    :param per_channel: per-channel clips instead of one per layer; by default for networks with depthwise
+        convolutions, whose channels differ most in range (unless they are equalised)
     :param equalise: first equalise channel ranges by moving their differences into the weights, so that one
         clip per layer fits all its channels; the function does not change
     :param finer: activation name -> factor k: it gets k L levels, and its neurons fire up to k times a step.
@@ -77,6 +79,8 @@ def prepare(
     fresh = [name for name in names if not isinstance(prepared.get_submodule(name), QuantReLU)]
     finer = {**dict.fromkeys(names, 1), **_present_factors(prepared, names), **(finer or {})}
     _check_finer(finer, names)
+    if per_channel is None:
+        per_channel = has_depthwise(prepared) and not equalise
     if equalise and (per_channel or len(fresh) < len(names)):
         raise InputError(
             "equalise is for a network that is not prepared yet, and instead of per_channel: give one"
