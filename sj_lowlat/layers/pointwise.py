@@ -65,9 +65,12 @@ class PointwiseIFNode(SignedIFNode):
         self.fn, self.levels = fn, levels
         self.register_buffer("scale", torch.as_tensor(scale).detach().clone())
 
-    def target(self, v: torch.Tensor) -> torch.Tensor:
-        """f of the whole charge ``[N, C, *]`` in levels, not rounded."""
-        unit = self._per_channel(self.scale, v).to(v.dtype) / (self.rule.highest or self.levels)
+    def target(self, v: torch.Tensor, levels: int | None = None) -> torch.Tensor:
+        """f of the whole charge ``[N, C, *]`` in levels, not rounded.
+
+        :param levels: L; by default that of the present run
+        """
+        unit = self._per_channel(self.scale, v).to(v.dtype) / (levels or self.rule.highest or self.levels)
         return self.fn(v * unit) / unit
 
     def _level(self, v: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sj_lowlat import functional
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, SignedIFNode
+from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, PointwiseIFNode, SignedIFNode
 from sj_lowlat.monitors.presentation import LayerRecord, Presentation, PresentationMonitor, Sums, per_channel
 from sj_lowlat.plots import plot_rates
 from sj_lowlat.record import table
@@ -123,7 +123,11 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
         lowest = 0
         count = state.count.double()
         wanted = count + v.floor()  # oracle: N - wanted = -floor(V / V_th)
-        if isinstance(node, ImbalancedIFNode):
+        if isinstance(node, PointwiseIFNode):  # V is the whole charge
+            with torch.no_grad():
+                target = node.target(v.to(state.v), limit).double()
+            v, wanted, lowest = target - count, (target + 0.5).floor(), -limit
+        elif isinstance(node, ImbalancedIFNode):
             assert state.negative is not None
             # a negative spike gave back 1/slope thresholds: rebuild the sum of the inputs, then quantise it
             total = v + count + state.negative * (1 - 1 / node.slope)

@@ -18,6 +18,7 @@ from sj_lowlat.conversion import convert, prepare, register_activation
 from sj_lowlat.conversion.spike import POINTWISE
 from sj_lowlat.graph.operations import LEAF_TYPES
 from sj_lowlat.layers import BranchSum, PointwiseIFNode, QuantPointwise, SpikeProduct
+from sj_lowlat.monitors import RemainderMonitor, SynOpMonitor
 from sj_lowlat.simulation import simulate
 
 FUNCTIONS = (
@@ -155,3 +156,16 @@ def test_a_function_of_ones_own() -> None:
     finally:
         POINTWISE.discard(Sine)
         LEAF_TYPES.discard(Sine)
+
+
+def test_monitors_know_functions_and_branches() -> None:
+    torch.manual_seed(0)
+    net, images = Gated().double(), torch.rand(2, 3, 8, 8, dtype=torch.float64)
+    net.train()(images)
+    snn = convert(prepare(net.eval(), 8, images))
+    with RemainderMonitor(snn, max_count=8) as remainders, SynOpMonitor(snn) as energy:
+        simulate(snn, images, 8, flush=60)
+    assert all(layer.exact == 1 for layer in remainders.layers())  # settled
+    by_name = {layer.name: layer for layer in energy.layers()}
+    assert by_name["last.0"].macs > 0 == by_name["last.0"].synops  # products are graded
+    assert by_name["head"].macs == 0 < by_name["head"].synops
