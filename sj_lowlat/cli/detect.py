@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sj_lowlat.cli.options import RunOptions, StreamOptions
 
@@ -16,6 +16,7 @@ def run(
     model: str = "snn-tiny-yolov3-coco",
     output: str = "runs/detect",
     min_score: float = 0.25,
+    resize: Literal["letterbox", "stretch"] = "letterbox",
 ) -> int:
     """Find objects in pictures and spike streams, and draw them.
 
@@ -37,6 +38,8 @@ def run(
         or a darknet file (NET.weights or NET.cfg,NET.weights)
     :param output: folder for the drawn pictures and detections.json
     :param min_score: score threshold in [0, 1]: detections score more than this
+    :param resize: letterbox keeps a picture's proportions; stretch fills the input, as AlexeyAB's darknet
+        does in training (Yolo-Fastest, YOLOv4)
     """
     from sj_lowlat.cli.pictures import find_pictures
     from sj_lowlat.cli.streams import SUFFIXES, detect_in_stream
@@ -73,7 +76,7 @@ def run(
             print(error if str(path) in str(error) else f"{path}: {error}", file=sys.stderr)
             failed.append({"path": str(path), "error": str(error)})
             continue
-        x, box = letterbox(image, info.size or 416)
+        x, box = letterbox(image, info.size or 416, resize)
         (read,) = predict(network, x[None], [box], (min_score, 0.45, 100), **run)
         record = read.detections[0]
         save_image(folder / name, draw(image, record, info.class_names, min_score=min_score))
@@ -81,7 +84,7 @@ def run(
         found.append({"path": str(path), "drawn": str(name), "size": [box.width, box.height], **answer})
         print(f"{path}: {_in_words(answer)}")
     times = plan.to_json() if plan else {"time_steps": None}
-    settings = {"model": model, **times, "min_score": min_score, "encoder": options.encoder}
+    settings = {"model": model, **times, "min_score": min_score, "resize": resize, "encoder": options.encoder}
     settings |= provenance(options.seed)
     write_json(
         folder / "detections.json",

@@ -18,6 +18,7 @@ def run(
     stop_reads: int = 2,
     ann: str | None = None,
     size: int | None = None,
+    resize: Literal["letterbox", "stretch"] = "letterbox",
     batch_size: int = 1,
     protocol: Literal["coco", "voc07", "voc"] = "coco",
     limit: int | None = None,
@@ -46,6 +47,8 @@ def run(
     :param stop_reads: read-outs without a change that stop waits for
     :param ann: a network to score for comparison, in the forms of model; of a shipped one the quantised ANN
     :param size: side of the network's input in pixels; by default the model's
+    :param resize: letterbox keeps a picture's proportions; stretch fills the input, as AlexeyAB's darknet
+        does in training (Yolo-Fastest, YOLOv4)
     :param batch_size: images per pass
     :param protocol: coco (mAP50 and mAP), voc07 (11-point) or voc (all-point)
     :param limit: score at most this many images, the first ones
@@ -78,6 +81,7 @@ def run(
         readout=steps,
         ann=None if ann is None else open_network(ann, seed=options.seed, device=options.device),
         size=size,
+        resize=resize,
         batch_size=batch_size,
         protocol=protocol,
         encoder=options.encoder,

@@ -29,9 +29,9 @@ class Batch(NamedTuple):
     samples: list[Sample]
 
 
-def collate(samples: list[Sample], size: int) -> Batch:
+def collate(samples: list[Sample], size: int, resize: str = "letterbox") -> Batch:
     """Letterbox one or more samples to ``size`` px and stack them."""
-    images, boxes = zip(*(letterbox(sample.image, size) for sample in samples), strict=True)
+    images, boxes = zip(*(letterbox(sample.image, size, resize) for sample in samples), strict=True)
     return Batch(torch.stack(images), list(boxes), samples)  # [N, 3, S, S]
 
 
@@ -43,6 +43,7 @@ def batches(
     shuffle: bool = False,
     seed: int = 0,
     workers: int = 0,
+    resize: str = "letterbox",
 ) -> DataLoader[Sample]:
     """Go through a data set in letterboxed batches; the global random state is not touched.
 
@@ -50,6 +51,7 @@ def batches(
     :param size: side of the network input, in pixels
     :param shuffle: draw a new order for every pass, from ``seed``
     :param workers: processes that read images; 0 reads in this one
+    :param resize: ``"stretch"`` fills the square, as for :func:`letterbox`
     :return: a loader of :class:`Batch`, whose length is the number of batches
     :raises InputError: if ``batch_size`` or ``size`` is not positive
     """
@@ -60,6 +62,6 @@ def batches(
         batch_size=batch_size,
         shuffle=shuffle,
         num_workers=workers,
-        collate_fn=partial(collate, size=size),
+        collate_fn=partial(collate, size=size, resize=resize),
         generator=torch.Generator().manual_seed(seed),
     )

@@ -134,6 +134,7 @@ def evaluate(
     readout: Sequence[int] | None = None,
     ann: nn.Module | None = None,
     size: int | None = None,
+    resize: str = "letterbox",
     batch_size: int = 1,
     protocol: str = "coco",
     score_threshold: float = 0.005,
@@ -157,6 +158,7 @@ def evaluate(
     :param readout: steps at which to score, by default the last one
     :param ann: a network to score for comparison, on the same images
     :param size: side of the network's input in pixels, by default the model's
+    :param resize: ``"stretch"`` for networks that were trained on stretched pictures, as AlexeyAB's darknet does
     :param protocol: as for :func:`score`
     :param score_threshold: as for :func:`~sj_lowlat.detect.nms`, like the next two
     :param encoder: as for :func:`~sj_lowlat.simulation.simulate`, like ``seed``
@@ -195,7 +197,9 @@ def evaluate(
     with ExitStack() as watching:
         for monitor in watched or ():
             watching.enter_context(monitor)
-        for images, boxes, _ in tqdm(batches(dataset, batch_size, size), desc="evaluate", disable=None):
+        for images, boxes, _ in tqdm(
+            batches(dataset, batch_size, size, resize=resize), desc="evaluate", disable=None
+        ):
             reads = predict(model, images, boxes, thresholds, **run)
             if stop is None:
                 for read in reads:
@@ -217,6 +221,7 @@ def evaluate(
         settings={
             "images": len(dataset),
             "size": size,
+            "resize": resize,
             "schedule": str(schedule) if spiking else None,
             **latency,
             "encoder": encoder if isinstance(encoder, str) else type(encoder).__name__,
