@@ -158,7 +158,7 @@ def evaluate(
     :param readout: steps at which to score, by default the last one
     :param ann: a network to score for comparison, on the same images
     :param size: side of the network's input in pixels, by default the model's
-    :param resize: ``"stretch"`` for networks that were trained on stretched pictures, as AlexeyAB's darknet does
+    :param resize: ``"stretch"`` for networks trained on stretched pictures, as AlexeyAB's darknet does it
     :param protocol: as for :func:`score`
     :param score_threshold: as for :func:`~sj_lowlat.detect.nms`, like the next two
     :param encoder: as for :func:`~sj_lowlat.simulation.simulate`, like ``seed``

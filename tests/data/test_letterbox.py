@@ -12,9 +12,15 @@ sides = st.integers(1, 900)
 
 
 @settings(deadline=None, max_examples=150)
-@given(width=sides, height=sides, size=st.integers(1, 640), seed=st.integers(0, 2**31))
-def test_back_projection_is_exact(width: int, height: int, size: int, seed: int) -> None:
-    box = Letterbox.fit(width, height, size)
+@given(
+    width=sides,
+    height=sides,
+    size=st.integers(1, 640),
+    resize=st.sampled_from(["letterbox", "stretch"]),
+    seed=st.integers(0, 2**31),
+)
+def test_back_projection_is_exact(width: int, height: int, size: int, resize: str, seed: int) -> None:
+    box = Letterbox.fit(width, height, size, resize)
     corners = torch.rand(5, 2, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     boxes = torch.cat([corners.amin(1), corners.amax(1)], dim=1) * torch.tensor([width, height] * 2)
     network = box.to_network(boxes)
@@ -35,6 +41,16 @@ def test_the_whole_picture_maps_onto_its_pixels(width: int, height: int, size: i
     )
     assert set(square.unique().tolist()) <= {0.5, 1.0}
     assert max(seen[2] - seen[0], seen[3] - seen[1]) == size
+
+
+def test_stretched_pictures_fill_the_input() -> None:
+    image = torch.randint(256, (3, 30, 70), dtype=torch.uint8)
+    square, box = letterbox(image, 32, "stretch")
+    want = torch.nn.functional.interpolate(image[None].float(), (32, 32), mode="bilinear", antialias=True)
+    torch.testing.assert_close(square, want[0] / 255, rtol=0, atol=0.51 / 255)  # rounded to whole grey values
+    assert box.to_network(torch.tensor([[0.0, 0, 70, 30]])).tolist() == [[0, 0, 32, 32]]
+    with pytest.raises(InputError, match="resize is 'crop', it must be one of letterbox, stretch"):
+        letterbox(image, 32, "crop")
 
 
 def test_boxes_follow_the_pixels() -> None:
