@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from sj_lowlat.conversion.spike import ACTIVATIONS, NEURONS, POINTWISE, activation_types
 from sj_lowlat.graph.operations import FUNCTIONS, MODULES, Operation
 
@@ -24,6 +26,11 @@ def refused(rows: dict[Any, Operation], name: Any) -> list[str]:
         if row.carries is False:
             by_remedy.setdefault(row.remedy, []).append(name(key))
     return [f"* {listed(names)}: {remedy}." for remedy, names in by_remedy.items()]
+
+
+def module_name(kind: type[nn.Module]) -> str:
+    """As the page names a row of the table of modules."""
+    return "any other module" if kind is nn.Module else kind.__name__.lstrip("_")
 
 
 def page() -> str:
@@ -59,7 +66,7 @@ def page() -> str:
             "Refused, and what to do",
             "-----------------------",
             "",
-            *refused(MODULES, lambda kind: kind.__name__.lstrip("_")),
+            *refused(MODULES, module_name),
             *refused(FUNCTIONS, str),
             "",
         ]
@@ -67,11 +74,11 @@ def page() -> str:
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Write the page before Sphinx reads it."""
+    """Write the page before a tutorial registers anything of its own, in this process."""
 
-    def write(_app: Any) -> None:
+    def write(_app: Any, _config: Any) -> None:
         PAGE.parent.mkdir(exist_ok=True)
         PAGE.write_text(page(), encoding="utf-8")
 
-    app.connect("builder-inited", write)
+    app.connect("config-inited", write)
     return {"parallel_read_safe": True}
