@@ -14,7 +14,8 @@ from sj_lowlat.errors import InputError
 
 _FRESH = {"snn-tiny-yolov3": "snn_tiny_yolov3", "tiny-yolov3": "tiny_yolov3"}
 MODEL_FORMS = (
-    "give a folder that sj-lowlat wrote, a darknet file NET.weights (of yolov3-tiny) or NET.cfg,NET.weights, "
+    "give a folder that sj-lowlat wrote, a darknet file NET.weights (of yolov3-tiny) "
+    "or NET.cfg,NET.weights[,NET.names], "
     f"a network that ships with sj_lowlat ({', '.join(pretrained.names()) or 'none is installed'}), "
     "a file of pretrained.pack (NAME.safetensors), "
     f"or a fresh network: {' or '.join(_FRESH)}, with options as in snn-tiny-yolov3:width=0.5,input_size=320"
@@ -48,6 +49,9 @@ def open_network(
         model = checkpoint.load(spec)
     elif spec.endswith(pretrained.SUFFIX):
         model = pretrained.unpack(spec)
+    elif spec.endswith(".names") and spec.count(",") == 2:
+        cfg, weights, names = spec.split(",")
+        model = models.darknet(cfg, weights, _names(names))
     elif spec.endswith(".weights"):
         cfg, comma, weights = spec.rpartition(",")
         pair = bool(comma) and not Path(spec).is_file()
@@ -57,6 +61,15 @@ def open_network(
     else:
         raise FileNotFoundError(f"no model {spec!r}: {MODEL_FORMS}")
     return model.to(find_device(device)).eval()
+
+
+def _names(path: str) -> list[str]:
+    """The class names of a darknet file, one a line."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text of class names, one a line: give a .names file") from error
+    return [line.strip() for line in lines if line.strip()]
 
 
 def find_device(name: str) -> torch.device:

@@ -33,7 +33,7 @@ def run(
         --calibration traffic:64
 
     :param model: a folder that sj-lowlat finetune or demo wrote, a darknet file (NET.weights or
-        NET.cfg,NET.weights), or the network that ships with sj_lowlat (snn-tiny-yolov3-coco)
+        NET.cfg,NET.weights[,NET.names]), or the network that ships with sj_lowlat (snn-tiny-yolov3-coco)
     :param output: folder for the spiking network and conversion.json
     :param levels: L, first quantise the activations to L levels (most spikes of a neuron for an image), with
         clips of least square error and channels of equal range

@@ -50,8 +50,8 @@ def run(
         --finer layers.0.act=4,layers.2.act=4 --data pictures --size 416 --iterations 2000 --lr 2.5e-4 \\
         --output runs/quant
 
-    :param model: a folder that sj-lowlat wrote, a darknet file (NET.weights or NET.cfg,NET.weights), the
-        network that ships with sj_lowlat (snn-tiny-yolov3-coco, as quantised ANN), or a fresh network
+    :param model: a folder that sj-lowlat wrote, a darknet file (NET.weights or
+        NET.cfg,NET.weights[,NET.names]), the network that ships with sj_lowlat (snn-tiny-yolov3-coco, as quantised ANN), or a fresh network
         (snn-tiny-yolov3, tiny-yolov3), which gets the classes of the data
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
         traffic[:COUNT[:SEED]], or a folder of pictures, which is enough with a teacher

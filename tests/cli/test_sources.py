@@ -47,6 +47,19 @@ def test_darknet_weights_alone_and_with_their_cfg(data_dir: Path) -> None:
             torch.testing.assert_close(ours, theirs)
 
 
+def test_darknet_weights_with_their_names(data_dir: Path) -> None:
+    folder = data_dir / "darknet" / "yoloface" / "50k"
+    if not folder.is_dir():
+        pytest.skip(f"no networks at {folder}")
+    word = f"{folder / 'yoloface-50k.cfg'},{folder / 'yoloface-50k.weights'}"
+    net: Any = open_network(f"{word},{folder / 'face.names'}")
+    assert net.class_names == ("face",)
+    with pytest.raises(InputError, match="a list of 1 names"):
+        open_network(f"{word},{data_dir / 'darknet' / 'coco.names'}")
+    with pytest.raises(FileNotFoundError):
+        open_network(f"{word},nowhere.names")
+
+
 def test_a_fresh_network_follows_its_options_classes_and_seed() -> None:
     word = "snn-tiny-yolov3:width=0.125,input_size=96"
     first: Any = open_network(word, class_names=("red", "blue"), seed=5)
