@@ -265,7 +265,7 @@ class _Lifting:
     def _drop_unused(self) -> None:
         """Drop what nobody reads, but for writes into tensors."""
         for node in reversed(self.result.nodes):
-            if not node.users and node.op in ("call_function", "get_attr") and not writes(node):
+            if not node.users and node.op.startswith(("call", "get")) and not writes(node):
                 self.result.erase_node(node)
 
 

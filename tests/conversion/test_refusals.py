@@ -300,6 +300,19 @@ class PreActivation(Body):
         return self.head(self.act3(y))
 
 
+class DeadBranch(Body):
+    """A function of spikes that nobody reads."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.act1(self.conv1(x))
+        self.extra(y + y)
+        return self.head(self.act2(self.conv2(y)))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.extra = nn.ReLU6()
+
+
 class OneHeadForAll(Body):
     """One head and one activation for two maps, as in RetinaNet."""
 
@@ -313,7 +326,7 @@ class OneHeadForAll(Body):
     "kind",
     [FunctionalRelu, TorchRelu, Plus, TorchAdd, PlusInPlace, FunctionalPool, FunctionalLeaky, OneReluTwice,
      OneConvTwice, OneHeadForAll, NormBehindActivation, TwoRelus, PreActivation,
-     SharedPreActivation, CurrentMeetsSpike, ReturnsActivation],
+     SharedPreActivation, CurrentMeetsSpike, ReturnsActivation, DeadBranch],
 )  # fmt: skip
 def test_what_is_not_a_layer_after_a_layer(kind: type[Body]) -> None:
     """Activations and pools as functions, additions, layers that are called again, norms of spikes."""
