@@ -27,7 +27,7 @@ exclude_patterns = ["_build", "generated", "tutorials", "gallery/*.ipynb", "gall
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
+autodoc_typehints_description_target = "all"
 # an override without a docstring of its own stays out, instead of showing SpikingJelly's or torch's
 autodoc_inherit_docstrings = False
 

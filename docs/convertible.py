@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from sj_lowlat.conversion.spike import ACTIVATIONS, NEURONS, POINTWISE, activation_types
+from sj_lowlat.graph.edit import AS_MODULES
 from sj_lowlat.graph.operations import FUNCTIONS, MODULES, Operation
 
 PAGE = Path(__file__).parent / "generated" / "convertible.rst"
@@ -23,7 +24,7 @@ def refused(rows: dict[Any, Operation], name: Any) -> list[str]:
     """A line for each remedy: what is refused, and what to do."""
     by_remedy: dict[str, list[str]] = {}
     for key, row in rows.items():
-        if row.carries is False:
+        if row.carries is False and key not in AS_MODULES:
             by_remedy.setdefault(row.remedy, []).append(name(key))
     return [f"* {listed(names)}: {remedy}." for remedy, names in by_remedy.items()]
 
@@ -60,6 +61,8 @@ def page() -> str:
             "------------------",
             "",
             f"Modules that spikes pass: {listed(passing)}.",
+            "",
+            f"Functions that become modules by themselves: {listed(AS_MODULES)}.",
             "",
             f"Functions that spikes pass (names of ATen): {listed(functions)}.",
             "",

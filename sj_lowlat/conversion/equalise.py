@@ -38,7 +38,8 @@ def equalise_channels(
     :param example: one input
     """
     fixed = meeting(model, plan, plan.activations)
-    fixed |= {name for name in plan.activations if isinstance(model.get_submodule(name), tuple(POINTWISE))}
+    curved: tuple[type, ...] = (nn.ReLU6, *POINTWISE)  # f(s x) is not s f(x)
+    fixed |= {name for name in plan.activations if isinstance(model.get_submodule(name), curved)}
     relative = {
         name: torch.ones_like(scale) if name in fixed else (scale / scale.mean()).clamp(min=_LEAST)
         for name, scale in scales.items()

@@ -50,7 +50,8 @@ def convert(
         statistic on ``calibration`` images: ``"max"``, ``"99.9%"``
     :param per_channel: per-channel scales instead of one per layer (for a statistic; trained clips stay); by
         default for networks with depthwise convolutions
-    :param ratio: V(0) in units of the threshold; 0.5 is the residual fix. ``neuron="if"`` starts at 0
+    :param ratio: V(0) in units of the threshold; 0.5 is the residual fix. ``neuron="if"`` starts at 0;
+        neurons of functions other than (leaky) ReLU round by themselves
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches, for a statistic
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
     :return: a :class:`~sj_lowlat.network.SpikingNetwork` in eval mode, with ``conversion_report``

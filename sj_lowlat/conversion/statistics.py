@@ -155,9 +155,7 @@ def collect_scales(
     }
     handles = [
         model.get_submodule(name).register_forward_hook(
-            lambda m, a, out, c=collector: c.add(
-                out.abs() if isinstance(m, both_signs) else out
-            )  # both signs
+            lambda m, a, out, c=collector: c.add(out.abs() if isinstance(m, both_signs) else out)
         )
         for name, collector in collectors.items()
     ]

@@ -116,15 +116,11 @@ def replace_call(network: Any, node: fx.Node, name: str, layer: nn.Module, args:
     return call
 
 
-_POINTWISE: dict[str, Callable[..., nn.Module]] = {
-    "relu6": nn.ReLU6, "silu": nn.SiLU, "hardswish": nn.Hardswish, "hardsigmoid": nn.Hardsigmoid,
-    "sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "mish": nn.Mish, "gelu": nn.GELU, "softplus": nn.Softplus,
-}  # fmt: skip
-# activations and max-pools written as functions -> the same as a module
-_AS_MODULES: dict[str, Callable[..., nn.Module]] = {
-    "relu": lambda: nn.ReLU(),
-    "leaky_relu": lambda slope=0.01: nn.LeakyReLU(slope),
-    **_POINTWISE,
+#: activations and max-pools that may be written as functions -> the same as a module
+AS_MODULES: dict[str, Callable[..., nn.Module]] = {
+    "relu": nn.ReLU, "relu6": nn.ReLU6, "leaky_relu": nn.LeakyReLU, "silu": nn.SiLU, "mish": nn.Mish,
+    "hardswish": nn.Hardswish, "hardsigmoid": nn.Hardsigmoid, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh,
+    "gelu": nn.GELU, "softplus": nn.Softplus,
     "elu": lambda alpha=1.0, scale=1.0, input_scale=1.0: (
         nn.ELU(alpha) if scale == input_scale == 1 else nn.SELU()  # the two that torch has
     ),
@@ -132,7 +128,7 @@ _AS_MODULES: dict[str, Callable[..., nn.Module]] = {
         tuple(size), tuple(stride or size), padding, dilation, ceil_mode=ceil
     ),
     "hardtanh": lambda low=-1.0, high=1.0: nn.ReLU6() if (low, high) == (0, 6) else nn.Hardtanh(low, high),
-}
+}  # fmt: skip
 
 
 def one_call_each(network: Any) -> None:
@@ -148,7 +144,7 @@ def one_call_each(network: Any) -> None:
     for node in list(network.graph.nodes):
         module = network.module_of(node)
         function = function_name(node) if node.op == "call_function" else ""
-        if node in between and (function in ("add_", "mul_") or function.rstrip("_") in _AS_MODULES):
+        if node in between and (function in ("add_", "mul_") or function.rstrip("_") in AS_MODULES):
             if function.endswith("_"):
                 _read_by_all_that_follow(node)
             if function in ("add_", "mul_"):
@@ -156,7 +152,7 @@ def one_call_each(network: Any) -> None:
                 continue
             owner = node.meta.get("owner") or ""
             name = free_name(network, f"{owner}.{function.rstrip('_')}".strip("."))
-            layer = _AS_MODULES[function.rstrip("_")](*node.args[1:], **node.kwargs)
+            layer = AS_MODULES[function.rstrip("_")](*node.args[1:], **node.kwargs)
             called.add(str(replace_call(network, node, name, layer, (node.args[0],)).target))
         elif module is not None:
             if getattr(module, "inplace", False):

@@ -61,7 +61,7 @@ class PointwiseIFNode(SignedIFNode):
     def __init__(
         self, fn: nn.Module, scale: float | torch.Tensor = 1.0, levels: int = 16, **kwargs: Any
     ) -> None:
-        super().__init__(**{**kwargs, "ratio": 0.0, "slope": 1.0})
+        super().__init__(ratio=0.0, slope=1.0, **kwargs)
         self.fn, self.levels = fn, levels
         self.register_buffer("scale", torch.as_tensor(scale).detach().clone())
 

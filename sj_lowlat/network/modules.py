@@ -77,7 +77,9 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
     if kind.__name__ in _AROUND:
         return {}
     if isinstance(module, layers.PointwiseIFNode):
-        args = {key: getattr(module, key) for key in ("step_mode", "detach_reset", "burst", "levels")}
+        args = {
+            key: getattr(module, key) for key in ("step_mode", "detach_reset", "burst", "max_count", "levels")
+        }
         args |= {"v_threshold": module.v_threshold.tolist(), "scale": module.scale.tolist()}
         return {"args": args | {"fn": _function_row(name, module.fn)}, **_spikes(module)}
     if isinstance(module, layers.QuantPointwise):

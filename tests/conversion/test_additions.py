@@ -51,6 +51,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "resnet18": lambda: torchvision.models.resnet18(num_classes=10),
     "mobilenet_v2": lambda: torchvision.models.mobilenet_v2(num_classes=10, width_mult=0.25),
     "mobilenet_v3": lambda: torchvision.models.mobilenet_v3_small(num_classes=10, width_mult=0.25),
+    "efficientnet_b0": lambda: torchvision.models.efficientnet_b0(num_classes=10),
     "squeezenet": lambda: torchvision.models.squeezenet1_1(num_classes=10),
     "darknet shortcut": lambda: darknet(CFG),
 }

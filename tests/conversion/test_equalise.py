@@ -186,3 +186,17 @@ def test_only_whole_multiples_of_the_levels_fire_bursts(own: int, burst: int) ->
     assert isinstance(node, SignedIFNode) and node.burst == burst
     again = prepare(prepared, LEVELS * 2, example=IMAGES[:1]).get_submodule("a.2")
     assert isinstance(again, QuantReLU) and again.levels == LEVELS * 2 * burst
+
+
+def test_a_relu6_is_left_alone() -> None:
+    """It is cut at 6, so that f(s x) is not s f(x)."""
+    net = Net(0).double().eval()
+    for block in (net.a, net.b, net.c):
+        block[-1] = nn.ReLU6()
+        block[0].weight.data.mul_(20)
+    equalised = prepare(net, LEVELS, IMAGES, equalise=True).eval()
+    for block in (equalised.a, equalised.b, equalised.c):
+        block[len(block) - 1] = nn.ReLU6()
+    with torch.no_grad():
+        assert bool((net.a(IMAGES) == 6).any())
+        torch.testing.assert_close(equalised(IMAGES), net(IMAGES), rtol=1e-9, atol=1e-9)

@@ -21,6 +21,7 @@ RULES = {
     "signed": st.builds(FireRule.signed, limits),
     "signed bursts": st.builds(FireRule.signed, limits, burst=bursts),
     "leaky": st.builds(FireRule.signed, limits, st.sampled_from([0.1, 0.25]), st.integers(1, 3)),
+    "identity": st.builds(FireRule.signed, limits, st.just(1.0), st.integers(1, 3)),
     "imbalanced": st.builds(FireRule.imbalanced, slope=st.sampled_from([0.1, 0.7, 1.0])),
 }
 # [T, N, C] and [T, N, C, H, W]

@@ -17,7 +17,7 @@ from sj_lowlat import checkpoint
 from sj_lowlat.conversion import convert, prepare, register_activation
 from sj_lowlat.conversion.spike import POINTWISE
 from sj_lowlat.graph.operations import LEAF_TYPES
-from sj_lowlat.layers import BranchSum, PointwiseIFNode, QuantPointwise, SpikeProduct
+from sj_lowlat.layers import BranchSum, PointwiseIFNode, QuantPointwise, QuantReLU, SpikeProduct
 from sj_lowlat.monitors import RemainderMonitor, SynOpMonitor
 from sj_lowlat.simulation import simulate
 
@@ -53,6 +53,25 @@ def test_quantised_function_and_its_gradients(
     by_clip = by_clip.sum((0, 2)) if per_channel else by_clip.sum()
     wanted = by_clip * torch.sigmoid(layer.clip_raw)  # of the softplus
     torch.testing.assert_close(got_raw, wanted.detach(), rtol=1e-9, atol=1e-10)
+
+
+@settings(max_examples=20)
+@given(levels=st.integers(1, 20), per_channel=st.booleans(), seed=seeds)
+def test_identity_has_a_form_of_its_own(levels: int, per_channel: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    z = 2 * torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    clip, channels = (torch.rand(3) + 0.2, 3) if per_channel else (0.7, None)
+    fast = QuantReLU(levels, clip, channels, slope=1.0).double()
+    plain = QuantPointwise(nn.Identity(), levels, clip, channels).double()
+    weights = torch.randn_like(z)
+    outs = [layer(z) for layer in (fast, plain)]
+    grads = [
+        torch.autograd.grad((out * weights).sum(), [z, layer.clip_raw])
+        for out, layer in zip(outs, (fast, plain), strict=True)
+    ]
+    torch.testing.assert_close(outs[0], outs[1], rtol=1e-12, atol=1e-12)
+    for have, want in zip(*grads, strict=True):
+        torch.testing.assert_close(have, want, rtol=1e-9, atol=1e-10)
 
 
 @settings(max_examples=30)
