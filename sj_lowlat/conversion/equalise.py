@@ -12,7 +12,7 @@ from sj_lowlat.conversion.additions import meeting
 from sj_lowlat.conversion.fold import scale_channels
 from sj_lowlat.conversion.normalise import probe_input_scales
 from sj_lowlat.conversion.plan import Plan
-from sj_lowlat.conversion.spike import POINTWISE
+from sj_lowlat.conversion.spike import is_pointwise
 from sj_lowlat.errors import ConversionError
 from sj_lowlat.network import GraphNetwork
 
@@ -38,8 +38,9 @@ def equalise_channels(
     :param example: one input
     """
     fixed = meeting(model, plan, plan.activations)
-    curved: tuple[type, ...] = (nn.ReLU6, *POINTWISE)  # f(s x) is not s f(x)
-    fixed |= {name for name in plan.activations if isinstance(model.get_submodule(name), curved)}
+    for name in plan.activations:  # of which f(s x) is not s f(x)
+        activation = model.get_submodule(name)
+        fixed |= {name} if isinstance(activation, nn.ReLU6) or is_pointwise(activation) else set()
     relative = {
         name: torch.ones_like(scale) if name in fixed else (scale / scale.mean()).clamp(min=_LEAST)
         for name, scale in scales.items()

@@ -13,7 +13,7 @@ from sj_lowlat.conversion.analysis import make_plan
 from sj_lowlat.conversion.equalise import equalise_channels
 from sj_lowlat.conversion.examples import Images, find_example
 from sj_lowlat.conversion.fold import has_depthwise
-from sj_lowlat.conversion.spike import POINTWISE, activation_types, negative_slope
+from sj_lowlat.conversion.spike import activation_types, is_pointwise, negative_slope
 from sj_lowlat.conversion.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.edit import one_call_each, replace_layer
@@ -105,7 +105,7 @@ def prepare(
         clip = old.clip.detach() if isinstance(old, QuantReLU) else scales[name]
         channels = len(clip) if clip.dim() else None
         new: QuantReLU
-        if isinstance(old, (QuantPointwise, *POINTWISE)):
+        if isinstance(old, QuantPointwise) or is_pointwise(old):
             fn = old.fn if isinstance(old, QuantPointwise) else old
             new = QuantPointwise(fn, own_levels[name], clip, channels)
         else:

@@ -29,9 +29,14 @@ POINTWISE: set[type[nn.Module]] = {
 }  # fmt: skip
 
 
+def is_pointwise(activation: nn.Module) -> bool:
+    """Whether it is quantised as it is; a ReLU6, which torch derives from Hardtanh, has own neurons."""
+    return isinstance(activation, tuple(POINTWISE)) and not isinstance(activation, tuple(ACTIVATIONS))
+
+
 def negative_slope(activation: nn.Module) -> float:
     """Slope below zero: of a leaky ReLU, quantised or not; 0 of a ReLU, 1 of other functions."""
-    if isinstance(activation, (Symmetric, QuantPointwise, *POINTWISE)):
+    if isinstance(activation, (Symmetric, QuantPointwise)) or is_pointwise(activation):
         return 1.0
     if isinstance(activation, nn.LeakyReLU):
         return float(activation.negative_slope)
@@ -41,7 +46,7 @@ def negative_slope(activation: nn.Module) -> float:
 def _signed(activation: nn.Module, ratio: float) -> LowLatencyIFNode:
     if isinstance(activation, QuantPointwise):
         return PointwiseIFNode(activation.fn, levels=activation.levels)
-    if isinstance(activation, tuple(POINTWISE)):
+    if is_pointwise(activation):
         return PointwiseIFNode(activation)
     return SignedIFNode(ratio=ratio, slope=negative_slope(activation))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import nn
 
-from sj_lowlat.conversion.spike import POINTWISE
+from sj_lowlat.conversion.spike import is_pointwise
 from sj_lowlat.errors import InputError
 from sj_lowlat.functional import quant_relu
 from sj_lowlat.layers import Symmetric
@@ -129,6 +129,11 @@ def _least_square_clip(values: torch.Tensor, highest: torch.Tensor, levels: int)
     return best
 
 
+def has_both_signs(activation: nn.Module) -> bool:
+    """Whether its levels lie on both sides of 0, so that its scale is that of its size."""
+    return isinstance(activation, Symmetric) or is_pointwise(activation)
+
+
 @torch.no_grad()
 def collect_scales(
     model: nn.Module,
@@ -148,14 +153,13 @@ def collect_scales(
     :param levels: name -> L of the quantised ReLU that is wanted
     :return: name -> scale
     """
-    both_signs: tuple[type, ...] = (Symmetric, *POINTWISE)
     fraction = None if statistic == "mse" and levels is not None else parse_statistic(statistic)
     collectors = {
         name: ScaleCollector(fraction, per_channel, levels[name] if levels else None) for name in names
     }
     handles = [
         model.get_submodule(name).register_forward_hook(
-            lambda m, a, out, c=collector: c.add(out.abs() if isinstance(m, both_signs) else out)
+            lambda m, a, out, c=collector: c.add(out.abs() if has_both_signs(m) else out)
         )
         for name, collector in collectors.items()
     ]

@@ -17,7 +17,14 @@ from sj_lowlat import checkpoint
 from sj_lowlat.conversion import convert, prepare, register_activation
 from sj_lowlat.conversion.spike import POINTWISE
 from sj_lowlat.graph.operations import LEAF_TYPES
-from sj_lowlat.layers import BranchSum, PointwiseIFNode, QuantPointwise, QuantReLU, SpikeProduct
+from sj_lowlat.layers import (
+    BranchSum,
+    PointwiseIFNode,
+    QuantPointwise,
+    QuantReLU,
+    ResidualFixIFNode,
+    SpikeProduct,
+)
 from sj_lowlat.monitors import RemainderMonitor, SynOpMonitor
 from sj_lowlat.simulation import simulate
 
@@ -188,3 +195,11 @@ def test_monitors_know_functions_and_branches() -> None:
     by_name = {layer.name: layer for layer in energy.layers()}
     assert by_name["last.0"].macs > 0 == by_name["last.0"].synops  # products are graded
     assert by_name["head"].macs == 0 < by_name["head"].synops
+
+
+def test_a_relu6_becomes_the_neuron_of_a_relu() -> None:
+    """torch derives it from Hardtanh, which is a function of both signs."""
+    images = torch.rand(2, 3, 6, 6)
+    quant = prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU6(), nn.Conv2d(4, 2, 1)), 8, images)
+    assert type(quant[1]) is QuantReLU and quant[1].slope == 0
+    assert type(convert(quant, neuron="residual-fix")[1]) is ResidualFixIFNode
