@@ -10,6 +10,7 @@ from sj_lowlat.models.darknet_net import DarknetNet, darknet
 from sj_lowlat.models.darknet_weights import DarknetHeader, load_darknet_weights, save_darknet_weights
 from sj_lowlat.models.detector import Detector
 from sj_lowlat.models.grey import grey_input
+from sj_lowlat.models.onnx_net import InputScale, OnnxNetwork, from_onnx
 from sj_lowlat.models.registry import build, create, register
 from sj_lowlat.models.snn_tiny_yolov3 import SNNTinyYOLOv3, snn_tiny_yolov3
 from sj_lowlat.models.tiny_yolov3 import tiny_yolov3
@@ -19,6 +20,8 @@ __all__ = [
     "DarknetHeader",
     "DarknetNet",
     "Detector",
+    "InputScale",
+    "OnnxNetwork",
     "Reorg",
     "Route",
     "SNNTinyYOLOv3",
@@ -28,6 +31,7 @@ __all__ = [
     "build",
     "create",
     "darknet",
+    "from_onnx",
     "grey_input",
     "load_darknet_weights",
     "parse_cfg",
