@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sj_lowlat.models import Reorg, Route, SameMaxPool, Shortcut
+from sj_lowlat.models.darknet_layers import BinaryConv2d, LocalAvgPool, Reorg3d
 
 
 @settings(max_examples=20, deadline=None)
@@ -82,3 +83,60 @@ def test_route_joins_slices() -> None:
 def test_shortcut_adds(act) -> None:
     a, b = torch.randn(2, 4, 3, 3), torch.randn(2, 4, 3, 3)
     assert torch.equal(Shortcut(0, act)(a, b), a + b if act is None else (a + b).relu())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.integers(1, 5),
+    stride=st.integers(1, 4),
+    fraction=st.floats(0, 1),
+    cells=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    seed=st.integers(0, 2**31),
+)
+def test_local_avgpool_averages_the_cells_in_the_map(size, stride, fraction, cells, seed) -> None:
+    """Only paddings that keep whole strides, as a plan demands: from ``size - stride`` to ``size - 1``."""
+    least = max(size - stride, 0)
+    padding = least + round(fraction * (size - 1 - least))
+    rows, columns = (stride * number for number in cells)
+    x = torch.randn(1, 2, rows, columns, generator=torch.Generator().manual_seed(seed)).double()
+    pool = LocalAvgPool(size, stride, padding)
+    out = pool(x)
+    assert tuple(out.shape[2:]) == cells
+    first = -(padding // 2)
+    for channel in range(2):
+        for i in range(cells[0]):
+            for j in range(cells[1]):
+                inside = [
+                    float(x[0, channel, y, z])
+                    for y in range(first + i * stride, first + i * stride + size)
+                    for z in range(first + j * stride, first + j * stride + size)
+                    if 0 <= y < rows and 0 <= z < columns
+                ]
+                assert out[0, channel, i, j].item() == pytest.approx(sum(inside) / len(inside), abs=1e-12)
+
+
+def test_reorg3d_puts_each_phase_in_a_block_of_channels() -> None:
+    x = torch.arange(2 * 3 * 4 * 6.0).view(2, 3, 4, 6)
+    out = Reorg3d(2)(x)
+    for phase in range(4):
+        expected = x[:, :, phase // 2 :: 2, phase % 2 :: 2]
+        assert torch.equal(out[:, 3 * phase : 3 * phase + 3], expected)
+
+
+def test_binary_convolution_by_hand() -> None:
+    conv = BinaryConv2d(1, 1, 3, 1, 1)
+    weights = torch.tensor([[1.0, -2, 3], [0, 4, -5], [6, 7, -8]])
+    with torch.no_grad():
+        conv.weight.copy_(weights)
+        conv.bias.fill_(0.5)
+    x = torch.tensor([[0.1, -3.0], [0.0, 2.0]])
+    signs = {(0, 0): 1, (0, 1): -1, (1, 0): -1, (1, 1): 1}
+    mean = weights.abs().sum().item() / 9
+    out = conv(x[None, None])[0, 0]
+    for (row, column), _ in signs.items():
+        total = 0.0
+        for i in range(3):
+            for j in range(3):
+                sign = 1 if weights[i, j] > 0 else -1
+                total += mean * sign * signs.get((row + i - 1, column + j - 1), 0)
+        assert out[row, column].item() == pytest.approx(total + 0.5, abs=1e-5)
