@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sj_lowlat.models import Reorg, Route, SameMaxPool, Shortcut
-from sj_lowlat.models.darknet_layers import BinaryConv2d, LocalAvgPool, Reorg3d
+from sj_lowlat.models.darknet_layers import ACTIVATIONS, BinaryConv2d, LocalAvgPool, Reorg3d
 
 
 @settings(max_examples=20, deadline=None)
@@ -140,3 +142,30 @@ def test_binary_convolution_by_hand() -> None:
                 sign = 1 if weights[i, j] > 0 else -1
                 total += mean * sign * signs.get((row + i - 1, column + j - 1), 0)
         assert out[row, column].item() == pytest.approx(total + 0.5, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "formula"),
+    [
+        ("leaky", lambda x: x if x > 0 else 0.1 * x),
+        ("relie", lambda x: x if x > 0 else 0.01 * x),
+        ("relu6", lambda x: min(max(x, 0), 6)),
+        ("hardtan", lambda x: min(max(x, -1), 1)),
+        ("elu", lambda x: x if x >= 0 else math.exp(x) - 1),
+        ("selu", lambda x: 1.0507 * (x if x >= 0 else 1.6732 * (math.exp(x) - 1))),
+        ("gelu", lambda x: 0.5 * x * (1 + math.tanh(0.797885 * x + 0.035677 * x**3))),
+        ("logistic", lambda x: 1 / (1 + math.exp(-x))),
+        ("swish", lambda x: x / (1 + math.exp(-x))),
+        ("mish", lambda x: x * math.tanh(math.log1p(math.exp(x)))),
+        ("tanh", math.tanh),
+    ],
+)
+def test_activations_are_darknets(name, formula) -> None:
+    points = [-8.0, -1.5, -0.25, 0.0, 0.5, 2.0, 7.0]
+    found = ACTIVATIONS[name]()(torch.tensor(points, dtype=torch.float64))
+    assert found.tolist() == pytest.approx([formula(x) for x in points], abs=1e-3)
+
+
+def test_every_activation_has_a_formula() -> None:
+    (mark,) = test_activations_are_darknets.pytestmark  # type: ignore[attr-defined]
+    assert {row[0] for row in mark.args[1]} | {"relu"} == set(ACTIVATIONS)
