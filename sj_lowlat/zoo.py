@@ -11,6 +11,7 @@ from torch import nn
 
 from sj_lowlat import checkpoint, models, pretrained
 from sj_lowlat.errors import InputError
+from sj_lowlat.files import read_text
 
 _FRESH = {"snn-tiny-yolov3": "snn_tiny_yolov3", "tiny-yolov3": "tiny_yolov3"}
 MODEL_FORMS = (
@@ -65,10 +66,7 @@ def open_network(
 
 def _names(path: str) -> list[str]:
     """The class names of a darknet file, one a line."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text of class names, one a line: give a .names file") from error
+    lines = read_text(path, "a .names file with one class a line").split("\n")
     return [line.strip() for line in lines if line.strip()]
 
 

@@ -58,7 +58,11 @@ def names_of_classes(class_names: Sequence[str] | None, counts: Sequence[int]) -
         numbered = tuple(f"class {i}" for i in range(count))
         return COCO_CLASSES if count == len(COCO_CLASSES) else numbered
     if isinstance(class_names, str) or len(class_names) != count:
-        raise InputError(f"class_names must be a list of {count} names, one per class; got {class_names!r}")
+        many = repr(class_names) if isinstance(class_names, str) else f"{len(class_names)}: "
+        first = "" if isinstance(class_names, str) else ", ".join(class_names[:5])
+        raise InputError(
+            f"class_names must be a list of {count} names, one per class of the network; got {many}{first}"
+        )
     return tuple(class_names)
 
 
