@@ -14,6 +14,7 @@ from sj_lowlat.models.onnx_net import InputScale, OnnxNetwork, from_onnx
 from sj_lowlat.models.registry import build, create, register
 from sj_lowlat.models.snn_tiny_yolov3 import SNNTinyYOLOv3, snn_tiny_yolov3
 from sj_lowlat.models.tiny_yolov3 import tiny_yolov3
+from sj_lowlat.models.torchvision_net import TorchvisionDetector, from_torchvision
 
 __all__ = [
     "ConvBlock",
@@ -28,10 +29,12 @@ __all__ = [
     "SameMaxPool",
     "Section",
     "Shortcut",
+    "TorchvisionDetector",
     "build",
     "create",
     "darknet",
     "from_onnx",
+    "from_torchvision",
     "grey_input",
     "load_darknet_weights",
     "parse_cfg",
