@@ -135,8 +135,18 @@ AS_MODULES: dict[str, Callable[..., nn.Module]] = {
     "max_pool2d": lambda size, stride=None, padding=0, dilation=1, ceil=False: nn.MaxPool2d(
         tuple(size), tuple(stride or size), padding, dilation, ceil_mode=ceil
     ),
+    "clamp": lambda low=None, high=None: _clip(low, high),
+    "clip": lambda low=None, high=None: _clip(low, high),
+    "clamp_min": lambda low: _clip(low, None),
     "hardtanh": lambda low=-1.0, high=1.0: nn.ReLU6() if (low, high) == (0, 6) else nn.Hardtanh(low, high),
 }  # fmt: skip
+
+
+def _clip(low: float | None, high: float | None) -> nn.Module:
+    if low == 0 and high in (None, 6):
+        return nn.ReLU() if high is None else nn.ReLU6()
+    infinity = float("inf")
+    return nn.Hardtanh(-infinity if low is None else low, infinity if high is None else high)
 
 
 def one_call_each(network: Any) -> None:

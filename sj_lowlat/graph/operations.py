@@ -75,7 +75,7 @@ MODULES: dict[type[nn.Module], Operation] = {
             "batch normalisation",
         ),
     ),
-    nn.MultiheadAttention: Operation(False, "attention multiplies many branches and has no spiking form here"),
+    nn.MultiheadAttention: Operation(False, "attention has no spiking form here"),
     nn.Module: Operation(False, _TO_CONVOLUTION),
 }  # fmt: skip
 

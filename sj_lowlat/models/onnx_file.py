@@ -8,6 +8,7 @@ here, so that the forward can be followed; and a batch size of 1 that was writte
 from __future__ import annotations
 
 import operator
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from sj_lowlat.errors import ConversionError, InputError
 
 NEEDED = "reading ONNX files needs onnx, onnx2torch, onnxslim and onnxruntime: pip install 'sj-lowlat[onnx]'"
 _BATCH_OF_TEST = 2
+_NEWEST = 17  # opset that onnx2torch knows whole; newer files are written back to it
 _CLOSE, _NOTHING = 1e-3, 1e-5  # of the largest output, and in all: float32 in two programs
 
 
@@ -38,6 +40,7 @@ def read(
     """
     try:
         import onnx
+        import onnx.version_converter
         import onnx2torch
         import onnxslim
     except ImportError as error:
@@ -55,17 +58,35 @@ def read(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of rounding modes: the check below tells
-            network = onnx2torch.convert(onnxslim.slim(file))
+            slim = onnxslim.slim(file)
+            if any(opset.domain == "" and opset.version > _NEWEST for opset in slim.opset_import):
+                slim = onnx.version_converter.convert_version(slim, _NEWEST)
+            network = onnx2torch.convert(slim)
     except Exception as error:  # whatever comes out of three libraries
         raise ConversionError(
             f"{path} cannot be turned into torch ({_first_line(error)}): export it with other operations"
         ) from error
     network = network.eval()
     images = torch.rand(_BATCH_OF_TEST, *shape, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of onnx2torch's modules that are replaced here
         _Plain(network).run(images[:1])
+    _rename(network)
     network.recompile()
     return network, shape, _check(network, file, images, path)
+
+
+def _rename(network: fx.GraphModule) -> None:
+    """Give the layers names that code can hold: files have ``/features/0/Conv``."""
+    taken: set[str] = set()
+    for node in network.graph.nodes:
+        name = re.sub(r"\W+", "_", str(node.target)).strip("_") if node.op == "call_module" else ""
+        if name and "." not in str(node.target):
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            network._modules[name] = network._modules.pop(str(node.target))
+            node.target = name
 
 
 def _first_line(error: Exception) -> str:
@@ -163,15 +184,23 @@ class _Plain(fx.Interpreter):
             return node
         assert isinstance(source, fx.Node)
         numbers = [self.env[arg].tolist() if isinstance(arg, fx.Node) else arg for arg in rest]
-        function, args, kwargs = make(module, self.env[source], value, *numbers)
+        new = make(module, self.env[source], value, *numbers)
         with self.graph.inserting_before(node):
-            call = self.graph.call_function(function, (source, *args), kwargs)
+            if isinstance(new, nn.Module):
+                self.module.add_module(f"{node.target}_layer", new)
+                call = self.graph.call_module(f"{node.target}_layer", (source,))
+            elif new is not None:
+                function, args, kwargs = new
+                call = self.graph.call_function(function, (source, *args), kwargs)
+            else:
+                return node
         node.replace_all_uses_with(call)
         self.graph.erase_node(node)
         return call
 
 
-Call = tuple[Callable[..., Any], Sequence[Any], dict[str, Any]]
+#: a function with its further arguments, a layer, or nothing better
+Call = tuple[Callable[..., Any], Sequence[Any], dict[str, Any]] | nn.Module | None
 
 
 def _reshape(module: Any, x: torch.Tensor, out: torch.Tensor, shape: list[int]) -> Call:
@@ -228,7 +257,21 @@ def _resize(module: Any, x: Any, out: torch.Tensor, *numbers: Any) -> Call:
     return F.interpolate, (), {"size": size, "mode": modes[kind], "align_corners": align}
 
 
-#: class of onnx2torch -> the same as a function of plain numbers
+def _prelu(module: Any, x: torch.Tensor, out: Any, slope: Any) -> Call:
+    slopes = torch.tensor(slope, dtype=x.dtype).flatten()
+    if len(slopes) not in (1, x.shape[1]):
+        return None
+    layer = nn.PReLU(len(slopes))
+    layer.weight.data = slopes
+    return layer
+
+
+def _hard_sigmoid(module: Any, x: Any, out: Any) -> Call:
+    same = abs(module.alpha - 1 / 6) < 1e-6 and module.beta == 0.5  # files hold float32
+    return nn.Hardsigmoid() if same else None
+
+
+#: class of onnx2torch -> the same as a function of plain numbers, or as a layer of torch
 _PLAIN: dict[str, Callable[..., Call]] = {
     "OnnxReshape": _reshape,
     "OnnxSlice": _slice,
@@ -236,4 +279,6 @@ _PLAIN: dict[str, Callable[..., Call]] = {
     "OnnxPadDynamic": _pad,
     "OnnxResize": _resize,
     "OnnxResizeV10": _resize,
+    "OnnxPReLU": _prelu,
+    "OnnxHardSigmoid": _hard_sigmoid,
 }

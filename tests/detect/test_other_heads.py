@@ -100,7 +100,9 @@ def test_a_decoder_of_ones_own() -> None:
     scores = torch.tensor([[[0.9], [0.8], [0.7]]])
     (found,) = detections_from_maps((boxes, scores), [CustomHead("corners", 1, 2)])
     assert found.scores.tolist() == pytest.approx([0.9, 0.7])  # two overlap
-    with pytest.raises(InputError, match="'corners' returned .* boxes \\[1, M, 4\\] and scores \\[1, M, 2\\]"):
+    with pytest.raises(
+        InputError, match="'corners' returned .* boxes \\[1, M, 4\\] and scores \\[1, M, 2\\]"
+    ):
         decode((boxes, scores), [CustomHead("corners", 2, 2)])
     with pytest.raises(InputError, match="not registered"):
         decode(boxes, [CustomHead("of another program", 1)])
