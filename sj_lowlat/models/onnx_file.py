@@ -68,12 +68,16 @@ def read(
         ) from error
     network = network.eval()
     images = torch.rand(_BATCH_OF_TEST, *shape, generator=torch.Generator().manual_seed(0))
+    theirs = _in_onnxruntime(file, images, path)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of onnx2torch's modules that are replaced here
         _Plain(network).run(images[:1])
-    _rename(network)
-    network.recompile()
-    return network, shape, _check(network, file, images, path)
+        _rename(network)
+        network.recompile()
+        outputs = network(images)
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+    _compare(outputs, theirs, path)
+    return network, shape, [output[:1] for output in outputs]
 
 
 def _rename(network: fx.GraphModule) -> None:
@@ -114,8 +118,8 @@ def _fix_shape(file: Any, size: tuple[int, int] | None, path: Path) -> tuple[int
     return wanted
 
 
-def _check(network: nn.Module, file: Any, images: torch.Tensor, path: Path) -> list[torch.Tensor]:
-    """Compare with onnxruntime, image by image; what torch gives for the first."""
+def _in_onnxruntime(file: Any, images: torch.Tensor, path: Path) -> list[torch.Tensor]:
+    """What the file gives for images, one by one."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -127,17 +131,17 @@ def _check(network: nn.Module, file: Any, images: torch.Tensor, path: Path) -> l
             file.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         name = session.get_inputs()[0].name
-        theirs = [session.run(None, {name: image[None].numpy()}) for image in images]
+        found = [session.run(None, {name: image[None].numpy()}) for image in images]
     except Exception as error:  # onnxruntime's errors have no common base
         raise InputError(
             f"{path} does not run on images of {list(images.shape[1:])} ({_first_line(error)}): give the "
             "size that it was made for"
         ) from error
-    with torch.no_grad():
-        ours = network(images)
-    ours = [ours] if isinstance(ours, torch.Tensor) else list(ours)
-    for index, output in enumerate(ours):
-        wanted = torch.cat([torch.from_numpy(result[index]) for result in theirs])
+    return [torch.cat([torch.from_numpy(part) for part in parts]) for parts in zip(*found, strict=True)]
+
+
+def _compare(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], path: Path) -> None:
+    for index, (output, wanted) in enumerate(zip(ours, theirs, strict=True)):
         if output.shape != wanted.shape:
             raise ConversionError(
                 f"{path} works on one image only: two give {list(output.shape)}, not {list(wanted.shape)}"
@@ -149,7 +153,6 @@ def _check(network: nn.Module, file: Any, images: torch.Tensor, path: Path) -> l
                 f"where the largest is {largest:.2g}): one of its operations has no equal in torch; export "
                 "it with other settings"
             )
-    return [output[:1] for output in ours]
 
 
 class _Plain(fx.Interpreter):

@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sj_lowlat import load, save
+from sj_lowlat.cli import main
 from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.detect import YOLOXHead
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.models import InputScale, from_onnx
+from sj_lowlat.network import SpikingNetwork
 from sj_lowlat.simulation import simulate
 from sj_lowlat.zoo import open_network
 
@@ -170,6 +172,20 @@ def test_without_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "onnx2torch", None)
     with pytest.raises(InputError, match=r"pip install 'sj-lowlat\[onnx\]'"):
         from_onnx(tmp_path / "net.onnx")
+
+
+def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = exported(Shuffled(), tmp_path / "net.onnx")
+    photo = torch.randint(256, (3, 40, 50), dtype=torch.uint8)
+    torchvision.io.write_png(photo, str(tmp_path / "photo.png"))
+    (tmp_path / "two.names").write_text("ant\nbee\n")
+    word = f"{path}:heads=yolox,names={tmp_path / 'two.names'}"
+    made = ["convert", "--model", word, "--levels", "8", "--calibration", str(tmp_path), "--output"]
+    assert main([*made, str(tmp_path / "snn")]) == 0
+    snn = load(tmp_path / "snn")
+    assert isinstance(snn, SpikingNetwork) and snn.class_names == ("ant", "bee")
+    assert main(["convert", "--model", str(tmp_path / "none.onnx"), "--output", str(tmp_path / "no")]) == 2
+    assert "no file at" in capsys.readouterr().err
 
 
 def test_as_a_word(tmp_path: Path) -> None:
