@@ -2,9 +2,9 @@
 
     python benchmarks/networks.py --data ../shared/data [--only NAME ...] [--images N]
 
-The networks are those of tables/networks.json. COCO networks are scored on the COCO subset (pycocotools), VOC
-ones on the VOC subset, and face detectors by how far they agree with their float network: AP50 on the COCO
-photos with people, where the boxes that the float network finds with a score of 0.5 or more are the truth.
+The networks are those of configs/networks.json. COCO networks are scored on the COCO subset (pycocotools),
+VOC ones on the VOC subset, and face detectors by how far they agree with their float network: AP50 on the
+COCO photos with people, where the boxes that the float network finds with a score of 0.5 or more are the truth.
 Steps are steps in all. Every run is kept under --output and not done again.
 """
 
@@ -24,7 +24,7 @@ from runner import HERE, Runs, arguments, markdown, place
 from sj_lowlat.schedule import Schedule
 
 NEAR = 0.5  # points of mAP50 that count as equal
-TABLE = HERE / "tables" / "networks.json"
+TABLE = HERE / "configs" / "networks.json"
 HEAD = ("network", "photos", "px", "float", "L", "Quant ANN")
 COSTS = ("spikes/neuron", "events/neuron", "energy/ANN")
 
@@ -54,7 +54,7 @@ def rows_of(name: str, entry: Mapping[str, Any], plan: Mapping[str, Any], runs: 
     photos = photos_for(kind, args.data, spec, size, args.images)
     (whole,) = percent(runs(f"{name} ANN", spec, photos, size=size)).values()
     rows = []
-    for levels in plan["levels"]:
+    for levels in plan["levels"] if args.levels is None else map(int, args.levels):
         prepared = {"levels": levels, **plan["prepare"], **entry.get("prepare", {})}
         (quant,) = percent(
             runs(f"{name} Quant L={levels}", spec, photos, prepared=prepared, size=size)
@@ -86,6 +86,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = arguments(__doc__, "", figure=False)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the networks")
+    parser.add_argument(
+        "--levels", nargs="*", help="instead of the table's; none for the float networks alone"
+    )
     parser.add_argument("--snn-levels", nargs="*", type=int, default=[64], help="levels to simulate")
     args = parser.parse_args(argv)
     place(args, "networks")
