@@ -4,7 +4,7 @@
 
 The networks are those of configs/networks.json. COCO networks are scored on the COCO subset (pycocotools),
 VOC ones on the VOC subset, and face detectors by how far they agree with their float network: AP50 on the
-COCO photos with people, where the boxes that the float network finds with a score of 0.5 or more are the truth.
+COCO photos with people, the truth being the boxes that the float network finds with a score of 0.5 or more.
 Steps are steps in all. Every run is kept under --output and not done again.
 """
 
