@@ -61,7 +61,15 @@ class OnnxNetwork(WithInfo, nn.Module):
         self.input_scale, self.network, self.info = input_scale, network, info
 
     def forward(self, images: Tensor) -> Tensor | list[Tensor]:
-        """The file's outputs for ``[N, C, H, W]`` in [0, 1]."""
+        """The file's outputs for ``[N, C, H, W]`` in [0, 1].
+
+        :raises InputError: for images of another size than the file's
+        """
+        if tuple(images.shape[1:]) != self.info.input_shape:
+            raise InputError(
+                f"this ONNX network takes [N, {', '.join(map(str, self.info.input_shape or ()))}]; got "
+                f"{list(images.shape)}: resize them, or read the file for another size (size=...)"
+            )
         return self.network(self.input_scale(images))
 
 

@@ -80,6 +80,8 @@ def test_a_detector(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = network((images.flip(1) * 255 - mean) / std)
         torch.testing.assert_close(read(images), wanted, rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match=r"takes \[N, 3, 32, 32\]; got \[1, 3, 32, 48\]"):
+        read(torch.rand(1, 3, 32, 48))
     assert (read.input_shape, read.class_names) == ((3, 32, 32), ("class 0", "class 1"))
     settles(read, images.double())
     quant = prepare(read.float(), 8, images)
