@@ -17,6 +17,7 @@ _TAIL = 32
 _BLOCK, _FAST = 1 << 14, 6
 
 
+@torch.no_grad()
 def level_table(
     fn: Callable[[Tensor], Tensor], scale: Tensor, levels: int, dtype: torch.dtype, channels: int | None
 ) -> LevelTable:
@@ -26,7 +27,7 @@ def level_table(
     is reached, so that the table agrees with float64 at all numbers of ``dtype``. What that rests on:
 
     - within 32 of zero, f turns at most once on each 1/128; where it turns is found to rounding errors
-    - beyond, it is monotone between :math:`32 \cdot 4^j`, and constant from 6e20 on
+    - beyond, it is monotone between :math:`32 \cdot 4^j`, and constant from 1e20 on
     - its float64 values are monotone where f is; a border at which they waver by rounding lies somewhere in
       there
     - where f is NaN, it counts as 0
