@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sj_lowlat.kernels.table import LevelTable, at_most
+from sj_lowlat.kernels.table import LevelTable, tally
 
 # f is sampled from -_REACH to _REACH, _FINE points a unit: two turns closer than that count as none. Further
 # out it is taken to be monotone between powers of four.
@@ -57,7 +57,7 @@ def level_table(
     # one column for each level that a row passes
     passed = change.abs().cumsum(1)
     columns = torch.arange(int(passed[:, -1].max()), dtype=passed.dtype)
-    part = at_most(passed, len(columns))
+    part = tally(passed, len(columns)).cumsum(1)
     real = part < change.shape[1]
     part.clamp_(max=change.shape[1] - 1)
     up = change.gather(1, part) >= 0

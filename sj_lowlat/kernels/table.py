@@ -66,21 +66,22 @@ class LevelTable:
             int(torch.where(side & finite, size + 1, 1).max()) if most else 1 for side in (below, ~below)
         )
         cell = torch.where(finite, torch.where(below, left - 1 - size, left + size), left + right)
-        up_to = at_most(cell, left + right)
-        first = torch.cat([up_to.new_zeros(rows, 1), up_to], 1)
-        # bit lengths, exact: these whole numbers are small
-        needed = torch.frexp(first.diff(dim=1).double()).exponent
-        most_needed = int(needed.max())
+        inside = tally(cell, left + right)
+        most_needed = int(inside.max()).bit_length()
+        needed = torch.zeros_like(inside)  # the bit length of the number of borders
+        for bit in range(most_needed):
+            needed += inside >= 1 << bit
         width = most + (1 << most_needed)  # a search that starts at the last border stays in its row
+        if rows * width > 1 << 26:
+            raise InputError(f"a table of {rows} x {width} borders is too large: give fewer levels")
+        start = width * torch.arange(rows, dtype=torch.int32, device=inside.device)[:, None]
+        first = 32 * (inside.cumsum(1, dtype=torch.int32) - inside + start) + needed
         steps = borders.new_full((rows, width, 2), torch.inf)
         steps[:, :most, 0] = borders
         steps[:, :, 1] = levels[:, -1:]
         steps[:, : most + 1, 1] = levels
-        first = 32 * (first[:, :-1] + width * torch.arange(rows, device=first.device)[:, None]) + needed
-        if rows * width > 1 << 26:
-            raise InputError(f"a table of {rows} x {width} borders is too large: give fewer levels")
         rounds = 1 << max(0, most_needed - 1).bit_length()
-        return cls(steps, centre[:, 0], spread[:, 0], first.to(torch.int32), left, shift, rounds)
+        return cls(steps, centre[:, 0], spread[:, 0], first, left, shift, rounds)
 
     def to(self, device: torch.device) -> LevelTable:
         """The table on a device."""
@@ -138,11 +139,11 @@ def _bits(number: Tensor) -> Tensor:
     return number.float().view(torch.int32)
 
 
-def at_most(numbers: Tensor, size: int) -> Tensor:
-    """How many numbers of each row are at most k, for k from 0 to ``size`` - 1, int64 ``[R, size]``.
+def tally(numbers: Tensor, size: int) -> Tensor:
+    """How often each whole number below ``size`` is in each row, int32 ``[R, size]``.
 
     :param numbers: whole, not negative, ``[R, n]``
     """
-    ones = torch.ones((), dtype=torch.int64, device=numbers.device)
-    each = numbers.new_zeros(len(numbers), size + 1, dtype=torch.int64)
-    return each.scatter_add_(1, numbers.long().clamp(max=size), ones.expand(numbers.shape)).cumsum(1)[:, :-1]
+    one = torch.ones((), dtype=torch.int32, device=numbers.device).expand(numbers.shape)
+    counts = numbers.new_zeros(len(numbers), size + 1, dtype=torch.int32)
+    return counts.scatter_add_(1, numbers.long().clamp(max=size), one)[:, :-1]
