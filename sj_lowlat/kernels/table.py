@@ -35,7 +35,7 @@ class LevelTable:
         a search in it takes, int32 ``[R, cells]``
     :param left: cells below the centre
     :param shift: bits of a float32 that a cell leaves out
-    :param rounds: comparisons that are enough in any cell, a power of two: each has kernels of its own
+    :param rounds: comparisons that are enough in any cell, a power of two (or 26): each has own kernels
     """
 
     steps: Tensor
@@ -80,7 +80,7 @@ class LevelTable:
         steps[:, :most, 0] = borders
         steps[:, :, 1] = levels[:, -1:]
         steps[:, : most + 1, 1] = levels
-        rounds = 1 << max(0, most_needed - 1).bit_length()
+        rounds = min(1 << max(0, most_needed - 1).bit_length(), 26)  # more do not fit either
         return cls(steps, centre[:, 0], spread[:, 0], first, left, shift, rounds)
 
     def to(self, device: torch.device) -> LevelTable:
