@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from sj_lowlat.conversion.additions import complete_sums, tied
+from sj_lowlat.conversion.additions import complete_sums, meeting
 from sj_lowlat.conversion.analysis import make_plan
 from sj_lowlat.conversion.equalise import equalise_channels
 from sj_lowlat.conversion.examples import Images, find_example
@@ -96,8 +96,9 @@ def prepare(
             by_channel = collect_scales(prepared, fresh, calibration, scale, True, own_levels)
             equalise_channels(prepared, plan, by_channel, sample)
         scales = collect_scales(prepared, fresh, calibration, scale, per_channel, own_levels)
-    groups = tied(prepared, plan.sums, names) if sums == "tie" and len(fresh) == len(names) else []
-    groups = [group for group in groups if len({scales[name].shape for name in group}) == 1]
+    of_spikes = {name: branches for name, branches in plan.sums.items() if branches.activation is None}
+    tied = meeting(prepared, of_spikes, names) if sums == "tie" and len(fresh) == len(names) else []
+    groups = [group for group in tied if len({scales[name].shape for name in group}) == 1]
     for group in groups:
         scales |= dict.fromkeys(group, torch.stack([scales[name] for name in group]).amax(0))
     for name in names:
