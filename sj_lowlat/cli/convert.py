@@ -11,6 +11,7 @@ def run(
     output: str,
     levels: int | None = None,
     finer: str | None = None,
+    budget: float | None = None,
     neuron: Literal["signed", "residual-fix", "if", "imbalanced"] = "signed",
     ratio: float = 0.5,
     scale: str = "trained",
@@ -22,8 +23,8 @@ def run(
 ) -> None:
     """Turn a trained network into a spiking one.
 
-    With levels, a network that is not quantised is quantised first and converted without any training; its
-    leaky activations and max-pools stay.
+    With levels, a network that is not quantised is quantised first and converted without any training, the
+    mean error of each channel in the biases; its leaky activations and max-pools stay.
 
     examples::
 
@@ -38,6 +39,8 @@ def run(
     :param levels: L, first quantise the activations to L levels (most spikes of a neuron for an image), with
         clips of least square error and channels of equal range
     :param finer: with levels: activations that get a multiple of the levels, such as layers.0.act=2
+    :param budget: with levels: choose the multiples by calibration images, for about the spikes of so many
+        levels everywhere: --levels 16 --budget 32
     :param neuron: kind of the neurons: signed and imbalanced can replace leaky ReLU; "if" is plain IF, which
         starts at 0 (without the residual fix)
     :param ratio: initial membrane potential in thresholds; 0.5 is the residual fix
@@ -76,13 +79,15 @@ def run(
             scale="mse" if scale == "trained" else scale,
             per_channel=per_channel or None,
             equalise=not (per_channel or has_depthwise(ann)),
+            bias_correction=True,
             finer=finer_factors(finer),
+            budget=budget,
             sums=sums,
             linear_neurons=linear_neurons,
         )
         scale = "trained"
-    elif finer is not None:
-        raise InputError(f"finer is {finer!r} without levels: give --levels too")
+    elif finer is not None or budget is not None:
+        raise InputError(f"finer is {finer!r} and budget {budget!r} without levels: give --levels too")
     snn = convert(
         ann, neuron=neuron, scale=scale, per_channel=per_channel or None, ratio=ratio, calibration=images
     )

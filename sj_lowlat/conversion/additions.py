@@ -14,7 +14,7 @@ import torch
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sj_lowlat.conversion.plan import Plan, Sum
+from sj_lowlat.conversion.plan import Sum
 from sj_lowlat.errors import InputError
 from sj_lowlat.graph import operations
 from sj_lowlat.graph.edit import add_layer, free_name, insert_behind, replace_call
@@ -67,7 +67,7 @@ class _Completion:
         self.network, self.types, self.policy, self.linear = network, types, policy, linear
         self.modules = {node: network.module_of(node) for node in network.graph.nodes}
         self.output = next(reversed(network.graph.nodes))
-        self.shapes = _Shapes(network, graph=network.graph).of(example)
+        self.shapes = Shapes(network, graph=network.graph).of(example)
         self.kind: dict[fx.Node, str | None] = {}
         self.later: set[fx.Node] = set()  # what a layer reads in the end
         for node in reversed(self.modules):
@@ -140,7 +140,7 @@ class _Completion:
         return True
 
 
-class _Shapes(fx.Interpreter):
+class Shapes(fx.Interpreter):
     """Shape of every node's result."""
 
     @torch.no_grad()
@@ -163,33 +163,25 @@ def _passes(node: fx.Node, reader: nn.Module | None) -> bool:
     return norm or isinstance(reader, PASSIVE_MODULES)
 
 
-def tied(network: GraphNetwork, sums: Mapping[str, Sum], names: Iterable[str]) -> list[list[str]]:
-    """Groups of activations whose spikes meet in sums of spikes.
+def meeting(network: GraphNetwork, sums: Mapping[str, Sum], names: Iterable[str]) -> list[list[str]]:
+    """Groups of activations that meet in sums: those whose spikes a sum reads, and the one that reads it.
 
     :param sums: of the plan
-    :param names: of the activations
+    :param names: of the activations; one that meets no other is a group of its own
     """
     group = {name: {name} for name in names}
     for node in network.graph.nodes:
-        if node.name in sums and sums[node.name].activation is None:
-            together = set().union(*(group[name] for name in _firing(network, node, group)))
+        if node.name in sums:
+            reader = sums[node.name].activation
+            members = firing(network, node, group) | ({reader} if reader else set())
+            together = set().union(*(group[name] for name in members))
             for name in together:
                 group[name] = together
-    unique = {id(members): sorted(members) for members in group.values() if len(members) > 1}
+    unique = {id(members): sorted(members) for members in group.values()}
     return list(unique.values())
 
 
-def meeting(network: GraphNetwork, plan: Plan, names: Iterable[str]) -> set[str]:
-    """The activations that a sum or product ties to others: those whose spikes it reads, and its readers."""
-    found = {branches.activation for branches in plan.sums.values() if branches.activation}
-    known = set(names)
-    for node in network.graph.nodes:
-        if node.name in plan.sums or node.name in plan.products:
-            found.update(_firing(network, node, known))
-    return found
-
-
-def _firing(network: GraphNetwork, node: fx.Node, names: Container[str]) -> set[str]:
+def firing(network: GraphNetwork, node: fx.Node, names: Container[str]) -> set[str]:
     """The activations whose spikes reach a node through no layer."""
     found: set[str] = set()
     stack = list(node.all_input_nodes)

@@ -69,9 +69,9 @@ def _shape_of(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def probe_input_scales(
+def carry_scales(
     network: GraphNetwork, plan: Plan, scales: Mapping[str, torch.Tensor], example: torch.Tensor
-) -> dict[Edge, torch.Tensor]:
+) -> tuple[dict[Edge, torch.Tensor], list[Edge]]:
     """Find the scale of every input channel of every layer, and of every branch of a sum, by three runs of
     the graph on scales.
 
@@ -85,8 +85,8 @@ def probe_input_scales(
     :param plan: its layers and sums
     :param scales: activation name -> scale, scalar or ``[C]``
     :param example: input ``[N, C, H, W]``, only its shape matters
-    :return: (layer name, 0) or (name of a sum's node, which branch) -> scale per channel; 1 for the image
-    :raises ConversionError: if activations of different scale meet in one input channel
+    :return: (layer name, 0) or (name of a sum's node, which branch) -> scale per channel, 1 for the image;
+        and those where activations of different scale meet in one channel
     """
 
     def run(values: Mapping[str, torch.Tensor]) -> dict[Edge, torch.Tensor]:
@@ -104,20 +104,34 @@ def probe_input_scales(
         for layer in plan.layers
         if layer.reads_input
     }
+    mixed = []
     for edge in carried:
         seen = plain[edge] != 0  # elsewhere is padding
         ratio = carried[edge] / plain[edge]
         highest = ratio.masked_fill(~seen, -torch.inf).amax(0)
         lowest = ratio.masked_fill(~seen, torch.inf).amin(0)
-        mixed = (inverse[edge] / plain[edge] * ratio - 1).abs() > tolerance
-        if bool((mixed & seen).any()) or bool((highest - lowest > tolerance * highest).any()):
-            what = "the sum" if edge[0] in plan.sums else "module"
-            raise ConversionError(
-                f"an input channel of {what} '{edge[0]}' mixes activations of different scale (by a "
-                "reshape, pixel shuffle, or a mean or maximum over channels): take one scale per layer "
-                "(per_channel=False), or put a convolution and an activation in between"
-            )
+        differs = (inverse[edge] / plain[edge] * ratio - 1).abs() > tolerance
+        if bool((differs & seen).any()) or bool((highest - lowest > tolerance * highest).any()):
+            mixed.append(edge)
         found[edge] = torch.where(seen.any(0), highest, 0.0 if edge[0] in plan.sums else 1.0)
+    return found, mixed
+
+
+def probe_input_scales(
+    network: GraphNetwork, plan: Plan, scales: Mapping[str, torch.Tensor], example: torch.Tensor
+) -> dict[Edge, torch.Tensor]:
+    """The scales of :func:`carry_scales`, none of them mixed.
+
+    :raises ConversionError: if activations of different scale meet in one input channel
+    """
+    found, mixed = carry_scales(network, plan, scales, example)
+    for name, _ in mixed:
+        what = "the sum" if name in plan.sums else "module"
+        raise ConversionError(
+            f"an input channel of {what} '{name}' mixes activations of different scale (by a "
+            "reshape, pixel shuffle, or a mean or maximum over channels): take one scale per layer "
+            "(per_channel=False), or put a convolution and an activation in between"
+        )
     return found
 
 

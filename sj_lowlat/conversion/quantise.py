@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from sj_lowlat.conversion.additions import complete_sums, tied
+from sj_lowlat.conversion.additions import complete_sums, meeting
+from sj_lowlat.conversion.allocate import choose_factors, measure
 from sj_lowlat.conversion.analysis import make_plan
+from sj_lowlat.conversion.correct import correct_biases
 from sj_lowlat.conversion.equalise import equalise_channels
-from sj_lowlat.conversion.examples import Images, find_example
+from sj_lowlat.conversion.examples import Images, find_example, first_images, like_parameters
 from sj_lowlat.conversion.fold import has_depthwise
 from sj_lowlat.conversion.spike import activation_types, is_pointwise, negative_slope
 from sj_lowlat.conversion.statistics import collect_scales
@@ -19,6 +22,9 @@ from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.edit import one_call_each, replace_layer
 from sj_lowlat.layers import QuantPointwise, QuantReLU
 from sj_lowlat.network import GraphNetwork, refuse_spiking
+
+_CORRECTED = 32  # images, whose maps are held at once
+_MEASURED = 8  # images for sensitivities
 
 
 def prepare(
@@ -29,7 +35,9 @@ def prepare(
     scale: str = "99.9%",
     per_channel: bool | None = None,
     equalise: bool = False,
+    bias_correction: bool = False,
     finer: Mapping[str, int] | None = None,
+    budget: float | None = None,
     sums: str = "rescale",
     linear_neurons: bool = False,
     example: torch.Tensor | None = None,
@@ -49,8 +57,14 @@ def prepare(
         convolutions, whose channels differ most in range (unless they are equalised)
     :param equalise: first equalise channel ranges by moving their differences into the weights, so that one
         clip per layer fits all its channels; the function does not change
+    :param bias_correction: subtract, layer by layer, the mean error of each output channel from its bias, for
+        networks that are not trained afterwards (Nagel et al. 2019). The maps of up to 32 images are held at
+        once
     :param finer: activation name -> factor k: it gets k L levels, and its neurons fire up to k times a step.
         Pays for the first layers, which lose most by coarse levels
+    :param budget: choose those factors (powers of 2, up to 16): about as many spikes as that many levels
+        everywhere cost are spent where they lower the error of the outputs most, measured by quantising one
+        activation at a time (n + 1 passes over up to 8 images for n activations)
     :param sums: of spikes of two branches: ``"rescale"``, a factor per branch brings both to one unit;
         ``"tie"``, activations that meet share one clip, so that their sum is a whole number of spikes; or
         ``"neuron"``, the sum is quantised once more by neurons of its own. Sums of currents that no
@@ -77,16 +91,20 @@ def prepare(
             "run replace_layers first, or write functional activations as modules (self.act = nn.ReLU())"
         )
     fresh = [name for name in names if not isinstance(prepared.get_submodule(name), QuantReLU)]
-    finer = {**dict.fromkeys(names, 1), **_present_factors(prepared, names), **(finer or {})}
-    _check_finer(finer, names)
+    if len(fresh) < len(names) and (equalise or bias_correction or budget is not None):
+        raise InputError(
+            "equalise, bias_correction and budget are for a network that is not prepared yet: leave them out"
+        )
+    factors = {**dict.fromkeys(names, 1), **_present_factors(prepared, names), **(finer or {})}
+    _check_finer(factors, names)
+    _check_budget(budget, levels, finer)
+    if equalise and per_channel:
+        raise InputError("equalise is for one clip per layer, instead of per_channel: give one")
     if per_channel is None:
         per_channel = has_depthwise(prepared) and not equalise
-    if equalise and (per_channel or len(fresh) < len(names)):
-        raise InputError(
-            "equalise is for a network that is not prepared yet, and instead of per_channel: give one"
-        )
     scales = {}
-    own_levels = {name: levels * finer[name] for name in names}
+    own_levels = {name: levels * factors[name] for name in names}
+    reference = prepared
     if fresh:
         if calibration is None:
             raise InputError(
@@ -96,28 +114,49 @@ def prepare(
             by_channel = collect_scales(prepared, fresh, calibration, scale, True, own_levels)
             equalise_channels(prepared, plan, by_channel, sample)
         scales = collect_scales(prepared, fresh, calibration, scale, per_channel, own_levels)
-    groups = tied(prepared, plan.sums, names) if sums == "tie" and len(fresh) == len(names) else []
-    groups = [group for group in groups if len({scales[name].shape for name in group}) == 1]
+        reference = copy.deepcopy(prepared)
+        if budget is not None:
+            quantisers = {
+                name: _quantised(prepared.get_submodule(name), levels, scales[name], sample) for name in names
+            }
+            sensitivities = measure(reference, quantisers, first_images(calibration, _MEASURED))
+            factors = choose_factors(sensitivities, budget / levels)
+            own_levels = {name: levels * factors[name] for name in names}
+            scales = collect_scales(prepared, fresh, calibration, scale, per_channel, own_levels)
+    of_spikes = {name: branches for name, branches in plan.sums.items() if branches.activation is None}
+    tied = meeting(prepared, of_spikes, names) if sums == "tie" and len(fresh) == len(names) else []
+    groups = [group for group in tied if len({scales[name].shape for name in group}) == 1]
     for group in groups:
         scales |= dict.fromkeys(group, torch.stack([scales[name] for name in group]).amax(0))
     for name in names:
-        old = prepared.get_submodule(name)
-        clip = old.clip.detach() if isinstance(old, QuantReLU) else scales[name]
-        channels = len(clip) if clip.dim() else None
-        new: QuantReLU
-        if isinstance(old, QuantPointwise) or is_pointwise(old):
-            fn = old.fn if isinstance(old, QuantPointwise) else old
-            new = QuantPointwise(fn, own_levels[name], clip, channels)
-        else:
-            new = QuantReLU(own_levels[name], clip, channels, negative_slope(old))
-        replace_layer(prepared, name, new.to(sample.device).train(old.training))
+        replace_layer(
+            prepared,
+            name,
+            _quantised(prepared.get_submodule(name), own_levels[name], scales.get(name), sample),
+        )
     for first, *others in groups:
         for name in others:  # one parameter, so that training keeps them equal
             prepared.get_submodule(name).clip_raw = prepared.get_submodule(first).clip_raw
+    if bias_correction and calibration is not None:
+        images = like_parameters(prepared, first_images(calibration, _CORRECTED))
+        correct_biases(prepared, reference, plan, images)
     info = prepared.info
     schedule = info.schedule if levels == info.levels else None  # it was made for the levels of before
     prepared.info = replace(info, levels=levels, schedule=schedule)
     return prepared
+
+
+def _quantised(old: nn.Module, levels: int, scale: torch.Tensor | None, example: torch.Tensor) -> QuantReLU:
+    """The quantised form of an activation; its clip stays where it has one, else it is the scale."""
+    clip = old.clip.detach() if isinstance(old, QuantReLU) else scale
+    assert clip is not None
+    channels = len(clip) if clip.dim() else None
+    new: QuantReLU
+    if isinstance(old, QuantPointwise) or is_pointwise(old):
+        new = QuantPointwise(old.fn if isinstance(old, QuantPointwise) else old, levels, clip, channels)
+    else:
+        new = QuantReLU(levels, clip, channels, negative_slope(old))
+    return new.to(example.device).train(old.training)
 
 
 def _present_factors(model: GraphNetwork, names: list[str]) -> dict[str, int]:
@@ -135,3 +174,10 @@ def _check_finer(finer: Mapping[str, int], names: list[str]) -> None:
             )
         if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
             raise InputError(f"finer gives {name!r} the factor {factor!r}: give a whole number of at least 1")
+
+
+def _check_budget(budget: float | None, levels: int, finer: Mapping[str, int] | None) -> None:
+    if budget is not None and finer:
+        raise InputError("budget chooses the factors that finer gives: leave one out")
+    if budget is not None and not budget >= levels:
+        raise InputError(f"budget is {budget!r}, it must be at least the levels, {levels}")

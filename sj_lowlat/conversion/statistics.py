@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 from torch import nn
 
-from sj_lowlat.conversion.spike import is_pointwise
+from sj_lowlat.conversion.spike import is_pointwise, negative_slope
 from sj_lowlat.errors import InputError
 from sj_lowlat.functional import quant_relu
 from sj_lowlat.layers import Symmetric
 from sj_lowlat.record import evaluating
 
 _SAMPLES_PER_BATCH = 1 << 16
-_CANDIDATES = torch.linspace(0.05, 1, 77)  # of the maximum, for the clip of least square error
+_CANDIDATES = torch.linspace(1, 0.05, 77)  # of the maximum, for the clip of least square error
 
 
 def parse_statistic(statistic: str) -> float:
@@ -76,12 +76,18 @@ class ScaleCollector:
     :param fraction: the percentile; ``None`` for the clip whose quantised ReLU has the least square error
     :param per_channel: one scale per channel
     :param levels: L of that quantised ReLU
+    :param slope: below zero, of a leaky ReLU, whose clip of least square error counts both signs
     """
 
     def __init__(
-        self, fraction: float | None, per_channel: bool, levels: int | None = None, seed: int = 0
+        self,
+        fraction: float | None,
+        per_channel: bool,
+        levels: int | None = None,
+        slope: float = 0.0,
+        seed: int = 0,
     ) -> None:
-        self.fraction, self.levels = fraction, levels
+        self.fraction, self.levels, self.slope = fraction, levels, slope
         self.per_channel = per_channel
         self.generator = torch.Generator().manual_seed(seed)
         self.highest: torch.Tensor | None = None
@@ -91,7 +97,8 @@ class ScaleCollector:
         """Take in the activations of a batch, ``[N, C, *]``."""
         rows = value.detach().float().transpose(0, 1).flatten(1)  # [C, N * positions]
         rows = rows if self.per_channel else rows.reshape(1, -1)
-        highest = rows.amax(1)
+        both = self.fraction is None and self.slope
+        highest = (rows.abs() if both else rows).amax(1)
         self.highest = highest if self.highest is None else torch.maximum(self.highest, highest)
         if self.fraction != 1:
             budget = max(1024, _SAMPLES_PER_BATCH // rows.shape[0])
@@ -101,29 +108,34 @@ class ScaleCollector:
             self.samples.append(rows)
 
     def result(self) -> torch.Tensor:
-        """The scale, scalar or ``[C]``; 1 where a channel was never positive."""
+        """The scale, scalar or ``[C]``; where a channel was never positive the mean of the others, or 1."""
         assert self.highest is not None
         scale = self.highest
         if self.fraction is None:
             assert self.levels is not None
-            scale = _least_square_clip(torch.cat(self.samples, 1), self.highest, self.levels)
+            scale = _least_square_clip(torch.cat(self.samples, 1), self.highest, self.levels, self.slope)
         elif self.fraction < 1:
             values = torch.cat(self.samples, 1)
             rank = max(1, min(values.shape[1], round(self.fraction * values.shape[1])))
             scale = values.kthvalue(rank, dim=1).values
             # a channel that is seldom active: its percentile is 0, its maximum is not
             scale = torch.where(scale > 0, scale, self.highest)
-        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        active = scale > 0
+        scale = torch.where(active, scale, scale[active].mean() if bool(active.any()) else 1.0)
         return scale if self.per_channel else scale[0]
 
 
-def _least_square_clip(values: torch.Tensor, highest: torch.Tensor, levels: int) -> torch.Tensor:
-    """The clip per row of ``[C, n]`` that minimises the mean of (ReLU - quantised ReLU)^2."""
-    values = values.relu()
+def _least_square_clip(
+    values: torch.Tensor, highest: torch.Tensor, levels: int, slope: float
+) -> torch.Tensor:
+    """The clip per row of ``[C, n]`` that minimises the mean of (ReLU - quantised ReLU)^2, the
+    highest of those that are equally good."""
+    inputs = torch.where(values < 0, values / slope, values) if slope else values.relu()
+    values = values if slope else inputs
     best, least = highest.clone(), torch.full_like(highest, torch.inf)
     for part in _CANDIDATES.tolist():
         clip = (highest * part).clamp(min=torch.finfo(highest.dtype).tiny)
-        error = (values - quant_relu(values, clip[:, None], levels)).square().mean(1)
+        error = (values - quant_relu(inputs, clip[:, None], levels, slope)).square().mean(1)
         best = torch.where(error < least, clip, best)
         least = torch.minimum(least, error)
     return best
@@ -155,7 +167,13 @@ def collect_scales(
     """
     fraction = None if statistic == "mse" and levels is not None else parse_statistic(statistic)
     collectors = {
-        name: ScaleCollector(fraction, per_channel, levels[name] if levels else None) for name in names
+        name: ScaleCollector(
+            fraction,
+            per_channel,
+            levels[name] if levels else None,
+            negative_slope(model.get_submodule(name)),
+        )
+        for name in names
     }
     handles = [
         model.get_submodule(name).register_forward_hook(

@@ -145,12 +145,22 @@ def test_convert_a_network_as_it_is(places: Any, run: Run, tmp_path: Path) -> No
     neurons = [m for m in snn.modules() if isinstance(m, SignedIFNode)]
     assert {node.slope for node in neurons} == {0.1} and [node.burst for node in neurons[:2]] == [2, 1]
     images = torch.stack([letterbox(open_data(places.data)[i].image, 64)[0] for i in (0, 2, 5)])
-    quant = prepare(ann, 4, images, scale="mse", equalise=True, finer={"layers.0.act": 2})
+    options = {"scale": "mse", "equalise": True, "bias_correction": True}
+    quant = prepare(ann, 4, images, finer={"layers.0.act": 2}, **options)
     maps = [simulate(network, images, 4, flush=2).final for network in (snn, convert(quant))]
     for got, want in zip(*maps, strict=True):
         torch.testing.assert_close(got, want)
 
+    done = run(*command, *data, "--levels", 4, "--budget", 8)
+    assert done.code == 0, done.err
+    chosen: Any = checkpoint.load(tmp_path / "snn")
+    quant = prepare(ann, 4, images, budget=8, **options)
+    bursts = [node.burst for node in chosen.modules() if isinstance(node, SignedIFNode)]
+    assert bursts == [act.levels // 4 for act in quant.modules() if isinstance(act, QuantReLU)]
+    assert len(set(bursts)) > 1
+
     assert "give --levels too" in run(*command, *data, "--finer", "layers.0.act=2").err
+    assert "give --levels too" in run(*command, *data, "--budget", 8).err
     assert "calibration" in run(*command, "--levels", 4).err
     assert "negative spikes" in run(*command, *data, "--levels", 4, "--neuron", "residual-fix").err
 

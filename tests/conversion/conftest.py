@@ -10,6 +10,15 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sj_lowlat.conversion.additions import complete_sums
+from sj_lowlat.conversion.analysis import make_plan
+from sj_lowlat.conversion.equalise import equalise_channels
+from sj_lowlat.conversion.plan import Plan
+from sj_lowlat.conversion.spike import activation_types
+from sj_lowlat.conversion.statistics import collect_scales
+from sj_lowlat.graph.edit import one_call_each
+from sj_lowlat.network import GraphNetwork
+
 
 @pytest.fixture(scope="session")
 def trained() -> Callable[..., Any]:
@@ -57,3 +66,20 @@ class _Tensors:
         return same and all(
             torch.equal(a, b) for a, b in zip(self.state.values(), other.state.values(), strict=True)
         )
+
+
+@pytest.fixture(scope="session")
+def equalised() -> Callable[..., Any]:
+    """Equalises a network without quantising it."""
+
+    def run(net: nn.Module, images: torch.Tensor) -> tuple[GraphNetwork, Plan, dict[str, torch.Tensor]]:
+        """The network, equalised and not quantised; its plan; and its scales from before."""
+        network = GraphNetwork.of(net, images[:1]).eval()
+        one_call_each(network)
+        complete_sums(network, activation_types("signed"), images[:1])
+        plan = make_plan(network, activation_types("signed"))
+        scales = collect_scales(network, plan.activations, images, "max", True)
+        equalise_channels(network, plan, scales, images[:1])
+        return network, plan, scales
+
+    return run

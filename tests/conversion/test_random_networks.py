@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -26,8 +28,9 @@ ACTIVATIONS = (
 class Random(nn.Module):
     """Layers and functions in a random order, each on values that were computed before."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, activations: Sequence[Callable[[], nn.Module]] = ACTIVATIONS) -> None:
         super().__init__()
+        self.activations = activations
         self.draw = random.Random(seed)
         self.layers = nn.ModuleList()
         self.steps: list[tuple[str, list[int], int]] = []  # what, on which values, which layer
@@ -68,7 +71,7 @@ class Random(nn.Module):
             conv = nn.Conv2d(channels, out, kernel, 1, kernel // 2)
         parts = [conv] + [nn.BatchNorm2d(out)] * self.draw.randint(0, 1)
         fires = self.draw.random() < 0.8 if fires is None else fires
-        parts += [self.draw.choice(ACTIVATIONS)()] if fires else []
+        parts += [self.draw.choice(self.activations)()] if fires else []
         self._add("layer", [value], nn.Sequential(*parts), (out, size), fires)
 
     def _grow(self) -> None:
@@ -88,7 +91,7 @@ class Random(nn.Module):
                 alike = [value, len(self.shapes) - 1]
             one, other = self.draw.sample(alike, 2)
             both = self.spikes[one] and self.spikes[other]
-            act = None if both else self.draw.choice((*ACTIVATIONS, lambda: None))()
+            act = None if both else self.draw.choice((*self.activations, lambda: None))()
             self._add("sum", [one, other], None, (channels, size), both)
             if act is not None:
                 self._add("layer", [len(self.shapes) - 1], act, (channels, size), True)
@@ -96,7 +99,11 @@ class Random(nn.Module):
             other = self.draw.choice([v for v in firing if self.shapes[v] == (channels, size)])
             self._add("product", [value, other], None, (channels, size), True)
         elif choice == "gate":  # squeeze and excitation
-            parts = nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, channels, 1), self.draw.choice(ACTIVATIONS)()
+            parts = (
+                nn.AdaptiveAvgPool2d(1),
+                nn.Conv2d(channels, channels, 1),
+                self.draw.choice(self.activations)(),
+            )
             self._add("layer", [value], nn.Sequential(*parts), (channels, 1), True)
             self._add("product", [value, len(self.shapes) - 1], None, (channels, size), True)
         elif choice == "cat":
@@ -131,7 +138,12 @@ def difference(seed: int) -> float:
     draw = random.Random(seed)
     levels, sums = draw.choice([1, 2, 4, 7]), draw.choice(["rescale", "tie", "neuron"])
     net.eval()
-    quant = prepare(net, levels, images, scale="97%", per_channel=draw.random() < 0.5, sums=sums).eval()
+    per_channel = draw.random() < 0.5
+    options: dict[str, Any] = {"scale": "97%", "sums": sums}
+    equalise = not per_channel and draw.random() < 0.5
+    options |= {"equalise": equalise, "bias_correction": draw.random() < 0.5}
+    options |= {"budget": draw.choice([None, 3 * levels])}
+    quant = prepare(net, levels, images, per_channel=per_channel, **options).eval()
     steps, burst = draw.choice([(levels, 1), (1, levels), (2, 3)])
     out = simulate(convert(quant), images, steps, flush=120, burst=burst, charge=levels, chunk=40).final
     with torch.no_grad():
@@ -143,6 +155,19 @@ def difference(seed: int) -> float:
 @given(seed=st.integers(0, 2**31))
 def test_settles_to_its_quantised_network(seed: int) -> None:
     assert difference(seed) < 1e-9
+
+
+@settings(max_examples=15)
+@given(seed=st.integers(0, 2**31))
+def test_equalising_leaves_the_function_alone(seed: int, equalised: Callable[..., Any]) -> None:
+    torch.manual_seed(seed)
+    kinds = nn.ReLU, nn.ReLU, lambda: nn.LeakyReLU(0.1), nn.SiLU
+    net, images = Random(seed, kinds).double(), torch.rand(2, 2, 12, 12, dtype=torch.float64)
+    net.train()(torch.rand(8, 2, 12, 12, dtype=torch.float64))
+    network, _, _ = equalised(net.eval(), images)
+    with torch.no_grad():
+        for ours, theirs in zip(network(images), net(images), strict=True):
+            assert float((ours - theirs).norm()) <= 1e-9 * float(theirs.norm())
 
 
 # found by runs of this file

@@ -17,6 +17,7 @@ from sj_lowlat.conversion.statistics import (
     parse_statistic,
 )
 from sj_lowlat.errors import InputError
+from sj_lowlat.functional import quant_relu
 from sj_lowlat.record import evaluating
 
 
@@ -72,7 +73,30 @@ def test_silent_and_seldom_active_channels_have_a_scale() -> None:
     values[0, 1, 0, 0] = 0.5
     collector = ScaleCollector(0.9, per_channel=True)
     collector.add(values)
-    assert collector.result().tolist() == [1.0, 0.5]
+    assert collector.result().tolist() == [0.5, 0.5]
+    silent = ScaleCollector(0.9, per_channel=True)
+    silent.add(0 * values)
+    assert silent.result().tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_the_least_square_clip_is_that_of_the_quantised_activation(slope: float, per_channel: bool) -> None:
+    levels = 5
+    before = torch.randn(2, 3, 20, 20) * torch.tensor([0.2, 1.0, 4.0]).view(3, 1, 1) - 1.0
+    after = before.relu() if not slope else torch.where(before < 0, slope * before, before)
+    collector = ScaleCollector(None, per_channel, levels, slope)
+    collector.add(after.abs() if slope == 1 else after)
+    clip = collector.result()
+
+    def error(at: torch.Tensor) -> torch.Tensor:
+        clips = at.view(-1, 1, 1) if at.dim() else at
+        square = (after - quant_relu(before, clips, levels, slope)).square()
+        return square.mean((0, 2, 3)) if per_channel else square.mean()
+
+    highest = after.abs().amax((0, 2, 3)) if per_channel else after.abs().max()
+    tried = torch.stack([error(part * highest) for part in torch.linspace(0.05, 1, 400)])
+    assert bool((error(clip) <= 1.02 * tried.amin(0)).all())
 
 
 def test_scales_are_those_of_the_eval_mode_and_of_any_batching() -> None:
