@@ -25,7 +25,7 @@ from sj_lowlat.schedule import Schedule
 
 NEAR = 0.5  # points of mAP50 that count as equal
 TABLE = HERE / "configs" / "networks.json"
-HEAD = ("network", "photos", "px", "float", "L", "Quant ANN")
+HEAD = ("network", "photos", "px", "float", "levels", "Quant ANN")
 COSTS = ("spikes/neuron", "events/neuron", "energy/ANN")
 
 
@@ -45,7 +45,7 @@ def percent(record: Mapping[str, Any]) -> dict[int | None, float]:
 
 
 def rows_of(name: str, entry: Mapping[str, Any], plan: Mapping[str, Any], runs: Runs) -> list[list[str]]:
-    """The rows of a network, one for each number of levels."""
+    """The rows of a network, one for each way to choose levels."""
     args = runs.args
     spec = entry["what"].replace("DATA", str(args.data)) + "".join(
         f"::{only}" for only in entry.get("names", ())
@@ -53,23 +53,20 @@ def rows_of(name: str, entry: Mapping[str, Any], plan: Mapping[str, Any], runs: 
     size, kind = entry["size"], entry.get("photos", "coco")
     photos = photos_for(kind, args.data, spec, size, args.images)
     (whole,) = percent(runs(f"{name} ANN", spec, photos, size=size)).values()
-    rows = []
-    for levels in plan["levels"] if args.levels is None else map(int, args.levels):
-        prepared = {"levels": levels, **plan["prepare"], **entry.get("prepare", {})}
-        (quant,) = percent(
-            runs(f"{name} Quant L={levels}", spec, photos, prepared=prepared, size=size)
-        ).values()
-        about = [name, f"{kind} {len(photos)}", str(size), f"{whole:.1f}"] if not rows else [""] * 4
-        rows.append([*about, str(levels), f"{quant:.1f}"])
-        if levels not in args.snn_levels:
+    about, rows = [name, f"{kind} {len(photos)}", str(size), f"{whole:.1f}"], []
+    for chosen in [] if args.float_only else plan["rows"]:
+        levels, prepared = chosen["levels"], {**plan["prepare"], **chosen}
+        label = f"{levels} auto {chosen['budget']}" if "budget" in chosen else str(levels)
+        record = runs(f"{name} Quant L={label}", spec, photos, prepared=prepared, size=size)
+        (quant,) = percent(record).values()
+        rows.append([*about, label, f"{quant:.1f}"])
+        about = [""] * 4
+        if label not in args.spiking:
             rows[-1] += ["-"] * (len(plan["steps"]) + 1 + len(COSTS))
             continue
-        schedule = replace(Schedule.parse(entry.get("schedule", plan["schedule"])), charge=levels)
-        readout = sorted({*(step for step in plan["steps"] if step < schedule.total), schedule.total})
-        record = runs(
-            f"{name} SNN L={levels} {schedule}", spec, photos, "signed", prepared=prepared, size=size,
-            readout=readout, **schedule.to_json(),
-        )  # fmt: skip
+        schedule = replace(Schedule.parse(plan["schedule"]), charge=levels)
+        options = {"prepared": prepared, "size": size, "readout": plan["steps"], **schedule.to_json()}
+        record = runs(f"{name} SNN L={label} {schedule}", spec, photos, "signed", **options)
         curve, energy = percent(record), record["energy"]
         good = [step for step in curve if all(abs(curve[s] - quant) <= NEAR for s in curve if s >= step)]
         costs = (
@@ -77,7 +74,7 @@ def rows_of(name: str, entry: Mapping[str, Any], plan: Mapping[str, Any], runs: 
             energy["events_per_neuron_and_image"],
             energy["ratio"],
         )
-        rows[-1] += [f"{curve[step]:.1f}" if step in curve else "" for step in plan["steps"]]
+        rows[-1] += [f"{curve[step]:.1f}" for step in plan["steps"]]
         rows[-1] += [str(min(good, default="-")), *(f"{cost:.1f}" for cost in costs)]
     return rows
 
@@ -86,10 +83,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = arguments(__doc__, "", figure=False)
     parser.add_argument("--only", nargs="+", metavar="NAME", help="some of the networks")
-    parser.add_argument(
-        "--levels", nargs="*", help="instead of the table's; none for the float networks alone"
-    )
-    parser.add_argument("--snn-levels", nargs="*", type=int, default=[64], help="levels to simulate")
+    parser.add_argument("--float-only", action="store_true", help="no quantised and no spiking networks")
+    parser.add_argument("--spiking", nargs="*", default=["64"], help="rows to simulate, by their levels")
     args = parser.parse_args(argv)
     place(args, "networks")
     return args

@@ -148,8 +148,8 @@ def test_the_table_of_networks(
         ["--data", str(tmp_path), "--output", str(tmp_path / "runs"), "--results", str(tmp_path / "r.json")]
     )
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
-    assert [row[4] for row in rows] == ["16", "32", "64"] * 2
-    assert float(rows[3][3]) > 99  # the float network agrees with itself
+    assert [row[4] for row in rows] == ["16", "32", "16 auto 32", "64"] * 2
+    assert float(rows[4][3]) > 99  # the float network agrees with itself
     record = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["runs"]
     energy = record["a SNN L=64 2+14b16c64"]["energy"]
     assert 0 < energy["events_per_neuron_and_image"] <= energy["spikes_per_neuron_and_image"]
