@@ -17,6 +17,7 @@ __all__ = ["CocoDataset"]
 _CLIPPED = "boxes clipped to the picture"
 _DROPPED = "empty boxes dropped"
 _ORPHANS = "boxes of unlisted images ignored"
+_NUMBERS = ("id", "width", "height")
 
 
 class CocoDataset:
@@ -46,9 +47,12 @@ class CocoDataset:
             )
         try:
             self.class_names = tuple(str(category["name"]) for category in record["categories"])
-            self.category_ids = tuple(int(category["id"]) for category in record["categories"])
+            self.category_ids = tuple(int(_by_value(category["id"])) for category in record["categories"])
             #: the JSON's image records, extra fields included
-            self.images: list[dict[str, Any]] = [dict(image) for image in record["images"]]
+            self.images: list[dict[str, Any]] = [
+                {**image, **{key: _by_value(image[key]) for key in _NUMBERS if key in image}}
+                for image in record["images"]
+            ]
             self._check_images(annotations)
             self._targets = self._make_targets(record["annotations"])
         except InputError:
@@ -84,7 +88,7 @@ class CocoDataset:
         rows: dict[Any, tuple[list[Any], ...]] = {image["id"]: ([], [], []) for image in self.images}
         sizes = {image["id"]: (float(image["width"]), float(image["height"])) for image in self.images}
         for annotation in annotations:
-            number, category = annotation["image_id"], annotation["category_id"]
+            number, category = _by_value(annotation["image_id"]), _by_value(annotation["category_id"])
             if category not in labels:
                 raise InputError(
                     f"annotation of image {number}: category {category} is not in the JSON's categories"
@@ -95,7 +99,7 @@ class CocoDataset:
                 boxes, found, crowd = rows[number]
                 boxes.append(box)
                 found.append(labels[category])
-                crowd.append(bool(annotation.get("iscrowd", 0)))
+                crowd.append(bool(_by_value(annotation.get("iscrowd", 0))))
         return [make_target(boxes, found, number, crowd) for number, (boxes, found, crowd) in rows.items()]
 
     def _clip(self, bbox: list[float], width: float, height: float) -> list[float] | None:
@@ -122,7 +126,7 @@ class CocoDataset:
         """Read one sample; raises as :func:`read_image`, and InputError for another size than the JSON's."""
         record, target = self.images[index], self._targets[index]
         path = self.folder / record["file_name"]
-        image = read_image(path)
+        image = read_image(path, (record["width"], record["height"]))
         height, width = image.shape[-2:]
         if (width, height) != (record["width"], record["height"]):
             raise InputError(
@@ -143,6 +147,20 @@ class CocoDataset:
     def select(self, predicate: Callable[[dict[str, Any]], bool]) -> CocoDataset:
         """The same data set with only the images whose JSON record satisfies ``predicate``."""
         return self.subset(index for index, image in enumerate(self.images) if predicate(image))
+
+
+def _by_value(value: Any) -> Any:
+    """A number that a tool wrote as text, as a number."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        pass
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -15,21 +16,50 @@ from sj_lowlat.errors import InputError
 __all__ = ["image_size", "read_image"]
 
 
-def read_image(path: str | Path) -> Tensor:
-    """Read a picture, in any format of PIL, as RGB; an alpha channel is dropped.
+_ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are exchanged
 
+
+def read_image(path: str | Path, size: tuple[float, float] | None = None) -> Tensor:
+    """Read a picture, in any format of PIL, as RGB: upright, as its EXIF mark says; an alpha channel is
+    dropped, 16 bits become 8.
+
+    :param size: width and height that annotations belong to; a picture that has them only as it is stored is
+        not turned
     :return: uint8 ``[3, H, W]``
     :raises FileNotFoundError: if there is no such file
-    :raises InputError: if the file is not a whole picture
+    :raises InputError: if the file is not a whole picture, or one of floating-point numbers
     """
     with _opened(path) as picture:
-        return pil_to_tensor(picture.convert("RGB")).contiguous()
+        turned = _upright_size(picture) != size and picture.size == size
+        whole = picture if turned else ImageOps.exif_transpose(picture)
+        return pil_to_tensor(_eight_bits(whole).convert("RGB")).contiguous()
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Width and height in pixels, from the file's header; raises as :func:`read_image`."""
+    """Width and height in pixels of the upright picture, from the file's header; raises as
+    :func:`read_image`."""
     with _opened(path) as picture:
-        return picture.size
+        return _upright_size(picture)
+
+
+def _upright_size(picture: Image.Image) -> tuple[int, int]:
+    width, height = picture.size
+    return (height, width) if picture.getexif().get(_ORIENTATION, 1) >= 5 else (width, height)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """A picture of 16 bits in 8; PIL's own conversion would cut off all above 255."""
+    if picture.mode == "F":
+        raise ValueError(
+            "its pixels are floating-point numbers, of which nobody knows the white: save 8 bits"
+        )
+    if not picture.mode.startswith("I"):
+        return picture
+    grey = np.asarray(picture).astype(np.int64)
+    if grey.min() < 0 or grey.max() > 65535:
+        raise ValueError("its pixels have 32 bits: save it with 8 or 16")
+    deep = picture.mode != "I" or grey.max() > 255
+    return Image.fromarray((grey // 257 if deep else grey).astype(np.uint8))
 
 
 @contextmanager

@@ -77,7 +77,7 @@ def _read_target(path: Path) -> Target:
         corners = [
             [float(thing["bndbox"][key]) for key in ("xmin", "ymin", "xmax", "ymax")] for thing in objects
         ]
-        difficult = [thing.get("difficult", "0") == "1" for thing in objects]
+        difficult = [float(thing.get("difficult", "0")) != 0 for thing in objects]
     except (ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is not a VOC annotation ({type(error).__name__}: {error}): replace it"

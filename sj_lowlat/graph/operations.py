@@ -105,11 +105,18 @@ FUNCTIONS: dict[str, Operation] = {
             "split_with_sizes", "tensor_split", "narrow", "slice", "index", "index_select", "select",
             "unbind", "getitem", "squeeze", "unsqueeze", "mean", "avg_pool1d", "avg_pool2d", "avg_pool3d",
             "adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "pixel_shuffle",
-            "pixel_unshuffle", "channel_shuffle", "roll", "flip", "dropout", "dropout_", "feature_dropout",
+            "pixel_unshuffle", "channel_shuffle", "roll", "flip",
             "upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact1d",
             "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", "lift_fresh_copy",
         ),
         _CARRY,
+    ),
+    **dict.fromkeys(
+        ("dropout", "dropout_", "feature_dropout", "alpha_dropout", "feature_alpha_dropout"),
+        Operation(
+            lambda node: len(node.args) > 2 and not node.args[2],
+            "it drops values in eval mode as well: pass training=self.training, or make it a module",
+        ),
     ),
     "pad": Operation(_pads_with_zeros, "pad with zeros, or in front of the first layer"),
     "constant_pad_nd": Operation(

@@ -134,10 +134,21 @@ class LowLatencyIFNode(MergedTime, IFNode):
         """V(0), scalar or ``[C]``."""
         return self.ratio * self.v_threshold
 
+    def set_reset_value(self, name: str, value: Any) -> None:
+        """As SpikingJelly's; V(0) becomes ``value`` by another ``ratio``.
+
+        :param value: of ``"v"``: a number, or one per channel
+        """
+        if name == "v" and "ratio" in self._buffers:  # and not while IFNode's constructor runs
+            self.ratio = _as_buffer("V(0)", torch.as_tensor(value) / self.v_threshold.cpu()).to(
+                self.ratio.device
+            )
+        super().set_reset_value(name, value)
+
     def reset(self) -> None:
         """Go back to V(0)."""
         initial = self.v_initial
-        self.set_reset_value("v", initial.clone() if initial.dim() else float(initial))
+        super().set_reset_value("v", initial.clone() if initial.dim() else float(initial))
         self.steps = 0
         super().reset()
 

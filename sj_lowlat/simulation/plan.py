@@ -68,8 +68,11 @@ def check_mode(mode: str, readout: Sequence[int] | None, constant: bool, neurons
         )
 
 
-def check_images(images: Any) -> None:
-    """:raises InputError: if they are no finite images"""
+def check_images(images: Any, shape: tuple[int, ...] | None = None) -> None:
+    """:raises InputError: if they are no finite images, or one without a batch
+
+    :param shape: of one image, where it is known
+    """
     if not isinstance(images, torch.Tensor):
         raise InputError(
             f"images are {type(images).__name__}; they must be a floating-point tensor [N, C, H, W]"
@@ -79,5 +82,7 @@ def check_images(images: Any) -> None:
             f"images are {tuple(images.shape)} of {images.dtype}; they must be a floating-point tensor "
             "[N, C, H, W] in [0, 1] with N at least 1"
         )
+    if shape is not None and images.dim() == len(shape):
+        raise InputError(f"one image {list(images.shape)} came without a batch: give images[None], [1, *]")
     if not bool(torch.isfinite(images).all()):
         raise InputError("images hold NaN or infinite values; give finite images in [0, 1]")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
 import torch
@@ -13,7 +13,8 @@ from torch import nn
 from sj_lowlat.encoders import ConstantCurrent, Encoder, find_encoder
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import LowLatencyIFNode, Pass, clock_of, reader_of
-from sj_lowlat.network import schedule_for, unwrapped
+from sj_lowlat.network import info_of, schedule_for, unwrapped
+from sj_lowlat.record import evaluating
 from sj_lowlat.schedule import Schedule, whole
 from sj_lowlat.simulation.plan import check_images, check_mode, check_readout, chunk_for
 from sj_lowlat.simulation.result import Readout, SimulationResult, one_readout
@@ -55,7 +56,7 @@ def simulate_steps(
     steps = check_readout(schedule, readout)
     if chunk is not None:
         whole("chunk", chunk, 1, "or None to choose it")
-    check_images(images)
+    check_images(images, info_of(snn).input_shape)
     source = find_encoder(encoder, seed)
     check_mode(mode, readout, isinstance(source, ConstantCurrent), nodes)
     shown = None
@@ -83,6 +84,7 @@ def _run(
     if images.dim() == 4:
         images = images.contiguous(memory_format=torch.channels_last)
     goes_on = getattr(encoder, "goes_on", False)
+    training = any(module.training for module in snn.modules())  # then dropout would drop spikes
     phase = Pass(
         batch=batch,
         input_steps=time_steps,
@@ -110,7 +112,7 @@ def _run(
                     "go on from there: call a copy (copy.deepcopy), or wait for the end"
                 )
             now = replace(phase, steps=size, readout=tuple(step - done for step in wanted), sizes=[])
-            with clock.during(now), torch.no_grad():
+            with clock.during(now), torch.no_grad(), evaluating(snn) if training else nullcontext():
                 outputs = snn(x)
             counted = [node.steps for node in nodes]
             if not done and size > 1:

@@ -530,3 +530,21 @@ def test_chunks_fit_the_budget(signed: nn.Module, monkeypatch: pytest.MonkeyPatc
     sizes.clear()
     simulate(signed, IMAGES[:1], T + 1)
     assert sizes == [8]
+
+
+def test_a_network_in_train_mode_is_run_in_eval_mode() -> None:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(8 * 36, 5)]
+    images = torch.rand(2, 3, 8, 8)
+    snn = convert(prepare(nn.Sequential(*layers).eval(), 8, images))
+    want = simulate(snn, images, 8, flush=8).final
+    snn.train()
+    assert torch.equal(simulate(snn, images, 8, flush=8).final, want)
+    assert all(module.training for module in snn.modules())
+
+
+def test_one_image_without_a_batch_is_refused() -> None:
+    images = torch.rand(2, 3, 8, 8)
+    snn = convert(prepare(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1)), 8, images))
+    with pytest.raises(InputError, match=r"one image \[3, 8, 8\] came without a batch: give images\[None\]"):
+        simulate(snn, images[0], 8)
