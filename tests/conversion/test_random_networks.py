@@ -141,8 +141,7 @@ def difference(seed: int) -> float:
     per_channel = draw.random() < 0.5
     options: dict[str, Any] = {"scale": "97%", "sums": sums}
     equalise = not per_channel and draw.random() < 0.5
-    options |= {"equalise": equalise, "bias_correction": draw.random() < 0.5}
-    options |= {"budget": draw.choice([None, 3 * levels])}
+    options |= {"equalise": equalise, "budget": draw.choice([None, 3 * levels])}
     quant = prepare(net, levels, images, per_channel=per_channel, **options).eval()
     steps, burst = draw.choice([(levels, 1), (1, levels), (2, 3)])
     out = simulate(convert(quant), images, steps, flush=120, burst=burst, charge=levels, chunk=40).final
