@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import public
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Subset
@@ -19,9 +20,12 @@ from sj_lowlat.data import (
     ImageFolderDataset,
     Target,
     VocDataset,
+    batches,
     ground_truth,
     letterbox,
 )
+from sj_lowlat.data.sample import make_target
+from sj_lowlat.evaluation.predict import predict
 from sj_lowlat.models import grey_input
 from sj_lowlat.network import info_of
 
@@ -59,6 +63,25 @@ class Photos:
             return self
         part = Part(self.dataset, spaced(whole, count))
         return Photos(f"{self.label}, {count} of {whole} evenly spaced", part, self.protocol)
+
+
+class Agreement(Part):
+    """The photos with people of a data set; the boxes are what a detector finds there with a score of 0.5 or
+    more, so that another one is scored by how far it agrees."""
+
+    def __init__(self, whole: DetectionDataset, detector: nn.Module, size: int) -> None:
+        person = whole.class_names.index("person")
+        people = [i for i, target in enumerate(ground_truth(whole)) if person in target.labels.tolist()]
+        super().__init__(whole, people)
+        self.class_names = tuple(info_of(detector).class_names)
+        found = [
+            next(predict(detector, images, boxes)).detections[0].filter(0.5)
+            for images, boxes, _ in batches(Part(whole, people), 1, size)
+        ]
+        self.targets = [
+            make_target(new.boxes, new.labels.tolist(), old.image_id)
+            for old, new in zip(self.targets, found, strict=True)
+        ]
 
 
 def spaced(whole: int, count: int) -> list[int]:
@@ -100,7 +123,16 @@ def named(text: str) -> tuple[str, str]:
     return (name, what) if equals else (Path(text).stem, text)
 
 
-open_network = cache(zoo.open_network)  # do not change what it returns in place
+@cache
+def open_network(spec: str) -> nn.Module:
+    """The network that a word names; also ``FOLDER@NAME``, one of ``public.py``, and ``WORD::CLASS``, which
+    names its only class. Do not change it in place."""
+    word, _, only = spec.partition("::")
+    folder, at, name = word.rpartition("@")
+    network: Any = public.NETWORKS[name](Path(folder)).eval() if at else zoo.open_network(word)
+    if only:
+        network.class_names = (only,)
+    return network
 
 
 def levels_of(spec: str) -> int | None:

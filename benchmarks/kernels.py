@@ -26,7 +26,7 @@ from runner import arguments, markdown, place, save_figure, save_results
 from spikingjelly.activation_based.neuron import IFNode
 from timing import device_options, others_cores, prepare, quartiles, ratio, rounds, seconds
 
-from sj_lowlat.kernels import KERNELS, FireRule, choose, multi_step
+from sj_lowlat.kernels import KERNELS, FireRule, choose, level_table, multi_step
 
 COPY = "copy"
 RULES = {
@@ -34,7 +34,9 @@ RULES = {
     "signed": FireRule.signed(max_count=16),
     "signed, bursts of 4": FireRule.signed(max_count=16, burst=4),
     "leaky, bursts of 4": FireRule.signed(max_count=16, slope=0.1, burst=4),
+    "SiLU, bursts of 4": FireRule.table(16, burst=4),
 }
+SILU = torch.nn.SiLU()
 HEAD = ("layer", "kernel", "ms/step", "quartiles", "ns/neuron and step", "GB/s", "% of copy", "same spikes")
 BUILD = """
 import time, torch
@@ -100,6 +102,9 @@ def measure(layer: Layer, kernels: Sequence[str], repeats: int, device: str) -> 
     v = torch.empty_like(currents[0], dtype=torch.float32)
     count = torch.empty_like(v) if rule.counts else None
     threshold = torch.ones((), device=device)
+    table = (
+        None if rule.resets else level_table(SILU, torch.ones(()).double(), 16, v.dtype, None).to(v.device)
+    )
     node = IFNode(1.0, None, step_mode="m")
 
     def start() -> None:
@@ -108,7 +113,7 @@ def measure(layer: Layer, kernels: Sequence[str], repeats: int, device: str) -> 
             count.zero_()
 
     def ours(name: str) -> Callable[[], torch.Tensor]:
-        return lambda: multi_step(currents, v, threshold, rule, count, name, layer.spikes)
+        return lambda: multi_step(currents, v, threshold, rule, count, name, layer.spikes, table=table)
 
     def spikingjelly() -> torch.Tensor:
         node.v = v

@@ -9,6 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,7 @@ class Runs:
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
         self.records: dict[str, dict[str, Any]] = {}
+        self._last: tuple[str, nn.Module] | None = None  # the network that was prepared last
 
     def __call__(
         self,
@@ -95,6 +97,7 @@ class Runs:
         neuron: str | None = None,
         precision: str = "fp32",
         prepared: Mapping[str, Any] | None = None,
+        size: int | None = None,
         **options: Any,
     ) -> dict[str, Any]:
         """The record of ``evaluate``, from now or from before.
@@ -106,10 +109,12 @@ class Runs:
         :param precision: of the spiking network
         :param prepared: options of ``prepare``, to be called first; ``finer``: [count, factor] of the first
             activations
+        :param size: of the images, by default the command's
         :param options: of ``evaluate``
         """
+        size = size or self.args.size
         request = {"network": spec, "weights": fingerprint(spec), "neuron": neuron, "photos": photos.label}
-        request |= {"images": len(photos), "protocol": photos.protocol, "size": self.args.size, **options}
+        request |= {"images": len(photos), "protocol": photos.protocol, "size": size, **options}
         if prepared:
             request |= {"prepare": prepared, "calibration": self.args.calibration}
         elif neuron is not None and levels_of(spec) is None:
@@ -117,11 +122,12 @@ class Runs:
         request |= {"precision": precision} if precision != "fp32" else {}
 
         def work() -> dict[str, Any]:
-            model = self._prepared(spec, **prepared) if prepared else copy.deepcopy(open_network(spec))
+            model = self._prepared(spec, size, json.dumps(prepared)) if prepared else open_network(spec)
+            model = copy.deepcopy(model)
             if neuron is not None:
                 model = set_precision(self._spiking(model, neuron), precision)
             device, args = zoo.find_device("auto"), self.args
-            fixed = {"size": args.size, "batch_size": args.batch_size, "protocol": photos.protocol}
+            fixed = {"size": size, "batch_size": args.batch_size, "protocol": photos.protocol}
             found = evaluate(model.to(device), photos.dataset, **fixed, **options)
             return found.to_json() | {"kernel": choose(device)}
 
@@ -151,15 +157,18 @@ class Runs:
         images = images.mean(1, keepdim=True) if grey else images
         return convert(network, neuron=neuron, scale=STATISTIC, calibration=images)
 
-    def _prepared(self, spec: str, levels: int, finer: Sequence[int] = (0, 1), **options: Any) -> nn.Module:
+    @lru_cache(maxsize=1)  # scored as it is, then with spikes  # noqa: B019
+    def _prepared(self, spec: str, size: int, prepared: str) -> nn.Module:
+        options = json.loads(prepared)
+        levels, finer = options.pop("levels"), options.pop("finer", (0, 1))
         network = open_network(spec)
         kinds = nn.ReLU | nn.LeakyReLU
         activations = [name for name, module in network.named_modules() if isinstance(module, kinds)]
         factors = dict.fromkeys(activations[: finer[0]], finer[1])
-        return prepare(network, levels, self._calibration(), finer=factors, **options)
+        return prepare(network, levels, self._calibration(size), finer=factors, **options)
 
-    def _calibration(self) -> Tensor:
-        return calibration_images(self.args.data, self.args.calibration, self.args.size)
+    def _calibration(self, size: int | None = None) -> Tensor:
+        return calibration_images(self.args.data, self.args.calibration, size or self.args.size)
 
     def save(self) -> None:
         """Write all runs, and the command, to the results."""

@@ -11,6 +11,8 @@ from torch import nn
 from sj_lowlat.conversion.spike import ACTIVATIONS, NEURONS, POINTWISE, activation_types
 from sj_lowlat.graph.edit import AS_MODULES
 from sj_lowlat.graph.operations import FUNCTIONS, MODULES, Operation
+from sj_lowlat.models.darknet_layers import ACTIVATIONS as CFG_ACTIVATIONS
+from sj_lowlat.models.darknet_options import KINDS, REFUSED
 
 PAGE = Path(__file__).parent / "generated" / "convertible.rst"
 
@@ -71,6 +73,23 @@ def page() -> str:
             "",
             *refused(MODULES, module_name),
             *refused(FUNCTIONS, str),
+            "",
+            "Darknet's cfgs",
+            "--------------",
+            "",
+            f"Sections that are read: {listed(f'[{kind}]' for kind in KINDS)}.",
+            "",
+            f"Activations: {listed(('linear', *CFG_ACTIVATIONS))}.",
+            "",
+            "Refused by name:",
+            "",
+            *[
+                f"* {listed(f'[{kind}]' for kind, why in REFUSED.items() if why == reason)}: {reason}."
+                for reason in dict.fromkeys(REFUSED.values())
+            ],
+            "",
+            "``[convolutional]`` with ``xnor=1`` is read, and refused by ``prepare``: its inputs are signs.",
+            "Options that only matter in training are ignored, unknown ones refused.",
             "",
         ]
     )

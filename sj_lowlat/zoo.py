@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from sj_lowlat import checkpoint, models, pretrained
 from sj_lowlat.errors import InputError
+from sj_lowlat.files import read_text
 
 _FRESH = {"snn-tiny-yolov3": "snn_tiny_yolov3", "tiny-yolov3": "tiny_yolov3"}
 MODEL_FORMS = (
     "give a folder that sj-lowlat wrote, a darknet file NET.weights (of yolov3-tiny) "
     "or NET.cfg,NET.weights[,NET.names], "
     f"a network that ships with sj_lowlat ({', '.join(pretrained.names()) or 'none is installed'}), "
-    "a file of pretrained.pack (NAME.safetensors), "
+    "a file of pretrained.pack (NAME.safetensors), an ONNX file, with options as in "
+    "NET.onnx:heads=yolox,scale=255,bgr=true,mean=0,std=1,size=416,names=FILE.names, "
     f"or a fresh network: {' or '.join(_FRESH)}, with options as in snn-tiny-yolov3:width=0.5,input_size=320"
 )
 
@@ -43,12 +46,17 @@ def open_network(
     """
     model: nn.Module
     name, _, options = spec.partition(":")
+    onnx, _, onnx_options = spec.partition(".onnx:")
     if spec in pretrained.names():
         model = pretrained.load(spec, spiking=spiking)
     elif Path(spec).is_dir():
         model = checkpoint.load(spec)
     elif spec.endswith(pretrained.SUFFIX):
         model = pretrained.unpack(spec)
+    elif spec.endswith(".onnx"):
+        model = models.from_onnx(spec)
+    elif onnx != spec:
+        model = _onnx(f"{onnx}.onnx", onnx_options)
     elif spec.endswith(".names") and spec.count(",") == 2:
         cfg, weights, names = spec.split(",")
         model = models.darknet(cfg, weights, _names(names))
@@ -65,10 +73,7 @@ def open_network(
 
 def _names(path: str) -> list[str]:
     """The class names of a darknet file, one a line."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text of class names, one a line: give a .names file") from error
+    lines = read_text(path, "a .names file with one class a line").split("\n")
     return [line.strip() for line in lines if line.strip()]
 
 
@@ -87,12 +92,40 @@ def find_device(name: str) -> torch.device:
     return device
 
 
-def _fresh(builder: str, options: str, class_names: Sequence[str], seed: int) -> nn.Module:
-    pairs = [option.partition("=") for option in options.split(",") if option]
+def _options(text: str) -> dict[str, Any]:
+    """``name=number,name=word,...``"""
+    found: dict[str, Any] = {}
+    for option in filter(None, text.split(",")):
+        key, equals, value = option.partition("=")
+        if not equals:
+            raise InputError(f"the options {text!r} are not all name=value: {MODEL_FORMS}")
+        try:
+            found[key] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key] = value
+    return found
+
+
+def _onnx(path: str, text: str) -> nn.Module:
+    options = _options(text)
+    names = options.pop("names", None)
+    of_input = {key: options.pop(key) for key in ("scale", "mean", "std", "bgr") if key in options}
+    if unknown := options.keys() - {"heads", "size"}:
+        raise InputError(f"an ONNX file has no option {sorted(unknown)[0]!r}: {MODEL_FORMS}")
     try:
-        kwargs: dict[str, object] = {key: json.loads(value) for key, _, value in pairs}
-    except json.JSONDecodeError as error:
-        raise InputError(f"the options {options!r} are not all name=number: {MODEL_FORMS}") from error
+        scale = models.InputScale(
+            float(of_input.get("scale", 1)),
+            [float(of_input.get("mean", 0))],
+            [float(of_input.get("std", 1))],
+            bool(of_input.get("bgr", False)),
+        )
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the options {text!r} are not numbers ({error}): {MODEL_FORMS}") from error
+    return models.from_onnx(path, class_names=names and _names(str(names)), input_scale=scale, **options)
+
+
+def _fresh(builder: str, options: str, class_names: Sequence[str], seed: int) -> nn.Module:
+    kwargs = _options(options)
     if class_names and "num_classes" not in kwargs:
         kwargs |= {"num_classes": len(class_names), "class_names": list(class_names)}
     with torch.random.fork_rng():

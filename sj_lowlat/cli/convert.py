@@ -9,7 +9,7 @@ from typing import Any, Literal
 def run(
     model: str,
     output: str,
-    levels: int | None = None,
+    levels: int | Literal["auto"] | None = None,
     finer: str | None = None,
     budget: float | None = None,
     neuron: Literal["signed", "residual-fix", "if", "imbalanced"] = "signed",
@@ -36,11 +36,12 @@ def run(
     :param model: a folder that sj-lowlat finetune or demo wrote, a darknet file (NET.weights or
         NET.cfg,NET.weights[,NET.names]), or the network that ships with sj_lowlat (snn-tiny-yolov3-coco)
     :param output: folder for the spiking network and conversion.json
-    :param levels: L, first quantise the activations to L levels (most spikes of a neuron for an image), with
+    :param levels: L, first quantise the activations to L levels (most spikes of a neuron for an image; auto:
+        as many as each needs, for about the spikes of 32 everywhere, or of --budget), with
         clips of least square error and channels of equal range
     :param finer: with levels: activations that get a multiple of the levels, such as layers.0.act=2
     :param budget: with levels: choose the multiples by calibration images, for about the spikes of so many
-        levels everywhere: --levels 16 --budget 32
+        levels everywhere: --levels 16 --budget 32, which is --levels auto
     :param neuron: kind of the neurons: signed and imbalanced can replace leaky ReLU; "if" is plain IF, which
         starts at 0 (without the residual fix)
     :param ratio: initial membrane potential in thresholds; 0.5 is the residual fix

@@ -113,13 +113,11 @@ def convert(
 
 
 def _fold(network: GraphNetwork, plans: list[LayerPlan]) -> dict[str, str]:
-    folded = {}
-    for plan in plans:
-        if plan.batch_norm:
-            norm = cast(_BatchNorm, network.get_submodule(plan.batch_norm))
-            fold_batch_norm(network.get_submodule(plan.name), norm)
-            drop_layer(network, plan.batch_norm)
-            folded[plan.name] = plan.batch_norm
+    folded = {plan.name: plan.batch_norm for plan in plans if plan.batch_norm}
+    for name, norm in folded.items():
+        fold_batch_norm(network.get_submodule(name), cast(_BatchNorm, network.get_submodule(norm)))
+    for norm in set(folded.values()):  # convolutions may share one
+        drop_layer(network, norm)
     return folded
 
 

@@ -22,11 +22,12 @@ from sj_lowlat.layers import QuantPointwise, QuantReLU
 from sj_lowlat.network import GraphNetwork, refuse_spiking
 
 _MEASURED = 8  # images for sensitivities
+_BUDGET = 32  # levels="auto"
 
 
 def prepare(
     model: nn.Module,
-    levels: int,
+    levels: int | str,
     calibration: Images | None = None,
     *,
     scale: str = "99.9%",
@@ -44,7 +45,8 @@ def prepare(
 
     :param model: the network, left untouched; it must consist of what
         :func:`~sj_lowlat.conversion.convert` can convert
-    :param levels: L, the time steps of the later spiking network
+    :param levels: L, the time steps of the later spiking network; or ``"auto"``: half of the budget (by
+        default of 32), multiples of it for the activations that need more
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches; not needed for a network that is
         prepared already (its levels change, its clips stay)
     :param scale: statistic of the ReLU's output that the clips start from: ``"max"``, a percentage, or
@@ -70,6 +72,7 @@ def prepare(
     :raises InputError: for options that contradict each other or the network
     """
     refuse_spiking(model)
+    levels, budget = _base_levels(levels, budget)
     sample = find_example(model, calibration, example)
     prepared = GraphNetwork.of(model, sample)
     one_call_each(prepared)
@@ -160,6 +163,18 @@ def _check_finer(finer: Mapping[str, int], names: list[str]) -> None:
             )
         if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1:
             raise InputError(f"finer gives {name!r} the factor {factor!r}: give a whole number of at least 1")
+
+
+def _base_levels(levels: int | str, budget: float | None) -> tuple[int, float | None]:
+    """L and the budget that ``"auto"`` stands for."""
+    if isinstance(levels, int):
+        return levels, budget
+    if levels != "auto":
+        raise InputError(f'levels is {levels!r}, it must be a whole number or "auto"')
+    budget = _BUDGET if budget is None else budget
+    if not budget >= 2:
+        raise InputError(f'budget is {budget!r}, it must be at least 2 for levels="auto"')
+    return int(budget) // 2, budget
 
 
 def _check_budget(budget: float | None, levels: int, finer: Mapping[str, int] | None) -> None:

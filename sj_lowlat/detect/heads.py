@@ -1,4 +1,4 @@
-"""Raw maps of YOLO heads in parts: what a map means, its boxes and its scores."""
+"""YOLO heads (v2 to v7): what a raw map means, its boxes and its scores."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sj_lowlat.detect.head import Decoded, Head
 from sj_lowlat.errors import InputError
 
 #: largest log(size / anchor) decoded as it stands; exp of more would leave float32's useful range
@@ -16,11 +17,21 @@ MAX_LOG_SIZE = 10.0
 
 
 @dataclass(frozen=True)
-class HeadSpec:
-    """What one detection head's raw map means.
+class HeadSpec(Head):
+    r"""What the raw map of one YOLO head means.
 
     The map is ``[N, A * (5 + num_classes), H, W]``; each of the ``A`` anchors owns the consecutive channels
     x, y, w, h, objectness, class 0, class 1, ...
+
+    .. math::
+        (c_x, c_y) = (\sigma(t_{xy}) + cell) \cdot stride, \quad
+        (w, h) = e^{t_{wh}} \cdot anchor, \quad
+        score_k = \sigma(t_o) \cdot p_k
+
+    with :math:`p_k = \sigma(t_k)` (YOLOv3, arXiv 1804.02767) or the softmax over classes (YOLOv2, arXiv
+    1612.08242). With ``scale_xy`` :math:`s` the sigmoid of the centre is :math:`s \sigma - (s - 1) / 2`
+    (YOLOv4, arXiv 2004.10934); with ``new_coords`` sizes are :math:`(2 \sigma(t_{wh}))^2 \cdot anchor`
+    (scaled YOLOv4, arXiv 2011.08036).
 
     :param anchors: ``A`` pairs (width, height) in pixels of the network input
     :param stride: pixels of the network input per cell of the map
@@ -54,6 +65,18 @@ class HeadSpec:
         """Channels of the raw map, ``A * (5 + num_classes)``."""
         return len(self.anchors) * (5 + self.num_classes)
 
+    def decode(self, outputs: Sequence[Tensor]) -> Decoded:
+        """Boxes ``[N, M, 4]`` and scores ``[N, M, K]``, M over anchors, rows, columns."""
+        raw = split_head(outputs[0], self)
+        return boxes_of(raw, self).flatten(1, 3), scores_of(raw, self).flatten(1, 3)
+
+    def candidates(self, outputs: Sequence[Tensor], score_threshold: float) -> list[Decoded]:
+        """Only the boxes whose objectness is above a score: no class can score more."""
+        raw = split_head(outputs[0], self)
+        promising = raw.objectness.sigmoid() > score_threshold  # [N, A, H, W]
+        found = [raw[image][chosen.nonzero(as_tuple=True)] for image, chosen in enumerate(promising)]
+        return [(boxes_of(cells, self), scores_of(cells, self)) for cells in found]
+
 
 @dataclass(frozen=True)
 class RawHead:
@@ -73,11 +96,12 @@ class RawHead:
 
 def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
     """View a raw map ``[N, A * (5 + num_classes), H, W]`` as :class:`RawHead`."""
-    n, channels, rows, columns = head_map.shape
-    if channels != spec.channels:
+    if head_map.dim() != 4 or head_map.shape[1] != spec.channels:
         raise InputError(
-            f"a head map has {channels} channels, not {spec.channels}: give the network's own head_specs"
+            f"a head map is {list(head_map.shape)}; its HeadSpec ({len(spec.anchors)} anchors, "
+            f"{spec.num_classes} classes) needs [N, {spec.channels}, H, W]: give the network's own head_specs"
         )
+    n, _, rows, columns = head_map.shape
     # [N, A, 5 + K, H, W] -> [N, A, H, W, 5 + K]
     values = head_map.float().reshape(n, len(spec.anchors), -1, rows, columns).permute(0, 1, 3, 4, 2)
     sides = [torch.arange(side, device=values.device) for side in (rows, columns)]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor
 
-from sj_lowlat.detect.decode import all_finite, candidates
+from sj_lowlat.detect.decode import candidates
 from sj_lowlat.detect.detections import Detections
-from sj_lowlat.detect.heads import HeadSpec
+from sj_lowlat.detect.head import Head, all_finite
 from sj_lowlat.errors import InputError
 
 
@@ -68,18 +69,19 @@ def _survivors(boxes: Tensor, scores: Tensor, labels: Tensor, iou_threshold: flo
     return torch.cat(kept).sort().values
 
 
+@torch.no_grad()
 def detections_from_maps(
-    head_maps: Sequence[Tensor],
-    specs: Sequence[HeadSpec],
+    outputs: Any,
+    heads: Sequence[Head],
     score_threshold: float = 0.005,
     iou_threshold: float = 0.45,
     max_detections: int = 100,
 ) -> list[Detections]:
-    """Decode a batch of raw head maps and suppress overlaps, image by image.
+    """Decode what a detector returned for a batch and suppress overlaps, image by image.
 
     Arguments and errors are those of :func:`~sj_lowlat.detect.decode` and :func:`nms`.
 
     :return: one :class:`Detections` per image, boxes in pixels of the network input
     """
-    found = candidates([head_map.detach() for head_map in head_maps], specs, score_threshold)
+    found = candidates(outputs, heads, score_threshold)
     return [nms(*image, score_threshold, iou_threshold, max_detections) for image in found]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from torch import Tensor
 from torchvision.ops import box_iou
 
 from sj_lowlat.detect.detections import Detections
-from sj_lowlat.detect.heads import HeadSpec
+from sj_lowlat.detect.head import Head
 from sj_lowlat.detect.nms import detections_from_maps
 from sj_lowlat.schedule import whole
 
@@ -39,15 +39,15 @@ class StableDetections:
     :raises InputError: if ``reads`` is not a whole number of at least 1
     """
 
-    def __init__(self, specs: Sequence[HeadSpec], reads: int = 2) -> None:
+    def __init__(self, specs: Sequence[Head], reads: int = 2) -> None:
         whole("stop_reads", reads, 1, "for instance 2")
         self.specs, self.reads = specs, reads
         self.stopped: list[int | None] = []  # step at which each image was done
         self._last: list[Detections] = []
         self._unchanged: list[int] = []
 
-    def update(self, step: int, maps: Sequence[Tensor]) -> bool:
-        """Take in the head maps ``[N, *]`` of a read-out; whether every image is done."""
+    def update(self, step: int, maps: Any) -> bool:
+        """Take in the outputs of a read-out; whether every image is done."""
         found = detections_from_maps(maps, self.specs, SCORE)
         if not self._last:
             self.stopped, self._unchanged = [None] * len(found), [0] * len(found)

@@ -29,6 +29,7 @@ class EnergyReport:
     :param snn_macs: multiply-accumulates of the SNN per image: layers with analog input, once
     :param snn_acs: accumulates of the SNN per image: every spike times the outputs that it reaches
     :param spikes_per_neuron_and_image: spikes, whatever their sign, per neuron and image
+    :param events_per_neuron_and_image: the same, a burst counting one
     """
 
     images: int
@@ -37,6 +38,7 @@ class EnergyReport:
     snn_macs: float
     snn_acs: float
     spikes_per_neuron_and_image: float
+    events_per_neuron_and_image: float
 
     @property
     def ann_pj(self) -> float:
@@ -69,7 +71,8 @@ class EnergyReport:
             f"SNN {self.snn_pj / 1e9:.3f} mJ ({self.snn_macs / 1e9:.3f} G MACs, "
             f"{self.snn_acs / 1e9:.3f} G ACs) per image: ratio {self.ratio:.3f} in {self.steps:g} steps; "
             f"{self.spikes_per_neuron_and_image:.3f} spikes per neuron and image (break-even near "
-            f"{self.break_even_spikes:.1f}); {self.images} images, 45 nm, 32 bit"
+            f"{self.break_even_spikes:.1f}) in {self.events_per_neuron_and_image:.3f} events; "
+            f"{self.images} images, 45 nm, 32 bit"
         )
 
 
@@ -92,6 +95,7 @@ def energy(synops: SynOpMonitor, rates: FiringRateMonitor, ann_macs: int | None 
         snn_macs=synops.macs / synops.images,
         snn_acs=synops.synops / synops.images,
         spikes_per_neuron_and_image=rates.spikes_per_neuron_and_image(),
+        events_per_neuron_and_image=rates.events_per_neuron_and_image(),
     )
 
 

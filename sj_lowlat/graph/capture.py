@@ -19,7 +19,8 @@ from torch.export import Dim
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from sj_lowlat.errors import ConversionError, InputError
-from sj_lowlat.graph.operations import is_leaf, writes
+from sj_lowlat.graph.edit import drop_unread
+from sj_lowlat.graph.operations import is_leaf
 from sj_lowlat.record import evaluating
 
 #: images of the example: more than one, so that a forward that touches dimension 0 shows
@@ -43,7 +44,9 @@ class _Flat(nn.Module):
         return tuple(leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
 
 
-def capture(model: nn.Module, example: torch.Tensor) -> tuple[fx.Graph, dict[str, torch.Tensor]]:
+def capture(
+    model: nn.Module, example: torch.Tensor, any_size: bool = True
+) -> tuple[fx.Graph, dict[str, torch.Tensor]]:
     """The graph of a network's forward in eval mode.
 
     Nodes are ``call_module`` of layers by their names in ``model``, ``call_function`` of ATen operations and
@@ -54,6 +57,7 @@ def capture(model: nn.Module, example: torch.Tensor) -> tuple[fx.Graph, dict[str
 
     :param model: the network, left unchanged
     :param example: input ``[N, *]``, of which the first image is used
+    :param any_size: whether to leave height and width open, where the forward does
     :return: the graph; and the tensors that it reads by ``get_attr`` and are no parameters and no buffers,
         such as the numbers of an index
     :raises ConversionError: if the forward cannot be followed, with its line and what to do
@@ -63,8 +67,9 @@ def capture(model: nn.Module, example: torch.Tensor) -> tuple[fx.Graph, dict[str
     images = torch.cat([example[:1]] * IMAGES)
     batch: dict[int, Any] = {0: Dim.DYNAMIC}
     try:
+        sides = range(2, images.dim()) if any_size else ()
         try:
-            exported = _export(flat, images, batch | dict.fromkeys(range(2, images.dim()), Dim.AUTO))
+            exported = _export(flat, images, batch | dict.fromkeys(sides, Dim.AUTO))
         except NotImplementedError:  # torch's solver gives up on some sizes; then they are the example's
             exported = _export(flat, images, batch)
     except InputError:
@@ -197,7 +202,7 @@ class _Lifting:
                     self._add(node, self.result.call_module(name, (self.new[source],)))
             else:
                 self._add(node, self._function(node))
-        self._drop_unused()
+        drop_unread(self.result)
         self.result.lint()
         return self.result
 
@@ -261,12 +266,6 @@ class _Lifting:
                 "or a tuple, list or dictionary of tensors"
             )
         self.result.output(tree_unflatten(values, spec))
-
-    def _drop_unused(self) -> None:
-        """Drop what nobody reads, but for writes into tensors."""
-        for node in reversed(self.result.nodes):
-            if not node.users and node.op.startswith(("call", "get")) and not writes(node):
-                self.result.erase_node(node)
 
 
 def _is_size(node: fx.Node) -> bool:

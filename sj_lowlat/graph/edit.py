@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from sj_lowlat.graph.operations import PASSIVE_MODULES, function_name, is_leaf, is_weighted
+from sj_lowlat.graph.fuse import written_out
+from sj_lowlat.graph.operations import PASSIVE_MODULES, function_name, is_leaf, is_weighted, writes
 
 
 def _reached(nodes: Iterable[fx.Node], step: Callable[[fx.Node], Iterable[fx.Node]]) -> set[fx.Node]:
@@ -105,6 +106,13 @@ def insert_behind(network: Any, node: fx.Node, name: str, layer: nn.Module) -> f
     return call
 
 
+def drop_unread(graph: fx.Graph) -> None:
+    """Drop what nobody reads, but for writes into tensors."""
+    for node in reversed(graph.nodes):
+        if not node.users and node.op.startswith(("call", "get")) and not writes(node):
+            graph.erase_node(node)
+
+
 def replace_call(network: Any, node: fx.Node, name: str, layer: nn.Module, args: tuple[Any, ...]) -> fx.Node:
     """Put the call of a new layer in the place of a node; see :func:`insert_behind`."""
     add_layer(network, name, layer)
@@ -127,17 +135,35 @@ AS_MODULES: dict[str, Callable[..., nn.Module]] = {
     "max_pool2d": lambda size, stride=None, padding=0, dilation=1, ceil=False: nn.MaxPool2d(
         tuple(size), tuple(stride or size), padding, dilation, ceil_mode=ceil
     ),
+    "clamp": lambda low=None, high=None: _clip(low, high),
+    "clip": lambda low=None, high=None: _clip(low, high),
+    "clamp_min": lambda low: _clip(low, None),
     "hardtanh": lambda low=-1.0, high=1.0: nn.ReLU6() if (low, high) == (0, 6) else nn.Hardtanh(low, high),
 }  # fmt: skip
+
+
+def _clip(low: float | None, high: float | None) -> nn.Module:
+    if low == 0 and high in (None, 6):
+        return nn.ReLU() if high is None else nn.ReLU6()
+    infinity = float("inf")
+    return nn.Hardtanh(-infinity if low is None else low, infinity if high is None else high)
 
 
 def one_call_each(network: Any) -> None:
     """Give every call of a layer a module of its own, in place: activations and max-pools between layers that
     are written as functions become modules, and a layer that is called again gets a twin (of the same
-    parameters) for each further call. What is computed in place is read by all that follow.
+    parameters) for each further call. What is computed in place is read by all that follow. Activations that
+    are written out as products become one module.
 
     :param network: a :class:`~sj_lowlat.network.GraphNetwork`
     """
+    for node in list(network.graph.nodes):
+        if (found := written_out(network, node)) is not None:
+            layer, value = found
+            owner = node.meta.get("owner") or ""
+            name = free_name(network, f"{owner}.{type(layer).__name__.lower()}".strip("."))
+            replace_call(network, node, name, layer, (value,))
+    drop_unread(network.graph)
     called: set[str] = set()
     weighted = [node for node in network.graph.nodes if is_weighted(network.module_of(node))]
     between = _reached(weighted, lambda node: node.users) & _reached(weighted, lambda n: n.all_input_nodes)

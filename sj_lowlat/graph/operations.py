@@ -67,6 +67,15 @@ MODULES: dict[type[nn.Module], Operation] = {
         "a batch normalisation is folded only into the convolution right before it, "
         "which nothing else may read; move it there",
     ),
+    **dict.fromkeys(
+        (nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.LocalResponseNorm),
+        Operation(
+            False,
+            "it divides by statistics of the image itself, which no weights can hold; train the network with "
+            "batch normalisation",
+        ),
+    ),
+    nn.MultiheadAttention: Operation(False, "attention has no spiking form here"),
     nn.Module: Operation(False, _TO_CONVOLUTION),
 }  # fmt: skip
 

@@ -34,6 +34,7 @@ INLINE real minus(real a, real b) { return a - b; }
 INLINE real times(real a, real b) { return a * b; }
 INLINE real over(real a, real b) { return a / b; }
 INLINE float whole(float a) { return __builtin_floorf(a); }
+INLINE bool reaches(real a, real b) { return a >= b; }
 INLINE double whole(double a) { return __builtin_floor(a); }
 """
 
@@ -44,12 +45,13 @@ _NEURONS = r"""
 template <bool UNIT, bool EACH, bool SUMS>
 static void step(index_t size, const current_t* __restrict__ currents, real* __restrict__ v,
                  real* __restrict__ count, const real* __restrict__ thresholds,
-                 const real* __restrict__ lows, Limits rule, spike_t* __restrict__ spikes,
+                 const real* __restrict__ lows, Limits rule, Table table, const int* __restrict__ rows,
+                 spike_t* __restrict__ spikes,
                  int* __restrict__ active, int* __restrict__ net, int* __restrict__ absolute) {
     for (index_t i = 0; i < size; ++i) {
         const real threshold = UNIT ? (real)1 : thresholds[EACH ? i : 0];
         real potential = plus(v[i], widen(currents[i])), n = COUNTS ? count[i] : 0;
-        const real spike = fire(potential, n, threshold, lows[EACH ? i : 0], rule);
+        const real spike = fire(potential, n, threshold, lows[EACH ? i : 0], rule, table, EACH ? rows[i] : 0);
         v[i] = potential;
         if (COUNTS) count[i] = n;
         spikes[i] = narrow<spike_t>(spike);
@@ -88,8 +90,11 @@ extern "C" void neurons(
     index_t steps, index_t size, const current_t* currents, index_t time_stride, real* v, real* count,
     const real* thresholds, const real* lows, index_t channels, index_t inner,
     double lowest, double highest, double down, double up, spike_t* spikes, real*,
-    int* active, index_t* net, index_t* absolute, index_t sum_channels, index_t sum_inner, index_t threads)
+    int* active, index_t* net, index_t* absolute, index_t sum_channels, index_t sum_inner,
+    const real* steps_of_table, const int* firsts, index_t cells, index_t left, index_t shift,
+    index_t threads)
 {
+    const Table table = {steps_of_table, firsts, (int)cells, (int)left, (int)shift};
     const Limits rule = {(real)lowest, (real)highest, (real)down, (real)up};
     const index_t blocks = (size + BLOCK - 1) / BLOCK;
     const bool unit = channels == 1 && thresholds[0] == 1;
@@ -102,20 +107,25 @@ extern "C" void neurons(
         const index_t wide = sum_inner == 1 ? sum_channels * (1 + 255 / sum_channels) : sum_channels;
         index_t* sums = active ? new index_t[2 * wide]() : 0;
         real each_threshold[BLOCK], each_low[BLOCK], none[BLOCK] = {};
-        int each_net[BLOCK], each_absolute[BLOCK];
+        int each_net[BLOCK], each_absolute[BLOCK], rows[BLOCK] = {};
 #pragma omp for schedule(static)
         for (index_t block = 0; block < blocks; ++block) {
             const index_t first = block * BLOCK, here = size - first < BLOCK ? size - first : BLOCK;
+            index_t channel = first / inner % channels, left = inner - first % inner;
             for (index_t i = 0; i < here && channels > 1; ++i) {
-                const index_t channel = (first + i) / inner % channels;
                 each_threshold[i] = thresholds[channel];
                 each_low[i] = lows ? lows[channel] : 0;
+                rows[i] = (int)(channel * cells);
+                if (--left) continue;
+                channel = channel + 1 < channels ? channel + 1 : 0;
+                left = inner;
             }
             for (index_t i = 0; i < here && active; ++i) each_net[i] = each_absolute[i] = 0;
             for (index_t t = 0; t < steps; ++t)
                 one(here, currents + t * time_stride + first, v + first, COUNTS ? count + first : 0,
                     channels > 1 ? each_threshold : thresholds, channels > 1 ? each_low : lows ? lows : none,
-                    rule, spikes + t * size + first, active ? active + first : 0, each_net, each_absolute);
+                    rule, table, rows, spikes + t * size + first, active ? active + first : 0, each_net,
+                    each_absolute);
             if (active) {
                 add_up(first, here, each_net, wide, sum_inner, sums);
                 add_up(first, here, each_absolute, wide, sum_inner, sums + wide);

@@ -29,6 +29,11 @@ _OPERATIONS = r"""
         asm(instruction " %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b)); \
         return result;                                                    \
     }
+INLINE bool reaches(real a, real b) {
+    int result;
+    asm("{.reg .pred p; setp.ge.f32 p, %1, %2; selp.s32 %0, 1, 0, p;}" : "=r"(result) : "f"(a), "f"(b));
+    return result;
+}
 INLINE real whole(real a) {
     real result;
     asm("cvt.rmi.f32.f32 %0, %1;" : "=f"(result) : "f"(a));
@@ -37,6 +42,7 @@ INLINE real whole(real a) {
 #else
 #define OPERATION(name, symbol, instruction) \
     INLINE real name(real a, real b) { return a symbol b; }
+INLINE bool reaches(real a, real b) { return a >= b; }
 INLINE real whole(real a) { return floor(a); }
 #endif
 OPERATION(plus, +, "add.rn.f32")
@@ -69,8 +75,12 @@ extern "C" __global__ void neurons(
     spike_t* __restrict__ spikes,                               // [T, size]
     real* __restrict__ potentials,                              // [T, size] V before firing; in training
     int* __restrict__ active, unsigned long long* net, unsigned long long* absolute,  // or null; [size],
-    index_t sum_channels, index_t sum_inner)                                          // and [sum_channels]
+    index_t sum_channels, index_t sum_inner,                                          // and [sum_channels]
+    // of the LevelTable, or null; with one, thresholds and lows are its centre and spread
+    const real* __restrict__ steps_of_table, const int* __restrict__ firsts,
+    index_t cells, index_t left, index_t shift)
 {
+    const Table table = {steps_of_table, firsts, (int)cells, (int)left, (int)shift};
     const Limits rule = {(real)lowest, (real)highest, (real)down, (real)up};
     const index_t threads = (index_t)gridDim.x * blockDim.x;
     for (index_t i = (index_t)blockIdx.x * blockDim.x + threadIdx.x; i < size; i += threads) {
@@ -86,7 +96,7 @@ extern "C" __global__ void neurons(
 #if TRAINING
             potentials[t * size + i] = potential;
 #endif
-            const real spike = fire(potential, n, threshold, low, rule);
+            const real spike = fire(potential, n, threshold, low, rule, table, (int)(channel * cells));
             spikes[t * size + i] = narrow<spike_t>(spike);
             const int whole_spike = (int)spike;
             times_active += whole_spike != 0;

@@ -14,6 +14,7 @@ from sj_lowlat.kernels.memory import SpikeSums, StepMemory
 from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
 from sj_lowlat.kernels.source import CURRENTS, LEVELS, SPIKES, Variant
+from sj_lowlat.kernels.table import LevelTable
 
 #: runs a function of a variant's source on a number of neurons, with these arguments (None: a null pointer)
 Launch = Callable[[str, Variant, int, Sequence[Any], torch.device], None]
@@ -28,16 +29,18 @@ def multi_step_fused(
     count: Tensor | None = None,
     spike_dtype: torch.dtype | None = None,
     sums: SpikeSums | None = None,
+    table: LevelTable | None = None,
 ) -> Tensor:
     """See :func:`sj_lowlat.kernels.multi_step`; dtypes and rules without a variant go to the reference."""
-    variant = variant_for(currents, v, v_threshold, rule, count, spikes=spike_dtype)
+    variant = variant_for(currents, v, v_threshold, rule, count, spikes=spike_dtype, table=table)
     if variant is None:
-        return multi_step_reference(currents, v, v_threshold, rule, count, spike_dtype, sums)
+        return multi_step_reference(currents, v, v_threshold, rule, count, spike_dtype, sums, table)
     memory = StepMemory.of(currents, v)
     written = [v, count, None if sums is None else sums.active]
     laid_out = [None if tensor is None else memory.laid_out(tensor) for tensor in written]
     per_channel = (None, None) if sums is None else (sums.net, sums.absolute)
-    spikes = run_neurons(launch, variant, memory, currents, v_threshold, rule, [*laid_out, *per_channel])
+    state = [*laid_out, *per_channel]
+    spikes = run_neurons(launch, variant, memory, currents, v_threshold, rule, state, table=table)
     for tensor, copy in zip(written, laid_out, strict=True):
         if tensor is not None and copy is not None and copy is not tensor:
             tensor.copy_(copy)
@@ -52,6 +55,7 @@ def variant_for(
     count: Tensor | None,
     training: bool = False,
     spikes: torch.dtype | None = None,
+    table: LevelTable | None = None,
 ) -> Variant | None:
     """The variant for these tensors and this rule; ``None`` if there is no kernel for them.
 
@@ -68,7 +72,8 @@ def variant_for(
     known = dtype in CURRENTS and (spikes or dtype) in SPIKES and rule.target in LEVELS
     if not known or (training and (rule.target != "linear" or rule.up > 1)):
         return None
-    variant = Variant(dtype, rule.target, rule.counts, training, spikes)
+    rounds = 0 if table is None else table.rounds
+    variant = Variant(dtype, rule.target, rule.counts, training, spikes, rounds)
     if any(tensor.dtype != variant.membrane for tensor in (*state, v_threshold)):
         return None
     # by a threshold on the CPU torch divides in another way on a GPU
@@ -84,6 +89,7 @@ def run_neurons(
     rule: FireRule,
     written: Sequence[Tensor | None],
     potentials: Tensor | None = None,
+    table: LevelTable | None = None,
 ) -> Tensor:
     """Launch the forward kernel; gives the spikes.
 
@@ -92,14 +98,20 @@ def run_neurons(
     """
     rows = memory.laid_out_steps(currents)
     spikes = memory.empty(currents, variant.spikes, steps=len(currents))
-    thresholds, channels, inner = memory.per_channel(v_threshold)
-    # by torch, as in the reference: on a GPU it divides by a number in two roundings
-    lows = thresholds / rule.slope if rule.slope else None
+    if table is None:
+        thresholds, channels, inner = memory.per_channel(v_threshold)
+        # by torch, as in the reference: on a GPU it divides by a number in two roundings
+        lows = thresholds / rule.slope if rule.slope else None
+        of_table: tuple[Tensor | int | None, ...] = None, None, 0, 0, 0
+    else:
+        thresholds, lows, channels, inner = table.centre, table.spread, *memory.channels()
+        channels = min(channels, len(thresholds))
+        of_table = table.steps, table.first, table.first.shape[1], table.left, table.shift
     v, count, *sums = written
     arguments = (
         *(len(rows), memory.size, rows, rows.stride(0), v, count),
         *(thresholds, lows, channels, inner, *limits(rule), float(rule.down), float(rule.up)),
-        *(spikes, potentials, *sums, *memory.channels()),
+        *(spikes, potentials, *sums, *memory.channels(), *of_table),
     )
     launch("neurons", variant, memory.size, arguments, currents.device)
     return spikes

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from sj_lowlat.kernels.memory import SpikeSums
 from sj_lowlat.kernels.rule import FireRule
+from sj_lowlat.kernels.table import LevelTable
 
 
 def multi_step_reference(
@@ -17,6 +18,7 @@ def multi_step_reference(
     count: Tensor | None = None,
     spike_dtype: torch.dtype | None = None,
     sums: SpikeSums | None = None,
+    table: LevelTable | None = None,
 ) -> Tensor:
     """Run ``T`` steps of a layer of neurons; see :func:`sj_lowlat.kernels.multi_step`."""
     spikes = torch.empty_like(currents, dtype=spike_dtype)
@@ -33,16 +35,16 @@ def multi_step_reference(
     charge = charge_of_all(count) if count is not None and rule.slope else None
     for current, spike in zip(currents, spikes, strict=True):
         v.add_(current)
-        now = fired(v, count, v_threshold, rule, charge, spike if in_place else buffer)
+        now = fired(v, count, v_threshold, rule, charge, spike if in_place else buffer, table)
         if count is not None:
             count.add_(now)
         if rule.slope:
             after = charge_of_all(now if count is None else count)
             v.sub_(after) if charge is None else v.add_(charge.sub_(after))
             charge = None if count is None else after
-        else:
+        elif rule.resets:
             v.sub_(now if unit else now * v_threshold)
-        if not in_place:
+        if now is not spike:
             spike.copy_(now)
     if sums is not None:
         sums.add_(spikes)
@@ -57,16 +59,21 @@ def fired(
     rule: FireRule,
     charge: Tensor | None = None,
     out: Tensor | None = None,
+    table: LevelTable | None = None,
 ) -> Tensor:
     """Spikes of one step, with which a neuron moves its count towards the level of its charge.
 
     :param v: membrane potentials with the current of the step ``[N, *]``
     :param count: net spike counts before the step ``[N, *]``; ``None`` for a rule that does not count
     :param charge: :func:`leaky_charge` of ``count``, where it is known
+    :param table: levels, for a rule that needs them
     """
     if count is not None and rule.slope and charge is None:
         charge = leaky_charge(count, v_threshold, rule.slope)
-    spike = _level(v if charge is None else v + charge, count, v_threshold, rule, out)
+    if table is not None:
+        spike = table.level(v)
+    else:
+        spike = _level(v if charge is None else v + charge, count, v_threshold, rule, out)
     if rule.lowest is not None or rule.highest is not None:
         spike.clamp_(rule.lowest, rule.highest)
     if count is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sj_lowlat.errors import InputError
 
@@ -24,6 +24,7 @@ class FireRule:
       without the rounding of U
     - ``"leaky"``: :math:`\lfloor \max(U / V_{th}, \alpha U / V_{th} + 1/2) \rfloor`
     - ``"imbalanced"``: :math:`V / V_{th}`, below zero :math:`\alpha V / V_{th}`, rounded towards zero
+    - ``"table"``: what a :class:`~sj_lowlat.kernels.LevelTable` says of U; V is U itself, spikes take nothing
 
     V and the charge are kept apart, so that a large count costs V no precision. Build a rule with one of the
     constructors below. A new target needs an entry in ``LEVELS`` (``kernels/source.py``) and a case in
@@ -76,6 +77,21 @@ class FireRule:
         if slope == 1:
             return cls(True, lowest, max_count, burst, burst)
         return cls(True, lowest, max_count, burst, burst, slope, "leaky")
+
+    @classmethod
+    def table(cls, levels: int, burst: int = 1) -> FireRule:
+        """Neuron of any function of its whole charge, which a table gives in levels; V is never reset.
+
+        :param levels: L, the limit of N on both sides of 0
+        :param burst: most spikes of either sign in one step
+        :raises InputError: for numbers out of range
+        """
+        return replace(cls.signed(levels, 1.0, burst), target="table")
+
+    @property
+    def resets(self) -> bool:
+        """Whether spikes carry charge away."""
+        return self.target != "table"
 
     @classmethod
     def imbalanced(cls, slope: float, burst: int = 1) -> FireRule:

@@ -14,6 +14,7 @@ from sj_lowlat.kernels.fused import multi_step_fused
 from sj_lowlat.kernels.memory import SpikeSums
 from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
+from sj_lowlat.kernels.table import LevelTable
 
 #: environment variable with the kernel that ``"auto"`` takes
 VARIABLE = "SJ_LOWLAT_KERNEL"
@@ -59,6 +60,7 @@ def multi_step(
     kernel: str = "reference",
     spike_dtype: torch.dtype | None = None,
     sums: SpikeSums | None = None,
+    table: LevelTable | None = None,
 ) -> Tensor:
     """Run ``T`` steps of a layer of integrate-and-fire neurons without gradients.
 
@@ -70,6 +72,7 @@ def multi_step(
     :param kernel: name of the implementation, a key of ``KERNELS``; ``"auto"`` for that of :func:`choose`
     :param spike_dtype: dtype of the spikes; ``None``: that of ``currents``
     :param sums: if given, the spikes are added to it
+    :param table: levels of the rule :meth:`FireRule.table`, in the dtype and on the device of ``v``
     :return: spikes ``[T, N, *]``
     :raises InputError: if shapes or devices differ, counts are missing or the kernel is unknown or cannot run
     """
@@ -78,4 +81,9 @@ def multi_step(
         raise InputError(f"currents have shape {tuple(currents.shape)}, it must be (T, *{tuple(v.shape)})")
     if rule.counts and (count is None or count.shape != v.shape):
         raise InputError("a signed neuron needs count, a tensor of the shape of v")
-    return KERNELS[name](currents, v, v_threshold, rule, count if rule.counts else None, spike_dtype, sums)
+    if (table is None) != rule.resets:
+        raise InputError(f"the rule has the target {rule.target!r}: a table is for 'table', which needs one")
+    if table is not None:
+        table.check(v)
+    count = count if rule.counts else None
+    return KERNELS[name](currents, v, v_threshold, rule, count, spike_dtype, sums, table)

@@ -24,6 +24,7 @@ class Variant:
     :param counts: whether neurons remember their count
     :param training: keep V of every step and add the backward kernel; only for ``"linear"``, single spikes
     :param spikes: dtype of the spikes; ``None``: that of the currents
+    :param rounds: that of the table, for ``"table"``
     """
 
     currents: torch.dtype
@@ -31,6 +32,7 @@ class Variant:
     counts: bool = False
     training: bool = False
     spikes: torch.dtype | None = None
+    rounds: int = 0
 
     @property
     def membrane(self) -> torch.dtype:
@@ -41,7 +43,7 @@ class Variant:
         """The whole source, with functions that are called from outside.
 
         :param operations: of the machine: ``INLINE``, arithmetic on reals, CUDA's bit casts and, for float16,
-            ``float_of_half`` and ``half_of_float``
+            ``float_of_half`` and ``half_of_float``; ``reaches``, which compares to the last bit
         """
         double = self.membrane == torch.float64
         spikes = self.spikes or self.currents
@@ -51,7 +53,9 @@ class Variant:
             "CURRENT": CURRENTS[self.currents],
             "SPIKE": SPIKES[spikes],
             "USES_FLOAT16": int(torch.float16 in (self.currents, spikes)),
-            "SLOPED": int(self.target != "linear"),
+            "SLOPED": int(self.target in ("leaky", "imbalanced")),
+            "RESETS": int(self.target != "table"),
+            "ROUNDS": self.rounds,
             "COUNTS": int(self.counts),
             "TRAINING": int(self.training),
         }
@@ -100,11 +104,23 @@ template <> INLINE Float16 narrow<Float16>(real a) {
 _CHARGE = r"""
 struct Limits { real lowest, highest, down, up; };  // of the FireRule
 
+// The LevelTable of a layer; null where the target is another. A neuron's part of it starts with cell `row`.
+struct Table { const real* steps; const int* first; int cells, left, shift; };
+
+// Binary search among the borders of a cell, which takes `needed` rounds; those before read what is at hand.
+// No loop and no condition, so that the compiler can work on many neurons at once.
+template <int ROUND> INLINE int search(real u, const real* steps, int i, int needed) {
+    const int part = 1 << (ROUND - 1), mask = ~(needed - ROUND >> 31);  // all bits, or none in a round before
+    const bool beyond = reaches(u, steps[2 * (i + (part - 1 & mask))]);
+    return search<ROUND - 1>(u, steps, i + (beyond ? part & mask : 0), needed);
+}
+template <> INLINE int search<0>(real, const real*, int i, int) { return i; }
+
 // For which a net count stands; low: threshold / slope.
 INLINE real charge(real n, real threshold, real low) { return times(n, SLOPED && n < 0 ? low : threshold); }
 
-// The level of the whole charge.
-INLINE real level(real potential, real n, real threshold, real low) {
+// The level of the whole charge. With a table: threshold is its centre, low its spread.
+INLINE real level(real potential, real n, real threshold, real low, Table table, int row) {
 """
 
 #: target -> body of ``level``, as in ``kernels/reference.py``. Where a GPU compares potentials, subnormal
@@ -117,19 +133,30 @@ LEVELS = {
     "imbalanced": """
     const real reached = raise_to(over(potential, threshold), over(potential, low));
     return minus(raise_to(whole(reached), 0), raise_to(whole(minus(0, reached)), 0));  // towards 0""",
+    "table": """
+    const real away = minus(potential, threshold);
+    const float far = (float)plus(raise_to(away, minus(0, away)), low);
+    const int size = (int)(__float_as_uint(far) - __float_as_uint((float)low) >> table.shift);
+    const int cell = away < 0 ? table.left - 1 - size : table.left + size;
+    const int from = table.first[row + (cell < 0 ? 0 : cell < table.cells ? cell : table.cells - 1)];
+    const real found = table.steps[2 * search<ROUNDS>(potential, table.steps, from >> 5, from & 31) + 1];
+    return potential == potential ? found : potential;""",
 }
 
 _FIRE = r"""
 }
 
 // Fire at a potential that has the step's current; n: the net count, 0 in every step without COUNTS.
-INLINE real fire(real& potential, real& n, real threshold, real low, Limits rule) {
-    const real target = cut_at(raise_to(level(potential, n, threshold, low), rule.lowest), rule.highest);
+INLINE real fire(
+    real& potential, real& n, real threshold, real low, Limits rule, Table table, int row)
+{
+    const real aim = level(potential, n, threshold, low, table, row);
+    const real target = cut_at(raise_to(aim, rule.lowest), rule.highest);
     const real spike = cut_at(raise_to(minus(target, n), -rule.down), rule.up);
     const real after = plus(n, spike);
 #if SLOPED
     potential = minus(potential, minus(charge(after, threshold, low), charge(n, threshold, low)));
-#else
+#elif RESETS
     potential = minus(potential, times(spike, threshold));
 #endif
     if (COUNTS) n = after;

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import nn
 
-from sj_lowlat.kernels import SpikeSums
+from sj_lowlat.kernels import FireRule, LevelTable, level_table
 from sj_lowlat.layers.neurons import SignedIFNode
 from sj_lowlat.layers.quant_relu import QuantReLU
 
@@ -51,48 +52,53 @@ class PointwiseIFNode(SignedIFNode):
     With U the sum of the inputs in thresholds, this is :class:`QuantPointwise` of L levels once all input is
     there, monotone or not. L is the charge of a simulation times ``burst``, else ``levels``.
 
+    The levels come from a table of the borders between them, which float64 gives
+    (:func:`sj_lowlat.kernels.level_table`, with what it assumes of f), so that they are the same in every
+    kernel. A table is kept for each L, dtype of V and device, until ``fn``, ``scale`` or a tensor of ``fn``
+    is another or is written to.
+
     :param fn: f
     :param scale: :math:`\lambda`, what L spikes stand for; a number or one per channel ``[C]``
     :param levels: L outside of a simulation
     """
 
     scale: torch.Tensor
+    levels: int = 1  # the class above reads the rule before it is set
 
     def __init__(
         self, fn: nn.Module, scale: float | torch.Tensor = 1.0, levels: int = 16, **kwargs: Any
     ) -> None:
         super().__init__(ratio=0.0, slope=1.0, **kwargs)
-        self.fn, self.levels = fn, levels
+        self.fn, self.levels, self._tables = fn, levels, _Tables()
         self.register_buffer("scale", torch.as_tensor(scale).detach().clone())
+
+    @property
+    def rule(self) -> FireRule:
+        """Towards the levels of the table."""
+        identity = super().rule
+        return FireRule.table(identity.highest or self.levels, identity.up)
 
     def target(self, v: torch.Tensor, levels: int | None = None) -> torch.Tensor:
         """f of the whole charge ``[N, C, *]`` in levels, not rounded.
 
         :param levels: L; by default that of the present run
         """
-        unit = self._per_channel(self.scale, v).to(v.dtype) / (levels or self.rule.highest or self.levels)
+        unit = self._per_channel(self.scale, v).to(v.dtype) / (levels or self._most_levels)
         return self.fn(v * unit) / unit
 
-    def _level(self, v: torch.Tensor) -> torch.Tensor:
-        most = self.rule.highest or self.levels
-        return (self.target(v) + 0.5).floor_().clamp_(-most, most)
+    def level(self, v: torch.Tensor, levels: int | None = None) -> torch.Tensor:
+        """Level of the whole charge ``[N, C, *]``, towards which N moves.
 
-    @torch.no_grad()
-    def _run_kernel(
-        self, x: torch.Tensor, states: tuple[object, ...]
-    ) -> tuple[tuple[torch.Tensor, ...], tuple[object, ...]]:
-        v, count = self._v_and_count(states)
-        assert count is not None
-        sums: SpikeSums | None = None if self.sums_wanted is None else self.sums_wanted(v)
-        spikes, most = torch.empty(x.shape, dtype=self.spike_dtype or x.dtype, device=x.device), self.rule.up
-        for current, spike in zip(x, spikes, strict=True):
-            v.add_(current)
-            now = self._level(v).sub_(count).clamp_(-most, most)
-            count.add_(now)
-            spike.copy_(now)
-        if sums is not None:
-            sums.add_(spikes)
-        return (spikes,), states
+        :param levels: L; by default that of the present run
+        """
+        return self._tables.find(self.fn, self.scale, levels or self._most_levels, v).level(v)
+
+    @property
+    def _most_levels(self) -> int:
+        return self.rule.highest or self.levels
+
+    def _table(self, v: torch.Tensor) -> LevelTable:
+        return self._tables.find(self.fn, self.scale, self._most_levels, v)
 
     def single_step_functional_forward(
         self, inputs: tuple[torch.Tensor, ...], states: tuple[object, ...], **kwargs: object
@@ -102,9 +108,43 @@ class PointwiseIFNode(SignedIFNode):
         assert count is not None
         v, most = v + x, self.rule.up
         soft = (self.target(v) - count).clamp(-most, most)
-        hard = (self._level(v.detach()) - count).clamp(-most, most)
-        spike = soft + (hard - soft).detach()
+        hard = (self.level(v.detach()) - count).clamp(-most, most)
+        spike = hard + (soft - soft.detach())  # which is hard to the last bit
         return (spike.to(self.spike_dtype or x.dtype),), (v, count + hard)
 
-    def _run_training_kernel(self, x: torch.Tensor, states: tuple[object, ...]) -> None:
-        return None
+
+class _Tables:
+    """The tables of one neuron that are known; a copy, also one by pickle, knows none."""
+
+    def __init__(self) -> None:
+        self._made_of: list[Any] = []
+        self._known: dict[tuple[int, torch.dtype, torch.device], LevelTable] = {}
+
+    def __reduce__(self) -> tuple[type[_Tables], tuple[()]]:
+        return _Tables, ()
+
+    def find(self, fn: nn.Module, scale: torch.Tensor, levels: int, v: torch.Tensor) -> LevelTable:
+        """The table for potentials ``[N, C, *]``."""
+        tensors = [*fn.parameters(), *fn.buffers()]
+        made_of = [fn, *(part for tensor in (scale, *tensors) for part in _state(tensor))]
+        same = len(made_of) == len(self._made_of) and all(map(_same, made_of, self._made_of))
+        if not same:
+            self._made_of, self._known = made_of, {}
+        key = levels, v.dtype, v.device
+        if key not in self._known:
+            own = any(tensor.numel() > 1 for tensor in tensors)  # a slope for each channel, say
+            exact = copy.deepcopy(fn).to("cpu", torch.float64)
+            channels = v.shape[1] if own else None
+            made = level_table(exact, scale.detach().to("cpu", torch.float64), levels, v.dtype, channels)
+            self._known[key] = made.to(v.device)
+        return self._known[key]
+
+
+def _state(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What is another once a tensor is another or was written to."""
+    version = 0 if tensor.is_inference() else tensor._version
+    return tensor, tensor.data_ptr(), tensor.dtype, version
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (not isinstance(a, (nn.Module, torch.Tensor)) and bool(a == b))

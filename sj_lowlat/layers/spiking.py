@@ -11,7 +11,7 @@ from spikingjelly.activation_based.neuron import IFNode
 
 from sj_lowlat import kernels
 from sj_lowlat.errors import InputError
-from sj_lowlat.kernels import FireRule, SpikeSums
+from sj_lowlat.kernels import FireRule, LevelTable, SpikeSums
 from sj_lowlat.kernels.cupy_training import multi_step_training, trainable
 from sj_lowlat.kernels.reference import charge_of
 from sj_lowlat.layers.merged import MergedTime
@@ -229,8 +229,14 @@ class LowLatencyIFNode(MergedTime, IFNode):
         v, count = self._v_and_count(states)
         threshold = self._per_channel(self.v_threshold, v).to(v.dtype)
         sums = None if self.sums_wanted is None else self.sums_wanted(v)
-        spikes = kernels.multi_step(x, v, threshold, self.rule, count, self.kernel, self.spike_dtype, sums)
+        spikes = kernels.multi_step(
+            x, v, threshold, self.rule, count, self.kernel, self.spike_dtype, sums, self._table(v)
+        )
         return (spikes,), states
+
+    def _table(self, v: torch.Tensor) -> LevelTable | None:
+        """Levels of the potentials, for a rule that needs them."""
+        return None
 
     def multi_step_forward(self, x_seq: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Run ``[T, N, *]``."""

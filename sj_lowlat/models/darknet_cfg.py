@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.files import read_text
+from sj_lowlat.models.darknet_options import ALIASES, problem_with
 
 _N = TypeVar("_N", int, float)
-
-_ALIASES = {"network": "net", "conv": "convolutional", "max": "maxpool"}
-
-# Kind of layer -> options that change what it computes, supported with this value only.
-_LAYERS: dict[str, dict[str, str]] = {
-    "convolutional": {"binary": "0", "xnor": "0", "flipped": "0", "dilation": "1", "antialiasing": "0"},
-    "maxpool": {"maxpool_depth": "0", "antialiasing": "0"},
-    "route": {},
-    "shortcut": {"weights_type": "none", "alpha": "1", "beta": "1"},
-    "upsample": {"scale": "1"},
-    "reorg": {"reverse": "0", "flatten": "0", "extra": "0"},
-    "yolo": {},
-    "dropout": {"dropblock": "0"},
-    "avgpool": {},
-    "scale_channels": {"scale_wh": "0", "activation": "linear"},
-    "sam": {"activation": "linear"},
-    "region": {"softmax": "1", "coords": "4", "background": "0", "tree": "", "map": ""},
-}
 
 
 @dataclass(frozen=True)
@@ -38,16 +23,19 @@ class Section:
     :param number: of the layer; the first after ``[net]`` is 0, ``[net]`` itself -1
     :param line: of the file, on which it starts, from 1
     :param options: key to text; of a key given twice the first counts, as in darknet
+    :param source: the file, for errors; empty where the cfg is no file
     """
 
     kind: str
     number: int
     line: int
     options: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
 
     def __str__(self) -> str:
         layer = "" if self.number < 0 else f"layer {self.number}, "
-        return f"section [{self.kind}] ({layer}line {self.line})"
+        place = f"{self.source}:{self.line}: " if self.source else ""
+        return f"{place}section [{self.kind}] ({layer}line {self.line})"
 
     def error(self, problem: str) -> InputError:
         """The error that says what is wrong here: the section, followed by the problem."""
@@ -97,56 +85,48 @@ def read_cfg(cfg: str | Path) -> str:
     :raises FileNotFoundError: if there is no such file
     :raises InputError: if the file is not text
     """
-    if isinstance(cfg, str) and "\n" in cfg:
+    if isinstance(cfg, str) and re.search(r"[\r\n]", cfg):
         return cfg
     path = Path(cfg)
     if not path.is_file():
         raise FileNotFoundError(f"no darknet cfg at {path}: give the path of a .cfg file, or its text")
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not text: is it a .weights file given as cfg?") from None
+    return read_text(path, "a .cfg file, not a .weights file")
 
 
-def parse_cfg(text: str) -> tuple[Section, ...]:
+def parse_cfg(text: str, source: str | Path = "") -> tuple[Section, ...]:
     """The sections of a cfg, ``[net]`` first.
 
+    As in darknet, spaces and tabs do not count, and names are written in small letters (of sections, capitals
+    are taken too). Options that only matter in training are ignored; others that are unknown are refused.
+
     :param text: of the file; ``#`` and ``;`` start comments
+    :param source: the file, for errors
     :raises InputError: if a line or section is not understood, or ``[net]`` is not the first
     """
     sections: list[Section] = []
     options: dict[str, str] = {}
-    for line_number, raw in enumerate(text.splitlines(), 1):
-        line = raw.split("#", 1)[0].split(";", 1)[0].strip()
+    for line_number, raw in enumerate(re.split("\r\n|\r|\n", text.removeprefix("\ufeff")), 1):
+        line = "".join(re.split("[#;]", raw, maxsplit=1)[0].split())
         if not line:
             continue
         if line.startswith("["):
-            name = line.strip("[]").strip().lower()
+            name = line.strip("[]").lower()
             options = {}
-            sections.append(Section(_ALIASES.get(name, name), len(sections) - 1, line_number, options))
+            kind, number = ALIASES.get(name, name), len(sections) - 1
+            sections.append(Section(kind, number, line_number, options, str(source)))
             continue
         key, equals, value = line.partition("=")
         if not equals or not sections:
-            raise InputError(
-                f"cfg line {line_number} is neither a [section] nor a key=value inside one: {raw.strip()!r}"
-            )
-        options.setdefault(key.strip(), "".join(value.split()))
+            place = f"{source}:{line_number}" if source else f"cfg line {line_number}"
+            raise InputError(f"{place} is neither a [section] nor a key=value inside one: {raw.strip()!r}")
+        options.setdefault(key, value)
     if len(sections) < 2 or sections[0].kind != "net":
         raise InputError(
-            "a darknet cfg must start with a [net] section and have layers after it: is this a cfg file?"
+            f"{source or 'a darknet cfg'} must start with a [net] section and have layers after it: "
+            "is this a cfg file?"
         )
     for section in sections[1:]:
-        if section.kind not in _LAYERS:
-            raise section.error(f" is not supported: layers may be {', '.join(_LAYERS)}")
-        for key, neutral in _LAYERS[section.kind].items():
-            value = section.options.get(key, neutral)
-            if not _same(value, neutral):
-                raise section.error(f": option {key}={value} is not supported, only {key}={neutral}")
+        problem = problem_with(section.kind, section.options)
+        if problem:
+            raise section.error(problem)
     return tuple(sections)
-
-
-def _same(value: str, neutral: str) -> bool:
-    try:
-        return float(value) == float(neutral)
-    except ValueError:
-        return value == neutral

@@ -13,6 +13,10 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
     "elu": nn.ELU,
+    "selu": nn.SELU,
+    "gelu": lambda: nn.GELU("tanh"),
+    "hardtan": nn.Hardtanh,
+    "relie": nn.LeakyReLU,
     "logistic": nn.Sigmoid,
     "tanh": nn.Tanh,
     "mish": nn.Mish,
@@ -29,6 +33,61 @@ class ConvBlock(nn.Sequential):
     ) -> None:
         parts = {"conv": conv, "bn": bn, "act": act}
         super().__init__(OrderedDict((name, part) for name, part in parts.items() if part is not None))
+
+
+class BinaryConv2d(nn.Conv2d):
+    """Darknet's convolution with ``xnor=1``: of the input's signs, with the weights' signs times the mean
+    size of the weights of a filter. Padding is 0, as in darknet's training."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` to ``[N, filters, H', W']``; a 0 counts as negative."""
+        size = self.weight.abs().mean((1, 2, 3), keepdim=True)
+        weight = torch.where(self.weight > 0, size, -size)
+        return self._conv_forward(torch.where(x > 0, 1.0, -1.0).to(x), weight, self.bias)
+
+
+class LocalAvgPool(nn.Module):
+    """Darknet's average over windows, of the cells that lie in the map; padded like :class:`SameMaxPool`.
+
+    :param size: side of the window
+    :param stride: step of the window, which divides the map's sides
+    :param padding: rows (and columns) added in all, the odd one below (and to the right); below ``size``
+    """
+
+    def __init__(self, size: int, stride: int, padding: int) -> None:
+        super().__init__()
+        odd = padding % 2 == 1 and padding == size - stride  # else no window reaches the odd row
+        self.cut = odd and stride == 1  # a row above for one below
+        self.pool = nn.AvgPool2d(
+            size,
+            stride,
+            padding // 2 + self.cut,
+            ceil_mode=odd and not self.cut,
+            count_include_pad=False,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` to ``[N, C, (H + padding - size) // stride + 1, likewise]``."""
+        x = self.pool(x)
+        return x[:, :, 1:, 1:] if self.cut else x
+
+
+class Reorg3d(nn.Module):
+    """Darknet's reorg3d by a stride ``s``: space to depth, a block of all channels for each of the phases."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W]`` to ``[N, s^2 C, H / s, W / s]``."""
+        n, channels, height, width = x.shape
+        s = self.stride
+        phases = x.reshape(n, channels, height // s, s, width // s, s).permute(0, 3, 5, 1, 2, 4)
+        return phases.reshape(n, channels * s**2, height // s, width // s)
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}"
 
 
 class Reorg(nn.Module):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from sj_lowlat.errors import InputError
 from sj_lowlat.models.darknet_cfg import Section, parse_cfg, read_cfg
 from sj_lowlat.models.darknet_layers import ConvBlock, DetectionHead, Product, Route, Shortcut
 from sj_lowlat.models.darknet_plan import Plan
@@ -29,7 +28,7 @@ def darknet(
     :raises InputError: if the cfg is not understood or the weights are not made for it
     """
     text = read_cfg(cfg)
-    net = DarknetNet(parse_cfg(text), class_names)
+    net = DarknetNet(parse_cfg(text, "" if text == cfg else cfg), class_names)
     net.build_config = {"builder": "darknet", "kwargs": {"cfg": text, "class_names": list(net.class_names)}}
     if weights is not None:
         load_darknet_weights(net, weights)
@@ -45,10 +44,12 @@ class DarknetNet(Detector):
     """
 
     def __init__(self, sections: Sequence[Section], class_names: Sequence[str] | None = None) -> None:
+        if not {"yolo", "region"} & {section.kind for section in sections}:
+            raise sections[0].error(
+                " is followed by no [yolo] or [region] section, so the network would detect nothing"
+            )
         plan = Plan(sections[0])
         layers = [plan.add(section) for section in sections[1:]]
-        if not plan.heads:
-            raise InputError("the cfg has no [yolo] or [region] section, so the network would detect nothing")
         super().__init__(tuple(plan.heads), class_names, plan.input_size, plan.channels, plan.stride)
         self.info = self.info.with_shape((plan.channels, plan.input_height, plan.input_size))
         self.layers = nn.ModuleList(layers)

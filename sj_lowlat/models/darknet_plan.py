@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import nn
 
@@ -11,12 +12,16 @@ from sj_lowlat.detect import HeadSpec
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import SameMaxPool
 from sj_lowlat.models.darknet_cfg import Section
+from sj_lowlat.models.darknet_heads import region_spec, yolo_spec
 from sj_lowlat.models.darknet_layers import (
     ACTIVATIONS,
+    BinaryConv2d,
     ConvBlock,
     DetectionHead,
+    LocalAvgPool,
     Product,
     Reorg,
+    Reorg3d,
     Route,
     Shortcut,
 )
@@ -48,7 +53,7 @@ class Plan:
         self.shapes = [Shape(self.channels, self.input_size)]  # [0] is the input, [i + 1] layer i
         self.used: set[int] = set()
         self.heads: list[HeadSpec] = []
-        self.last: nn.Module | None = None
+        self.layers: list[nn.Module] = []
 
     @property
     def stride(self) -> int:
@@ -65,35 +70,64 @@ class Plan:
             raise section.error(" would take the output of a detection layer: put a [route] between them")
         layer, shape = getattr(self, f"_{section.kind}")(section, before)
         self.shapes.append(shape)
-        self.last = layer
+        self.layers.append(layer)
         return layer
 
     def _convolutional(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
-        size, stride = section.positive("size", 1), section.positive("stride", 1)
-        filters, groups = section.positive("filters"), section.positive("groups", 1)
+        size, stride, filters = section.positive("size", 1), _stride(section), section.positive("filters")
+        binary = bool(section.integer("xnor", 0))
+        groups = 1 if binary else section.positive("groups", 1)  # darknet has no binary groups
         padding = size // 2 if section.integer("pad", 0) else section.integer("padding", 0)
+        dilation = 1 if size == 1 else section.positive("dilation", 1)
         if before.channels % groups or filters % groups:
             inputs = before.channels
             raise section.error(f": {groups} groups do not divide {inputs} inputs and {filters} filters")
-        norm = bool(section.integer("batch_normalize", 0))
+        if dilation > 1 and 2 * padding != size - 1:
+            raise section.error(f": dilation={dilation} needs pad=1 and an odd size; got size={size}")
+        norm = bool(section.integer("batch_normalize", 0) or section.integer("cbn", 0))
         shape = _strided(section, before, filters, stride, (before.size + 2 * padding - size) // stride + 1)
-        conv = nn.Conv2d(before.channels, filters, size, stride, padding, groups=groups, bias=not norm)
+        kind = BinaryConv2d if binary else nn.Conv2d
+        padding *= dilation
+        conv = kind(before.channels, filters, size, stride, padding, dilation, groups, bias=not norm)
         activation = section.options.get("activation", "logistic")  # darknet's own default
         initialise(conv, slope=0.1 if activation == "leaky" else 0.0)
         bn = nn.BatchNorm2d(filters) if norm else None
+        if "share_index" in section.options:
+            bn = self._share(section, conv, bn)
         return ConvBlock(conv, bn, _activation(section, activation)), shape
 
+    def _share(self, section: Section, conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> nn.BatchNorm2d | None:
+        """Give a convolution the weights of an earlier one; return the batch norm of that."""
+        number = self._earlier(section, section.integer("share_index"))
+        layers = dict(self.layers[number].named_children())
+        twin = layers.get("conv")
+        same = isinstance(twin, nn.Conv2d) and twin.weight.shape == conv.weight.shape
+        if not same or ("bn" in layers) != (bn is not None):
+            raise section.error(
+                f" shares the weights of layer {number}, which is no convolution of the same sizes"
+            )
+        conv.weight, conv.bias = twin.weight, twin.bias  # type: ignore[assignment,union-attr]
+        return layers.get("bn")  # type: ignore[return-value]
+
     def _maxpool(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
-        stride = section.positive("stride", 1)
-        size = section.positive("size", stride)
-        padding = section.integer("padding", size - 1)
-        if not 0 <= padding < 2 * size:
-            raise section.error(f": padding must be from 0 to {2 * size - 1}; got {padding}")
-        cells = (before.size + padding - size) // stride + 1
-        shape = _strided(section, before, before.channels, stride, cells)
+        size, stride, padding, shape = self._windows(section, before, 2)
         if size == stride and padding // 2 == 0:  # windows tile the map, padding is never reached
             return nn.MaxPool2d(size, stride), shape
         return SameMaxPool(size, stride, padding), shape
+
+    def _local_avgpool(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
+        size, stride, padding, shape = self._windows(section, before, 1)
+        return LocalAvgPool(size, stride, padding), shape
+
+    def _windows(self, section: Section, before: Shape, most: int) -> tuple[int, int, int, Shape]:
+        """Size, stride and padding (less than ``most`` sizes) of a pool, and the shape that it makes."""
+        stride = _stride(section)
+        size = section.positive("size", stride)
+        padding = section.integer("padding", size - 1)
+        if not 0 <= padding < most * size:
+            raise section.error(f": padding must be from 0 to {most * size - 1}; got {padding}")
+        cells = (before.size + padding - size) // stride + 1
+        return size, stride, padding, _strided(section, before, before.channels, stride, cells)
 
     def _upsample(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
         stride = section.positive("stride", 2)
@@ -111,6 +145,14 @@ class Plan:
             raise section.error(f": reorg by {stride} cannot divide {channels} channels by {stride**2}")
         shape = _strided(section, before, channels * stride**2, stride, before.size // stride)
         return Reorg(stride), shape
+
+    def _reorg3d(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
+        stride = section.positive("stride", 1)
+        channels, cells = before.channels * stride**2, before.size // stride
+        return Reorg3d(stride), _strided(section, before, channels, stride, cells)
+
+    def _contrastive(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
+        return nn.Identity(), Shape(0, before.size)  # a loss, on what trackers read
 
     def _route(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
         groups, group_id = section.positive("groups", 1), section.integer("group_id", 0)
@@ -155,59 +197,58 @@ class Plan:
         return Shortcut(number, _activation(section, section.options.get("activation", "linear"))), before
 
     def _yolo(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
-        pairs = _pairs(section)
-        if section.integer("num", len(pairs)) != len(pairs):
-            raise section.error(f": num={section.options['num']}, but there are {len(pairs)} anchors")
-        mask = section.integers("mask", tuple(range(len(pairs))))
-        if not mask or not all(0 <= index < len(pairs) for index in mask):
-            raise section.error(f": mask {mask} must choose among the {len(pairs)} anchors, counted from 0")
-        (scale,) = section.floats("scale_x_y", (1.0,))
-        options = {"scale_xy": scale, "new_coords": bool(section.integer("new_coords", 0))}
-        return self._head(section, before, tuple(pairs[index] for index in mask), "yolo", **options)
+        return self._head(section, before, yolo_spec)
 
     def _region(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
-        cell = self.input_size // before.size
-        anchors = tuple((width * cell, height * cell) for width, height in _pairs(section))  # given in cells
-        return self._head(section, before, anchors, "region")
+        return self._head(section, before, region_spec)
 
     def _head(
-        self,
-        section: Section,
-        before: Shape,
-        anchors: tuple[tuple[float, float], ...],
-        kind: str,
-        **more: Any,
+        self, section: Section, before: Shape, spec_of: Callable[[Section, int], HeadSpec]
     ) -> tuple[nn.Module, Shape]:
-        stride, classes = self.input_size // before.size, section.positive("classes", 20)
         try:
-            spec = HeadSpec(tuple(anchors), stride, classes, kind, **more)
+            spec = spec_of(section, self.input_size // before.size)
         except InputError as error:
-            raise section.error(f": {error}") from error
+            raise error if str(section) in str(error) else section.error(f": {error}") from error
         if before.channels != spec.channels:
             raise section.error(
-                f": {len(anchors)} anchors and {spec.num_classes} classes need {spec.channels} "
+                f": {len(spec.anchors)} anchors and {spec.num_classes} classes need {spec.channels} "
                 f"channels, but {before.channels} arrive: set filters={spec.channels} in the layer before"
             )
-        if spec.new_coords and isinstance(self.last, ConvBlock) and isinstance(self.last[-1], nn.Sigmoid):
-            del self.last._modules["act"]  # its sigmoids are part of the decoding
-        if not isinstance(self.last, ConvBlock) or len(self.last) > 1:
+        last = self.layers[-1] if self.layers else None
+        if spec.new_coords and isinstance(last, ConvBlock) and isinstance(last[-1], nn.Sigmoid):
+            del last._modules["act"]  # its sigmoids are part of the decoding
+        if not isinstance(last, ConvBlock) or len(last) > 1:
             raise section.error(
                 " must follow a [convolutional] with activation=linear (with new_coords=1: logistic) and "
                 "without batch norm"
             )
-        initialise_head(self.last.conv, spec)  # type: ignore[arg-type]
+        initialise_head(last.conv, spec)  # type: ignore[arg-type]
         self.heads.append(spec)
         return DetectionHead(), Shape(0, before.size)
 
     def _source(self, section: Section, source: int) -> int:
-        """The number of the layer that a route or shortcut names, relative where negative."""
-        number = section.number + source if source < 0 else source
-        if not 0 <= number < section.number or not self.shapes[number + 1].channels:
-            raise section.error(
-                f" takes layer {source}, which is not an earlier layer with an output to take"
-            )
+        """The number of the layer whose output a section takes, relative where negative."""
+        number = self._earlier(section, source)
+        if not self.shapes[number + 1].channels:
+            raise section.error(f" takes layer {source}, a detection layer, which has no output to take")
         self.used.add(number)
         return number
+
+    def _earlier(self, section: Section, source: int) -> int:
+        """The number of an earlier layer, relative where negative."""
+        number = section.number + source if source < 0 else source
+        if not 0 <= number < section.number:
+            raise section.error(f" takes layer {source}, which is no earlier layer")
+        return number
+
+
+def _stride(section: Section) -> int:
+    """The stride of both directions."""
+    along = [section.integer(f"stride_{axis}", 0) for axis in "xy"]
+    strides = {number if number > 0 else section.positive("stride", 1) for number in along}
+    if len(strides) > 1:
+        raise section.error(f": strides of x and y that differ are not supported; got {sorted(strides)}")
+    return strides.pop()
 
 
 def _strided(section: Section, before: Shape, channels: int, stride: int, size: int) -> Shape:
@@ -225,10 +266,3 @@ def _activation(section: Section, name: str) -> nn.Module | None:
     if name not in ACTIVATIONS:
         raise section.error(f": unknown activation {name!r}, there are linear, {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]()
-
-
-def _pairs(section: Section) -> list[tuple[float, float]]:
-    numbers = section.floats("anchors")
-    if not numbers or len(numbers) % 2:
-        raise section.error(f": anchors must be pairs width,height; got {len(numbers)} numbers")
-    return list(zip(numbers[::2], numbers[1::2], strict=True))

@@ -112,8 +112,12 @@ def _read(path: Path) -> tuple[DarknetHeader, np.ndarray]:
 
 
 def _parts(net: DarknetNet) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) in the order of the file."""
+    """(name, tensor) in the order of the file; shared weights stand there once."""
+    seen: set[int] = set()
     for number, block in net.conv_blocks():
         state = dict(block.state_dict(keep_vars=True))
+        if id(state["conv.weight"]) in seen:
+            continue
+        seen.add(id(state["conv.weight"]))
         for key in (*(_NORM_KEYS if "bn.weight" in state else ("conv.bias",)), "conv.weight"):
             yield f"layers.{number}.{key}", state[key]

@@ -39,13 +39,18 @@ class Detector(WithInfo, nn.Module):
         super().__init__()
         if input_size < stride or input_size % stride:
             raise InputError(f"input_size must be a positive multiple of {stride} pixels; got {input_size}")
-        names = _names(class_names, [spec.num_classes for spec in head_specs])
+        names = names_of_classes(class_names, [spec.num_classes for spec in head_specs])
         self.info = NetworkInfo(head_specs, names, (in_channels, input_size, input_size), stride)
         self.build_config: dict[str, Any] = {}
         """What :func:`sj_lowlat.models.build` makes the same structure from; JSON can hold it."""
 
 
-def _names(class_names: Sequence[str] | None, counts: list[int]) -> tuple[str, ...]:
+def names_of_classes(class_names: Sequence[str] | None, counts: Sequence[int]) -> tuple[str, ...]:
+    """The names of a detector's classes: the given ones, or the COCO names, or numbers.
+
+    :param counts: classes of each head
+    :raises InputError: if heads differ, or names are not as many
+    """
     if len(set(counts)) != 1:
         raise InputError(f"all heads must have the same classes; got {counts} classes")
     count = counts[0]
@@ -53,7 +58,11 @@ def _names(class_names: Sequence[str] | None, counts: list[int]) -> tuple[str, .
         numbered = tuple(f"class {i}" for i in range(count))
         return COCO_CLASSES if count == len(COCO_CLASSES) else numbered
     if isinstance(class_names, str) or len(class_names) != count:
-        raise InputError(f"class_names must be a list of {count} names, one per class; got {class_names!r}")
+        many = repr(class_names) if isinstance(class_names, str) else f"{len(class_names)}: "
+        first = "" if isinstance(class_names, str) else ", ".join(class_names[:5])
+        raise InputError(
+            f"class_names must be a list of {count} names, one per class of the network; got {many}{first}"
+        )
     return tuple(class_names)
 
 

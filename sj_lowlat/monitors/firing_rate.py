@@ -24,9 +24,11 @@ class LayerRate(LayerRecord):
     :param rate_per_channel: ``rate`` of each channel (dim 1), ``[C]``; ``net_rate_per_channel`` likewise
     :param spikes: all spikes; a burst of n counts n
     :param negative_spikes: those of them that were negative
+    :param events: neuron and step pairs with a spike: a burst counts one
     :param silent: fraction of neurons that did not fire during an image
     :param saturated: fraction of neurons that fired in every step of an image
     :param spikes_per_neuron_and_image: ``spikes`` per neuron and image
+    :param events_per_neuron_and_image: ``events`` likewise
     """
 
     rate: float
@@ -35,13 +37,16 @@ class LayerRate(LayerRecord):
     net_rate_per_channel: list[float]
     spikes: int
     negative_spikes: int
+    events: int
     silent: float
     saturated: float
     spikes_per_neuron_and_image: float
+    events_per_neuron_and_image: float
 
 
 @dataclass
 class _RateSums(Sums):
+    events: int
     silent: int
     saturated: int
     net: Tensor  # [C]
@@ -104,6 +109,7 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
             images=presentation.images,
             neurons=neurons,
             neuron_steps=neurons * presentation.steps,
+            events=int(state.active.sum()),
             silent=int((state.active == 0).sum()),
             saturated=int((state.active == presentation.steps).sum()),
             net=state.net.cpu(),
@@ -122,9 +128,11 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
             net_rate_per_channel=(sums.net / channel_steps).tolist(),
             spikes=round(spikes),
             negative_spikes=round((spikes - net) / 2),
+            events=sums.events,
             silent=sums.silent / sums.neurons,
             saturated=sums.saturated / sums.neurons,
             spikes_per_neuron_and_image=spikes / sums.neurons,
+            events_per_neuron_and_image=sums.events / sums.neurons,
         )
 
     def rates(self) -> dict[str, float]:
@@ -133,8 +141,14 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
 
     def spikes_per_neuron_and_image(self) -> float:
         """Return the spikes per neuron and image of the whole network, which decide on its energy."""
-        layers = self.layers()
-        return sum(layer.spikes for layer in layers) / sum(layer.neurons * layer.images for layer in layers)
+        return self._per_neuron_and_image([layer.spikes for layer in self.layers()])
+
+    def events_per_neuron_and_image(self) -> float:
+        """Return the same, a burst counting one: what hardware with graded spikes sends."""
+        return self._per_neuron_and_image([layer.events for layer in self.layers()])
+
+    def _per_neuron_and_image(self, counts: list[int]) -> float:
+        return sum(counts) / sum(layer.neurons * layer.images for layer in self.layers())
 
     def table(self) -> str:
         """Return one aligned line per layer."""

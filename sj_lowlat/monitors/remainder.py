@@ -126,7 +126,8 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
         if isinstance(node, PointwiseIFNode):  # V is the whole charge
             with torch.no_grad():
                 target = node.target(v.to(state.v), limit).double()
-            v, wanted, lowest = target - count, (target + 0.5).floor(), -limit
+                wanted = node.level(v.to(state.v), limit).double()
+            v, lowest = target - count, -limit
         elif isinstance(node, ImbalancedIFNode):
             assert state.negative is not None
             # a negative spike gave back 1/slope thresholds: rebuild the sum of the inputs, then quantise it

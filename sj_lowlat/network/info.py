@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sj_lowlat.detect import HeadSpec
+from sj_lowlat.detect import Head
 from sj_lowlat.errors import InputError
 from sj_lowlat.network.report import ConversionReport
 from sj_lowlat.schedule import Schedule
@@ -18,7 +18,7 @@ from sj_lowlat.schedule import Schedule
 class NetworkInfo:
     """Metadata of a network, immutable; a field is ``None`` or empty where it is not known.
 
-    :param heads: what each output map means, in the order of ``forward``'s outputs
+    :param heads: what the output tensors mean, in the order of ``forward``'s outputs
     :param class_names: one name per class
     :param input_shape: ``(C, H, W)`` of the images that it is made for
     :param stride: sides of images must be multiples of this, in pixels
@@ -30,7 +30,7 @@ class NetworkInfo:
     :param card: of a network that ships: its origin
     """
 
-    heads: tuple[HeadSpec, ...] = ()
+    heads: tuple[Head, ...] = ()
     class_names: tuple[str, ...] = ()
     input_shape: tuple[int, ...] | None = None
     stride: int = 1
@@ -54,6 +54,7 @@ class NetworkInfo:
         """The fields as plain types."""
         return {
             **asdict(self),
+            "heads": [head.to_json() for head in self.heads],
             "schedule": None if self.schedule is None else str(self.schedule),
             "report": None if self.report is None else self.report.to_json(),
         }
@@ -64,10 +65,7 @@ class NetworkInfo:
 
         :raises KeyError, TypeError, ValueError, InputError: for anything else
         """
-        heads = tuple(
-            HeadSpec(**{**head, "anchors": tuple(tuple(pair) for pair in head["anchors"])})
-            for head in record["heads"]
-        )
+        heads = tuple(map(Head.from_json, record["heads"]))
         schedule, report, shape = record["schedule"], record["report"], record["input_shape"]
         names = tuple(record["class_names"])
         whole = [*(shape or ()), record["stride"], record["levels"] or 1]
@@ -183,7 +181,7 @@ def _has_info(module: nn.Module) -> bool:
     return isinstance(getattr(module, "info", None), NetworkInfo)
 
 
-def heads_of(model: nn.Module) -> tuple[HeadSpec, ...]:
+def heads_of(model: nn.Module) -> tuple[Head, ...]:
     """What the output maps of a detector mean.
 
     :param model: a detector
@@ -192,8 +190,8 @@ def heads_of(model: nn.Module) -> tuple[HeadSpec, ...]:
     heads = info_of(model).heads
     if not heads:
         raise InputError(
-            f"{type(model).__name__} has no head_specs, so its maps cannot be decoded: "
-            "set model.head_specs to a tuple of sj_lowlat.detect.HeadSpec, one per map"
+            f"{type(model).__name__} has no head_specs, so its maps cannot be decoded: set model.head_specs "
+            "to a tuple of heads of sj_lowlat.detect (HeadSpec for YOLO, YOLOXHead, AnchorHead, CustomHead)"
         )
     return heads
 

@@ -68,7 +68,7 @@ class GraphNetwork(WithInfo, nn.Module):
         info = info_of(model)
         if info.input_shape is None:
             info = info.with_shape(tuple(example.shape[1:]))
-        graph, constants = capture(model, example)
+        graph, constants = capture(model, example, not getattr(model, "fixed_size", False))
         called = {str(node.target) for node in graph.nodes if node.op == "call_module"}
         root = _plain(model, {model.get_submodule(name) for name in called}, {})
         for name, tensor in constants.items():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.data.sample import DetectionDataset
+from sj_lowlat.detect import HeadSpec
 from sj_lowlat.errors import InputError
 from sj_lowlat.network import info_of
 from sj_lowlat.training.batches import Batch
@@ -18,8 +20,8 @@ from sj_lowlat.training.losses import Targets, detection_loss
 class Objective:
     """Loss terms of a batch, already multiplied by the weights of the config.
 
-    Detection is used where the data has classes and the model ``head_specs``; distillation where there is a
-    teacher: by YOLO head maps where the model has ``head_specs``, else as mean squared error of the outputs;
+    Detection is used where the data has classes and the model YOLO heads; distillation where there is a
+    teacher: by YOLO head maps where the model has them, else as mean squared error of the outputs;
     with ``feature_weight`` also by the outputs of the batch norms that both networks share.
 
     :param teacher: in eval mode, on the same device
@@ -33,7 +35,9 @@ class Objective:
         teacher: nn.Module | None,
         config: FinetuneConfig,
     ) -> None:
-        specs = info_of(model).heads
+        heads = info_of(model).heads
+        specs = tuple(head for head in heads if isinstance(head, HeadSpec))
+        specs = specs if len(specs) == len(heads) else ()
         labelled = bool(data.class_names)
         self.model, self.config, self.specs = model, config, specs
         self.detection = config.detection_weight > 0 and labelled and bool(specs)
@@ -44,11 +48,11 @@ class Objective:
         if self.detection or self.teacher is not None:
             return
         if teacher is not None:
-            reason = "config.distillation_weight is 0 and the data has no labels, or the model no head_specs"
+            reason = "config.distillation_weight is 0 and the data has no labels, or the model no YOLO heads"
         elif not labelled:
             reason = "the data has no labels (no class_names): give a teacher, or labelled data"
         elif not specs:
-            reason = "the model has no head_specs for a detection loss: give a teacher"
+            reason = "the detection loss is for YOLO heads, which the model has not: give a teacher"
         else:
             reason = "config.detection_weight is 0: give a teacher, or a detection_weight above 0"
         raise InputError(f"nothing to learn from: {reason}")
@@ -76,4 +80,4 @@ class Objective:
         autocast = torch.autocast(images.device.type, torch.bfloat16, self.config.precision == "bf16")
         with autocast, watch(network, self.features) as features:
             outputs = network(images)
-        return (outputs,) if isinstance(outputs, Tensor) else tuple(outputs), features
+        return tuple(tree_leaves(outputs)), features

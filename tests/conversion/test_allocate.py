@@ -108,6 +108,20 @@ def test_bad_budgets(options: dict[str, float], message: str) -> None:
         prepare(chain(2), 4, IMAGES, **options)
 
 
+def test_auto_is_half_of_the_budget() -> None:
+    net = chain(2)
+    for auto, same in (({}, {"budget": 32}), ({"budget": 9.5}, {"budget": 9.5})):
+        one = prepare(net, "auto", IMAGES, **auto)
+        other = prepare(net, 16 if not auto else 4, IMAGES, **same)
+        assert one.levels == other.levels
+        ours, theirs = one.state_dict(), other.state_dict()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    with pytest.raises(InputError, match="levels is 'many', it must be a whole number or \"auto\""):
+        prepare(net, "many", IMAGES)
+    with pytest.raises(InputError, match="at least 2"):
+        prepare(net, "auto", IMAGES, budget=1)
+
+
 def test_a_prepared_network_is_refused() -> None:
     with pytest.raises(InputError, match="are for a network that is not prepared yet"):
         prepare(prepare(chain(2), 4, IMAGES), 4, IMAGES, budget=8)

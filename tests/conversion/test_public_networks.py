@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,8 @@ from torch.nn import functional as F
 
 from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.data import ImageFolderDataset, letterbox
-from sj_lowlat.models import darknet
+from sj_lowlat.detect import detections_from_maps
+from sj_lowlat.models import darknet, load_darknet_weights, save_darknet_weights
 from sj_lowlat.simulation import simulate
 
 
@@ -77,24 +79,63 @@ def test_resnets_of_cifar10(data_dir: Path, blocks: int, name: str) -> None:
     assert agree >= 0.75  # of 32 photos, which are none of CIFAR-10's
 
 
-@pytest.mark.parametrize(
-    "stem",
-    [
-        "yolo-fastest/yolo-fastest-1.1_body/yolo-fastest-1.1_body",
-        "yolo-fastest/history/first-se/Yolo-Fastest-se",
-        "yoloface/500k-v2/yoloface-500k-v2",
-        "mobilenet-yolo/MobileNetV2-YOLO-Fastest/v2/MobileNetV2-YOLO-Fastest-voc-v2",
-    ],
-)
-def test_darknet_networks_settle(data_dir: Path, stem: str) -> None:
-    """Shortcuts, linear bottlenecks, squeeze and excitation."""
-    path = data_dir / "darknet" / f"{stem}.cfg"
-    if not path.is_file():
-        pytest.skip(f"no cfg at {path}")
-    net = darknet(path, path.with_suffix(".weights")).double().eval()
-    images = photos(data_dir, 2, 128).double()
-    quant = prepare(net, 16, images, scale="mse").eval()
-    out = simulate(convert(quant), images, 2, flush=20, burst=16, charge=16).final
+DARKNET = [
+    "mobilenet-yolo/MobileNetV2-YOLO-Fastest/v2/MobileNetV2-YOLO-Fastest-voc-v2",
+    "mobilenet-yolo/MobileNetV2-YOLOv3-Nano/COCO/MobileNetV2-YOLOv3-Nano-coco",
+    "yolo-fastest/history/first-se/Yolo-Fastest-se",
+    "yolo-fastest/yolo-fastest-1.0_coco/yolo-fastest",
+    "yolo-fastest/yolo-fastest-1.1_body/yolo-fastest-1.1_body",
+    "yolo-fastest/yolo-fastest-1.1_coco/yolo-fastest-1.1",
+    "yolo-fastest/yolo-fastest-1.1_coco/yolo-fastest-1.1-xl",
+    "yolo-lite/coco/trial6",
+    "yolo-lite/voc/tiny-yolov2-trial3-noBatch",
+    "yoloface/50k/yoloface-50k",
+    "yoloface/500k-v1/yoloface-500k",
+    "yoloface/500k-v2/yoloface-500k-v2",
+    "yoloface/history/100k/yoloface-100k",
+    "yolov3-tiny",
+]
+
+
+def darknet_files(data_dir: Path, stem: str) -> tuple[Path, Path]:
+    """The cfg and the weights of a network."""
+    cfg, weights = (data_dir / "darknet" / f"{stem}.{suffix}" for suffix in ("cfg", "weights"))
+    if not cfg.is_file() or not weights.is_file():
+        pytest.skip(f"no network at {cfg}")
+    return cfg, weights
+
+
+def test_all_darknet_networks_are_tested(data_dir: Path) -> None:
+    root = data_dir / "darknet"
+    found = {str(path.relative_to(root).with_suffix("")) for path in root.rglob("*.weights")}
+    assert found <= set(DARKNET)
+
+
+@pytest.mark.parametrize("stem", DARKNET)
+def test_darknet_networks_load_and_detect(data_dir: Path, tmp_path: Path, stem: str) -> None:
+    """Every value of the file is in the network: they are written again as they were."""
+    cfg, weights = darknet_files(data_dir, stem)
+    net = darknet(cfg).eval()
+    save_darknet_weights(net, tmp_path / "again.weights", load_darknet_weights(net, weights))
+    have, want = (
+        np.frombuffer(path.read_bytes()[20:], "<f4") for path in (tmp_path / "again.weights", weights)
+    )
+    np.testing.assert_allclose(have, want, rtol=0, atol=1e-40)  # denormal variances become 0
+    _, height, width = net.input_shape
+    pictures = [F.interpolate(x[None], (height, width)) for x in photos(data_dir, 8, max(height, width))]
     with torch.no_grad():
-        for have, want in zip(out, quant(images), strict=True):
+        found = detections_from_maps(net(torch.cat(pictures)), net.head_specs, score_threshold=0.2)
+    assert any(len(read.scores) for read in found)
+
+
+@pytest.mark.parametrize("stem", DARKNET)
+def test_darknet_networks_settle(data_dir: Path, stem: str) -> None:
+    """Shortcuts, linear bottlenecks, squeeze and excitation, two kinds of heads, leaky ReLUs and ReLUs."""
+    cfg, weights = darknet_files(data_dir, stem)
+    net = darknet(cfg, weights).double().eval()
+    images = photos(data_dir, 2, min(64, net.input_size)).double()
+    quant = prepare(net, 16, images, scale="mse").eval()
+    out = simulate(convert(quant), images[:1], 2, flush=20, burst=16, charge=16).final
+    with torch.no_grad():
+        for have, want in zip(out, quant(images[:1]), strict=True):
             torch.testing.assert_close(have, want, rtol=0, atol=1e-8)

@@ -82,6 +82,7 @@ def test_json_round_trip_and_text() -> None:
         snn_macs=7e7,
         snn_acs=9e8,
         spikes_per_neuron_and_image=0.5,
+        events_per_neuron_and_image=0.25,
     )
     record = json.loads(json.dumps(report.to_json()))
     for name in ("ann_pj", "snn_pj", "ratio", "break_even_spikes", "images", "snn_acs"):

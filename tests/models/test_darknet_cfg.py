@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.models import parse_cfg
@@ -63,11 +65,16 @@ def test_text_or_path(tmp_path) -> None:
         ("[convolutional]\n[net]\n", r"must start with a \[net\]"),
         ("width=64\n[net]\n", "line 1"),
         ("[net]\nwidth 64\n", "line 2.*width 64"),
-        ("[net]\n\n[maxpool]\n[lstm]\n", r"\[lstm\] \(layer 1, line 4\) is not supported.*upsample"),
+        ("[net]\n\n[maxpool]\n[lstm]\n", r"\[lstm\] \(layer 1, line 4\) is not supported: it keeps a state"),
+        ("[net]\n[plse]\n", r"\[plse\] \(layer 0, line 2\) is not supported: layers may be.*upsample"),
+        ("[net]\n[conn]\n", r"\[connected\].*YOLOv1"),
+        ("[net]\n[Gaussian_yolo]\n", "uncertainties"),
         ("[net]\n[maxpool]\n[net]\n", r"\[net\] \(layer 1, line 3\)"),
         ("[net]\n[convolutional]\nbinary=1\n", r"\[convolutional\] \(layer 0, line 2\).*binary=1"),
         ("[net]\n[dropout]\ndropblock=1\n", "dropblock=1"),
-        ("[net]\n[region]\nsoftmax=0\n", "softmax=0"),
+        ("[net]\n[conv]\nfilter=8\n", r"line 2.*unknown option filter=8 \(did you mean filters\?\)"),
+        ("[net]\n[conv]\nFilters=8\n", r"unknown option Filters=8 \(did you mean filters\?\)"),
+        ("[net]\n[conv]\nq=8\n", "unknown option q=8; remove it"),
         ("[net]\n[region]\ntree=9k.tree\n", "tree=9k.tree"),
         ("[net]\n[reorg]\nreverse=1\n", "reverse=1"),
     ],
@@ -77,7 +84,14 @@ def test_refuses(text, message) -> None:
         parse_cfg(text)
 
 
-def test_neutral_values_pass() -> None:
+def test_errors_name_the_file(tmp_path) -> None:
+    for text, place in [("[net]\n[lstm]\n", "2: section"), ("[net]\nwidth\n", "2 is"), ("", " must start")]:
+        with pytest.raises(InputError, match=rf"^a\.cfg:?{place}"):
+            parse_cfg(text, "a.cfg")
+
+
+def test_neutral_and_training_options_pass() -> None:
+    parse_cfg("[net]\nanything=1\n[conv]\nstopbackward=1\nassisted_excitation=4000\n[yolo]\nrandom=1\n")
     parse_cfg("[net]\n[yolo]\nscale_x_y=1.0\n[shortcut]\nalpha=1.0\nweights_type=none\n")
 
 
@@ -92,3 +106,47 @@ def test_options_of_the_wrong_kind() -> None:
     ]:
         with pytest.raises(InputError, match=rf"\[maxpool\] \(layer 0, line 2\).*{message}"):
             read()
+
+
+ENCODED = [
+    ("utf-8", ""), ("utf-8-sig", "déjà vu … 日本"), ("cp1252", "“déjà” … vu"), ("latin-1", "d\xe9j\x85\x81"),
+    ("utf-16", "日本"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("encoding", "comment"), ENCODED)
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_encodings_and_line_ends(tmp_path, encoding, comment, end) -> None:
+    path = tmp_path / "a.cfg"
+    path.write_bytes(TEXT.replace("trailing", comment).replace("\n", end).encode(encoding))
+    assert parse_cfg(read_cfg(path)) == parse_cfg(TEXT)
+    assert parse_cfg(TEXT.replace("\n", end)) == parse_cfg(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (TEXT.encode("utf-16-le"), "UTF-16 without a byte order mark"),
+        (b"\xff\xfe\x00\xd8", "save.* as UTF-8"),
+    ],
+)
+def test_broken_encodings_are_refused(tmp_path, data, message) -> None:
+    path = tmp_path / "a.cfg"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=rf"a\.cfg .*{message}"):
+        read_cfg(path)
+
+
+@given(
+    gaps=st.lists(st.text(" \t", max_size=3), min_size=4, max_size=4),
+    comment=st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs"])),
+    sign=st.sampled_from("#;"),
+    end=st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\r\r\n"]),
+    last=st.booleans(),
+)
+def test_spaces_and_comments_do_not_count(gaps, comment, sign, end, last) -> None:
+    a, b, c, d = gaps
+    lines = [f"{a}[net]{b}{sign}{comment}", f"{a}width{b}={c}64{d}", f"{sign}{comment}", f"[{a}conv{b}]{c}"]
+    lines += [f"{a}filters{b}={c}8{d}{sign}{comment}"]
+    net, conv = parse_cfg(end.join(lines) + (end if last else ""))
+    assert (net.options, conv.kind, conv.options) == ({"width": "64"}, "convolutional", {"filters": "8"})

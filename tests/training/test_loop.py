@@ -103,7 +103,7 @@ def test_a_wrapped_network_has_its_losses(wrap: Any, make_detector: Any, make_da
     assert {name: value.item() for name, value in wrapped(batch).items()} == {
         name: value.item() for name, value in bare(batch).items()
     }
-    with pytest.raises(InputError, match="no head_specs"):
+    with pytest.raises(InputError, match="YOLO heads"):
         Objective(wrap(nn.Conv2d(3, 1, 1)), make_data(), None, config)
 
 
@@ -111,7 +111,7 @@ def test_nothing_to_learn_from(make_detector: Any, make_data: Any) -> None:
     unlabelled, plain = make_data(names=()), nn.Conv2d(3, 1, 1)
     with pytest.raises(InputError, match="no labels.*give a teacher"):
         finetune(make_detector(), unlabelled)
-    with pytest.raises(InputError, match="no head_specs"):
+    with pytest.raises(InputError, match="YOLO heads"):
         finetune(plain, make_data())
     with pytest.raises(InputError, match="detection_weight is 0"):
         finetune(make_detector(), make_data(), config=FinetuneConfig(detection_weight=0))

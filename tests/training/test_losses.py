@@ -153,5 +153,5 @@ def test_bad_maps_are_refused() -> None:
     maps, targets = random_case(1, 2)
     with pytest.raises(InputError, match="1 maps and names 2 head_specs"):
         detection_loss(maps[:1], specs(), targets)
-    with pytest.raises(InputError, match="channels"):
+    with pytest.raises(InputError, match="needs \\[N"):
         detection_loss(maps[::-1], specs(), targets)

@@ -1,0 +1,287 @@
+"""ONNX files as networks of torch, through onnx, onnxslim and onnx2torch.
+
+onnxslim folds what is constant for one image size, onnx2torch makes torch's layers of the nodes. What
+onnx2torch leaves with numbers in tensors (the shape of a reshape, the ends of a slice) becomes plain Python
+here, so that the forward can be followed; and a batch size of 1 that was written into a reshape is taken out.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from sj_lowlat.errors import ConversionError, InputError
+
+NEEDED = "reading ONNX files needs onnx, onnx2torch, onnxslim and onnxruntime: pip install 'sj-lowlat[onnx]'"
+_BATCH_OF_TEST = 2
+_NEWEST = 17  # opset that onnx2torch knows whole; newer files are written back to it
+_CLOSE, _NOTHING = 1e-3, 1e-5  # of the largest output, and in all: float32 in two programs
+
+
+def read(
+    path: Path, size: tuple[int, int] | None
+) -> tuple[nn.Module, tuple[int, int, int], list[torch.Tensor]]:
+    """The network of a file, checked against onnxruntime on two random images.
+
+    :param path: the file
+    :param size: (height, width) of the images, where the file leaves them open, or other ones
+    :return: the network, ``(C, H, W)`` of its images, and its outputs for one image
+    :raises FileNotFoundError: if there is no such file
+    :raises InputError: if a needed library is missing, the file is damaged, or it takes no images
+    :raises ConversionError: if an operation cannot be turned into torch
+    """
+    try:
+        import onnx
+        import onnx.version_converter
+        import onnx2torch
+        import onnxslim
+    except ImportError as error:
+        raise InputError(f"{NEEDED} ({error})") from error
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}; give an ONNX file")
+    try:
+        file = onnx.load(path)
+        onnx.checker.check_model(file)
+    except Exception as error:  # protobuf, onnx and the file system have no error in common
+        raise InputError(
+            f"{path} is no whole ONNX file ({_first_line(error)}): get or export it again"
+        ) from error
+    shape = _fix_shape(file, size, path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of rounding modes: the check below tells
+            slim = onnxslim.slim(file)
+            if any(opset.domain == "" and opset.version > _NEWEST for opset in slim.opset_import):
+                slim = onnx.version_converter.convert_version(slim, _NEWEST)
+            network = onnx2torch.convert(slim)
+    except Exception as error:  # whatever comes out of three libraries
+        raise ConversionError(
+            f"{path} cannot be turned into torch ({_first_line(error)}): export it with other operations"
+        ) from error
+    network = network.eval()
+    images = torch.rand(_BATCH_OF_TEST, *shape, generator=torch.Generator().manual_seed(0))
+    theirs = _in_onnxruntime(file, images, path)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of onnx2torch's modules that are replaced here
+        _Plain(network).run(images[:1])
+        _rename(network)
+        network.recompile()
+        outputs = network(images)
+    outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+    _compare(outputs, theirs, path)
+    return network, shape, [output[:1] for output in outputs]
+
+
+def _rename(network: fx.GraphModule) -> None:
+    """Give the layers names that code can hold: files have ``/features/0/Conv``."""
+    taken: set[str] = set()
+    for node in network.graph.nodes:
+        name = re.sub(r"\W+", "_", str(node.target)).strip("_") if node.op == "call_module" else ""
+        if name and "." not in str(node.target):
+            while name in taken:
+                name += "_"
+            taken.add(name)
+            network._modules[name] = network._modules.pop(str(node.target))
+            node.target = name
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _fix_shape(file: Any, size: tuple[int, int] | None, path: Path) -> tuple[int, int, int]:
+    """Give the file's images a batch of 1 and a size; in place."""
+    weights = {tensor.name for tensor in file.graph.initializer}
+    inputs = [value for value in file.graph.input if value.name not in weights]
+    if len(inputs) != 1 or len(inputs[0].type.tensor_type.shape.dim) != 4:
+        raise InputError(
+            f"{path} takes {[value.name for value in inputs]}; only networks of one input, images "
+            "[N, C, H, W], can be converted"
+        )
+    for value in [value for value in file.graph.input if value.name in weights]:
+        file.graph.input.remove(value)  # files of old opsets list their weights among the inputs
+    dims = inputs[0].type.tensor_type.shape.dim
+    found = [dim.dim_value for dim in dims][1:]
+    wanted = (found[0], *(size or found[1:]))
+    if not all(wanted):
+        raise InputError(f"{path} leaves its image size open: give size, for instance size=320")
+    for dim, value in zip(dims, (1, *wanted), strict=True):
+        dim.dim_value = value  # takes a symbol's place
+    return wanted
+
+
+def _in_onnxruntime(file: Any, images: torch.Tensor, path: Path) -> list[torch.Tensor]:
+    """What the file gives for images, one by one."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(f"{NEEDED} ({error})") from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(
+            file.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        name = session.get_inputs()[0].name
+        found = [session.run(None, {name: image[None].numpy()}) for image in images]
+    except Exception as error:  # onnxruntime's errors have no common base
+        raise InputError(
+            f"{path} does not run on images of {list(images.shape[1:])} ({_first_line(error)}): give the "
+            "size that it was made for"
+        ) from error
+    return [torch.cat([torch.from_numpy(part) for part in parts]) for parts in zip(*found, strict=True)]
+
+
+def _compare(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], path: Path) -> None:
+    for index, (output, wanted) in enumerate(zip(ours, theirs, strict=True)):
+        if output.shape != wanted.shape:
+            raise ConversionError(
+                f"{path} works on one image only: two give {list(output.shape)}, not {list(wanted.shape)}"
+            )
+        apart, largest = float((output - wanted).abs().max()), float(wanted.abs().max())
+        if not apart < _CLOSE * largest + _NOTHING:
+            raise ConversionError(
+                f"{path} gives other values in torch than in onnxruntime (output {index}: {apart:.2g} apart, "
+                f"where the largest is {largest:.2g}): one of its operations has no equal in torch; export "
+                "it with other settings"
+            )
+
+
+class _Plain(fx.Interpreter):
+    """Runs a network of onnx2torch on one image, and puts torch functions of plain numbers in the place of
+    its modules that take their numbers from tensors.
+
+    :param network: is changed in place
+    """
+
+    def __init__(self, network: fx.GraphModule) -> None:
+        super().__init__(network)
+        self.graph: fx.Graph = network.graph
+
+    def run(self, *args: Any) -> None:  # type: ignore[override]
+        """One image; a loop of its own, as the graph changes meanwhile."""
+        images = iter(args)
+        for node in list(self.graph.nodes):
+            if node.op == "placeholder":
+                self.env[node] = next(images)
+            elif node.op != "output":
+                value = self.run_node(node)
+                self.env[self._plain(node, value)] = value
+        self.graph.eliminate_dead_code()
+
+    def _plain(self, node: fx.Node, value: torch.Tensor) -> fx.Node:
+        """The node that gives a value, in the place of one that gave it."""
+        module = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        make = _PLAIN.get(type(module).__name__)
+        source, *rest = node.args or (None,)
+        tensors = [arg for arg in rest if isinstance(arg, fx.Node)]
+        if make is None or any(arg.op != "get_attr" for arg in tensors):
+            return node
+        assert isinstance(source, fx.Node)
+        numbers = [self.env[arg].tolist() if isinstance(arg, fx.Node) else arg for arg in rest]
+        new = make(module, self.env[source], value, *numbers)
+        with self.graph.inserting_before(node):
+            if isinstance(new, nn.Module):
+                self.module.add_module(f"{node.target}_layer", new)
+                call = self.graph.call_module(f"{node.target}_layer", (source,))
+            elif new is not None:
+                function, args, kwargs = new
+                call = self.graph.call_function(function, (source, *args), kwargs)
+            else:
+                return node
+        node.replace_all_uses_with(call)
+        self.graph.erase_node(node)
+        return call
+
+
+#: a function with its further arguments, a layer, or nothing better
+Call = tuple[Callable[..., Any], Sequence[Any], dict[str, Any]] | nn.Module | None
+
+
+def _reshape(module: Any, x: torch.Tensor, out: torch.Tensor, shape: list[int]) -> Call:
+    """One image makes dimension 0 of the file's shapes; any number must do."""
+    sizes = [x.shape[place] if size == 0 else size for place, size in enumerate(shape)]
+    if sizes and sizes[0] == 1 == x.shape[0]:
+        return _batched_reshape, (tuple(sizes[1:]),), {}
+    if -1 not in sizes and x.shape[0] == 1:
+        sizes[0] = -1  # channels of all images, as in a shuffle
+    return torch.reshape, (tuple(sizes),), {}
+
+
+def _batched_reshape(x: torch.Tensor, sizes: tuple[int, ...]) -> torch.Tensor:
+    return torch.reshape(x, (x.shape[0], *sizes))
+
+
+def _slice(
+    module: Any, x: Any, out: Any, starts: Any, ends: Any, axes: Any = None, steps: Any = None
+) -> Call:
+    where = [slice(None)] * x.dim()
+    for place, axis in enumerate(axes or range(len(starts))):
+        step = steps[place] if steps else 1
+        if step < 1:
+            raise ConversionError("an ONNX Slice runs backwards: export the network without it")
+        end = (
+            ends[place] if ends[place] < x.shape[axis] else None
+        )  # files write a huge number for "to the end"
+        where[axis] = slice(starts[place] or None, end, step if step > 1 else None)
+    return operator.getitem, (tuple(where),), {}
+
+
+def _gather(module: Any, x: Any, out: Any, index: Any) -> Call:
+    if isinstance(index, int):
+        return torch.select, (module._axis, index), {}
+    where = [slice(None)] * x.dim()
+    where[module._axis] = index
+    return operator.getitem, (tuple(where),), {}
+
+
+def _pad(module: Any, x: Any, out: Any, pads: list[int], value: float | None = None) -> Call:
+    half = len(pads) // 2
+    pairs = [side for place in reversed(range(half)) for side in (pads[place], pads[place + half])]
+    return F.pad, (tuple(pairs), module.mode, value or 0.0), {}
+
+
+def _resize(module: Any, x: Any, out: torch.Tensor, *numbers: Any) -> Call:
+    kind = getattr(module, "onnx_mode", None) or module._resize.onnx_mode
+    align = getattr(module, "align_corners", None)
+    modes = {"nearest": "nearest", "linear": "bilinear", "cubic": "bicubic"}
+    size = tuple(out.shape[2:])
+    factors = [new / old for new, old in zip(size, x.shape[2:], strict=True)]
+    if kind == "nearest" and all(factor == int(factor) for factor in factors):
+        return F.interpolate, (), {"scale_factor": factors, "mode": "nearest"}
+    return F.interpolate, (), {"size": size, "mode": modes[kind], "align_corners": align}
+
+
+def _prelu(module: Any, x: torch.Tensor, out: Any, slope: Any) -> Call:
+    slopes = torch.tensor(slope, dtype=x.dtype).flatten()
+    if len(slopes) not in (1, x.shape[1]):
+        return None
+    layer = nn.PReLU(len(slopes))
+    layer.weight.data = slopes
+    return layer
+
+
+def _hard_sigmoid(module: Any, x: Any, out: Any) -> Call:
+    same = abs(module.alpha - 1 / 6) < 1e-6 and module.beta == 0.5  # files hold float32
+    return nn.Hardsigmoid() if same else None
+
+
+#: class of onnx2torch -> the same as a function of plain numbers, or as a layer of torch
+_PLAIN: dict[str, Callable[..., Call]] = {
+    "OnnxReshape": _reshape,
+    "OnnxSlice": _slice,
+    "OnnxGather": _gather,
+    "OnnxPadDynamic": _pad,
+    "OnnxResize": _resize,
+    "OnnxResizeV10": _resize,
+    "OnnxPReLU": _prelu,
+    "OnnxHardSigmoid": _hard_sigmoid,
+}
