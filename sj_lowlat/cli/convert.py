@@ -23,8 +23,8 @@ def run(
 ) -> None:
     """Turn a trained network into a spiking one.
 
-    With levels, a network that is not quantised is quantised first and converted without any training, the
-    mean error of each channel in the biases; its leaky activations and max-pools stay.
+    With levels, a network that is not quantised is quantised first and converted without any training; its
+    leaky activations and max-pools stay.
 
     examples::
 
@@ -80,7 +80,6 @@ def run(
             scale="mse" if scale == "trained" else scale,
             per_channel=per_channel or None,
             equalise=not (per_channel or has_depthwise(ann)),
-            bias_correction=True,
             finer=finer_factors(finer),
             budget=budget,
             sums=sums,

@@ -32,16 +32,16 @@ class Sensitivity(NamedTuple):
 
 @torch.no_grad()
 def measure(
-    reference: GraphNetwork, quantisers: Mapping[str, QuantReLU], images: torch.Tensor
+    network: GraphNetwork, quantisers: Mapping[str, QuantReLU], images: torch.Tensor
 ) -> dict[str, Sensitivity]:
     """Quantise one activation at a time, by 1 + n passes over the images for n activations.
 
-    :param reference: the network before its activations were quantised; is left as it was
+    :param network: the network before its activations were quantised; is left as it was
     :param quantisers: activation name -> its quantised form
     :param images: ``[N, C, H, W]``
     """
-    with evaluating(reference):
-        wanted = _outputs(reference, images)
+    with evaluating(network):
+        wanted = _outputs(network, images)
         spread = [max(float(out.var()), torch.finfo(out.dtype).tiny) for out in wanted]
         found = {}
         for name, quantiser in quantisers.items():
@@ -49,12 +49,12 @@ def measure(
             handle = quantiser.register_forward_hook(
                 lambda module, _, out, to=counted: to.append(_unit_spikes(module, out))
             )
-            old = reference.get_submodule(name)
-            replace_layer(reference, name, quantiser)
+            old = network.get_submodule(name)
+            replace_layer(network, name, quantiser)
             try:
-                outputs = _outputs(reference, images)
+                outputs = _outputs(network, images)
             finally:
-                replace_layer(reference, name, old)
+                replace_layer(network, name, old)
                 handle.remove()
             errors = [
                 float((out - want).square().mean()) / unit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -12,9 +11,8 @@ from torch import nn
 from sj_lowlat.conversion.additions import complete_sums, meeting
 from sj_lowlat.conversion.allocate import choose_factors, measure
 from sj_lowlat.conversion.analysis import make_plan
-from sj_lowlat.conversion.correct import correct_biases
 from sj_lowlat.conversion.equalise import equalise_channels
-from sj_lowlat.conversion.examples import Images, find_example, first_images, like_parameters
+from sj_lowlat.conversion.examples import Images, find_example, first_images
 from sj_lowlat.conversion.fold import has_depthwise
 from sj_lowlat.conversion.spike import activation_types, is_pointwise, negative_slope
 from sj_lowlat.conversion.statistics import collect_scales
@@ -23,7 +21,6 @@ from sj_lowlat.graph.edit import one_call_each, replace_layer
 from sj_lowlat.layers import QuantPointwise, QuantReLU
 from sj_lowlat.network import GraphNetwork, refuse_spiking
 
-_CORRECTED = 32  # images, whose maps are held at once
 _MEASURED = 8  # images for sensitivities
 _BUDGET = 32  # levels="auto"
 
@@ -36,7 +33,6 @@ def prepare(
     scale: str = "99.9%",
     per_channel: bool | None = None,
     equalise: bool = False,
-    bias_correction: bool = False,
     finer: Mapping[str, int] | None = None,
     budget: float | None = None,
     sums: str = "rescale",
@@ -59,9 +55,6 @@ def prepare(
         convolutions, whose channels differ most in range (unless they are equalised)
     :param equalise: first equalise channel ranges by moving their differences into the weights, so that one
         clip per layer fits all its channels; the function does not change
-    :param bias_correction: subtract, layer by layer, the mean error of each output channel from its bias, for
-        networks that are not trained afterwards (Nagel et al. 2019). The maps of up to 32 images are held at
-        once
     :param finer: activation name -> factor k: it gets k L levels, and its neurons fire up to k times a step.
         Pays for the first layers, which lose most by coarse levels
     :param budget: choose those factors (powers of 2, up to 16): about as many spikes as that many levels
@@ -94,10 +87,8 @@ def prepare(
             "run replace_layers first, or write functional activations as modules (self.act = nn.ReLU())"
         )
     fresh = [name for name in names if not isinstance(prepared.get_submodule(name), QuantReLU)]
-    if len(fresh) < len(names) and (equalise or bias_correction or budget is not None):
-        raise InputError(
-            "equalise, bias_correction and budget are for a network that is not prepared yet: leave them out"
-        )
+    if len(fresh) < len(names) and (equalise or budget is not None):
+        raise InputError("equalise and budget are for a network that is not prepared yet: leave them out")
     factors = {**dict.fromkeys(names, 1), **_present_factors(prepared, names), **(finer or {})}
     _check_finer(factors, names)
     _check_budget(budget, levels, finer)
@@ -107,7 +98,6 @@ def prepare(
         per_channel = has_depthwise(prepared) and not equalise
     scales = {}
     own_levels = {name: levels * factors[name] for name in names}
-    reference = prepared
     if fresh:
         if calibration is None:
             raise InputError(
@@ -117,12 +107,11 @@ def prepare(
             by_channel = collect_scales(prepared, fresh, calibration, scale, True, own_levels)
             equalise_channels(prepared, plan, by_channel, sample)
         scales = collect_scales(prepared, fresh, calibration, scale, per_channel, own_levels)
-        reference = copy.deepcopy(prepared)
         if budget is not None:
             quantisers = {
                 name: _quantised(prepared.get_submodule(name), levels, scales[name], sample) for name in names
             }
-            sensitivities = measure(reference, quantisers, first_images(calibration, _MEASURED))
+            sensitivities = measure(prepared, quantisers, first_images(calibration, _MEASURED))
             factors = choose_factors(sensitivities, budget / levels)
             own_levels = {name: levels * factors[name] for name in names}
             scales = collect_scales(prepared, fresh, calibration, scale, per_channel, own_levels)
@@ -140,9 +129,6 @@ def prepare(
     for first, *others in groups:
         for name in others:  # one parameter, so that training keeps them equal
             prepared.get_submodule(name).clip_raw = prepared.get_submodule(first).clip_raw
-    if bias_correction and calibration is not None:
-        images = like_parameters(prepared, first_images(calibration, _CORRECTED))
-        correct_biases(prepared, reference, plan, images)
     info = prepared.info
     schedule = info.schedule if levels == info.levels else None  # it was made for the levels of before
     prepared.info = replace(info, levels=levels, schedule=schedule)

@@ -145,7 +145,7 @@ def test_convert_a_network_as_it_is(places: Any, run: Run, tmp_path: Path) -> No
     neurons = [m for m in snn.modules() if isinstance(m, SignedIFNode)]
     assert {node.slope for node in neurons} == {0.1} and [node.burst for node in neurons[:2]] == [2, 1]
     images = torch.stack([letterbox(open_data(places.data)[i].image, 64)[0] for i in (0, 2, 5)])
-    options = {"scale": "mse", "equalise": True, "bias_correction": True}
+    options = {"scale": "mse", "equalise": True}
     quant = prepare(ann, 4, images, finer={"layers.0.act": 2}, **options)
     maps = [simulate(network, images, 4, flush=2).final for network in (snn, convert(quant))]
     for got, want in zip(*maps, strict=True):

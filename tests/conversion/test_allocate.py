@@ -59,7 +59,7 @@ def test_less_error_for_the_same_spikes() -> None:
 
 def test_it_is_repeatable_and_settles() -> None:
     net = chain(3)
-    one, other = (prepare(net, 2, IMAGES, scale="mse", budget=9.5, bias_correction=True).eval() for _ in "ab")
+    one, other = (prepare(net, 2, IMAGES, scale="mse", budget=9.5).eval() for _ in "ab")
     ours, theirs = one.state_dict(), other.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     snn = convert(one)
