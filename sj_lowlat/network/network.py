@@ -13,6 +13,7 @@ from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph import capture, from_rows, to_rows
 from sj_lowlat.graph.operations import is_leaf, is_weighted
 from sj_lowlat.layers import RateReadout, connect
+from sj_lowlat.network.copying import copied
 from sj_lowlat.network.info import NetworkInfo, WithInfo, info_of, unwrapped
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Module)
@@ -57,14 +58,14 @@ class GraphNetwork(WithInfo, nn.Module):
 
         :param model: the network, wrapped or not; left as it is
         :param example: input ``[N, *]``
-        :raises ConversionError: if its forward cannot be followed
+        :raises ConversionError: if it cannot be copied, or its forward cannot be followed
         """
         model = unwrapped(model)
         if isinstance(model, GraphNetwork):
             return copy.deepcopy(model)
         if is_leaf(model):
             raise ConversionError("the network itself is a single layer; put it into an nn.Sequential")
-        model = copy.deepcopy(model)
+        model = copied(model)
         info = info_of(model)
         if info.input_shape is None:
             info = info.with_shape(tuple(example.shape[1:]))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from spikingjelly.activation_based.neuron import IFNode
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sj_lowlat.conversion import ACTIVATIONS, convert, prepare, register_activation, replace_layers
@@ -56,9 +56,14 @@ class TorchRelu(Body):
         return self.head(torch.relu(self.conv2(self.act1(self.conv1(x)))))
 
 
-class Clamp(Body):
+class Clamped(Body):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.conv2(self.act1(self.conv1(x))).clamp(min=0))
+        return self.head(torch.clip(self.conv2(self.conv1(x).clamp(min=0)), 0, 6))
+
+
+class Rounded(Body):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.conv2(self.act1(self.conv1(x))).round())
 
 
 class Plus(Body):
@@ -218,9 +223,9 @@ def with_act2(layer: nn.Module) -> Body:
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "clamp": (Clamp, r"test_refusals.py:\d+\) calls clamp: .*make it a module"),
+    "round": (Rounded, r"test_refusals.py:\d+\) calls round: .*make it a module"),
     "nested": (
-        lambda: nn.Sequential(Clamp(), nn.Identity()),
+        lambda: nn.Sequential(Rounded(), nn.Identity()),
         r"the forward of '0' \(test_refusals.py",
     ),
     "factor": (Scaled, "calls .*mul"),
@@ -240,7 +245,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "group norm": (
         lambda: body(nn.GroupNorm(2, 4)),
-        r"'extra' \(GroupNorm\) has no spiking form: .*convolutions",
+        r"'extra' \(GroupNorm\) has no spiking form: it divides by statistics of the image",
     ),
     "norm without statistics": (
         lambda: with_conv2(nn.Sequential(conv(4), nn.BatchNorm2d(4, track_running_stats=False))),
@@ -324,7 +329,7 @@ class OneHeadForAll(Body):
 
 @pytest.mark.parametrize(
     "kind",
-    [FunctionalRelu, TorchRelu, Plus, TorchAdd, PlusInPlace, FunctionalPool, FunctionalLeaky, OneReluTwice,
+    [FunctionalRelu, TorchRelu, Clamped, Plus, TorchAdd, PlusInPlace, FunctionalPool, FunctionalLeaky, OneReluTwice,
      OneConvTwice, OneHeadForAll, NormBehindActivation, TwoRelus, PreActivation,
      SharedPreActivation, CurrentMeetsSpike, ReturnsActivation, DeadBranch],
 )  # fmt: skip
@@ -527,3 +532,22 @@ def test_every_reason_is_given_one_by_one() -> None:
         convert(Both(), scale="max", calibration=IMAGES)
     sine, pool = caught.value.refused
     assert "sin" in sine and "max_pool2d" in pool and sine in str(caught.value)
+
+
+@pytest.mark.parametrize("dropout", [F.dropout, F.dropout2d, F.alpha_dropout])
+def test_dropout_that_is_on_in_eval_mode_is_refused(dropout: Callable[..., Tensor]) -> None:
+    class Forgetful(nn.Module):
+        def __init__(self, **options: bool) -> None:
+            super().__init__()
+            self.stem, self.act, self.head = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 4, 3)
+            self.options = options
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(dropout(self.act(self.stem(x)), 0.1, **self.options))
+
+    images = torch.rand(1, 3, 8, 8)
+    prepare(Forgetful(training=False), 8, images, scale="max")
+    with pytest.raises(
+        ConversionError, match="drops values in eval mode as well: pass training=self.training"
+    ):
+        prepare(Forgetful(training=True), 8, images, scale="max")

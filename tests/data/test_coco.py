@@ -14,12 +14,12 @@ from sj_lowlat.data import CocoDataset, DetectionDataset, ground_truth
 from sj_lowlat.errors import InputError
 
 
-def _write(folder: Path, boxes: list[dict[str, Any]], images: int = 2, **changes: Any) -> tuple[Path, Path]:
-    """A JSON with ``images`` pictures of 40 x 30 px, and the pictures."""
+def _write(folder: Path, boxes: list[dict[str, Any]], count: int = 2, **changes: Any) -> tuple[Path, Path]:
+    """A JSON with ``count`` pictures of 40 x 30 px, and the pictures."""
     pictures = folder / "pictures"
     pictures.mkdir()
     rows = []
-    for number in range(images):
+    for number in range(count):
         Image.fromarray(np.full((30, 40, 3), 10 * number, dtype=np.uint8)).save(pictures / f"{number}.png")
         rows.append({"id": 100 + number, "file_name": f"{number}.png", "width": 40, "height": 30})
     record = {
@@ -68,7 +68,7 @@ def test_annotations_of_unlisted_images_are_counted(tmp_path: Path) -> None:
 
 
 def test_missing_images_are_listed(tmp_path: Path) -> None:
-    path, pictures = _write(tmp_path, [], images=6)
+    path, pictures = _write(tmp_path, [], count=6)
     for number in range(1, 6):
         (pictures / f"{number}.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"5 of the 6 images .*\(1.png, 2.png, 3.png, \.\.\.\)"):
@@ -113,7 +113,7 @@ def test_unusable_annotations(tmp_path: Path, box: dict[str, Any], message: str)
 
 
 def test_no_images_and_doubled_ids(tmp_path: Path) -> None:
-    path, pictures = _write(tmp_path, [], images=0)
+    path, pictures = _write(tmp_path, [], count=0)
     with pytest.raises(InputError, match="lists no images"):
         CocoDataset(path, pictures)
     Image.new("RGB", (4, 4)).save(pictures / "0.png")
@@ -159,7 +159,7 @@ def test_every_kind_of_picture_becomes_rgb(tmp_path: Path, mode: str) -> None:
 
 
 def test_select_and_subset(tmp_path: Path) -> None:
-    data = CocoDataset(*_write(tmp_path, [{"bbox": [1, 1, 2, 2]}], images=4))
+    data = CocoDataset(*_write(tmp_path, [{"bbox": [1, 1, 2, 2]}], count=4))
     part = data.subset([3, 0])
     assert [part[place].image_id for place in range(len(part))] == [103, 100]
     assert len(part.target(1)) == 1 and len(data) == 4
@@ -180,3 +180,13 @@ def test_real_subset(data_dir: Path) -> None:
     x, y, w, h = row["bbox"]
     assert min(torch.dist(box, torch.tensor([x, y, x + w, y + h])) for box in target.boxes) < 1e-3
     assert max(data[0].image.shape) == 416
+
+
+def test_numbers_that_a_tool_wrote_as_text(tmp_path: Path) -> None:
+    boxes = [{"bbox": [1, 2, 3, 4], "image_id": "100", "category_id": "7", "iscrowd": "0"}]
+    rows = [{"id": "100", "file_name": "0.png", "width": "40", "height": "30.0"}]
+    categories = [{"id": "9", "name": "cat"}, {"id": 7, "name": "dog"}]
+    data = CocoDataset(*_write(tmp_path, boxes, 1, images=rows, categories=categories))
+    sample = data[0]
+    assert (sample.labels.tolist(), sample.crowd.tolist(), data.category_ids) == ([1], [False], (9, 7))
+    assert data[0].image_id == 100 and set(data.notes.values()) == {0}

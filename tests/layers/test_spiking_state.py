@@ -151,3 +151,16 @@ def test_spikingjelly_monitors(cls: type[LowLatencyIFNode], mode: str) -> None:
     for i, potential in enumerate(potentials["1"]):  # each the potential of its own time
         net(calls[i])
         assert torch.equal(potential, net[1].v)
+
+
+@pytest.mark.parametrize("value", [0.25, torch.tensor([0.25, 0.5])])
+def test_another_initial_potential_by_spikingjellys_way(value: float | torch.Tensor) -> None:
+    node = ResidualFixIFNode(v_threshold=torch.tensor([1.0, 2.0]), ratio=0.0)
+    node.set_reset_value("v", value)
+    node.reset()
+    want = torch.as_tensor(value).expand(2)
+    torch.testing.assert_close(node.v_initial, want)
+    node(torch.zeros(3, 2))
+    torch.testing.assert_close(node.v, want.expand(3, 2))
+    functional.reset_net(node)
+    torch.testing.assert_close(torch.as_tensor(node.get_reset_value("v")), want)
