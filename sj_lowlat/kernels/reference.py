@@ -8,6 +8,7 @@ from torch import Tensor
 from sj_lowlat.kernels.memory import SpikeSums
 from sj_lowlat.kernels.rule import FireRule
 from sj_lowlat.kernels.table import LevelTable
+from sj_lowlat.kernels.watched import watched
 
 
 def multi_step_reference(
@@ -98,7 +99,7 @@ def _level(
 
 def _is_one(v_threshold: Tensor) -> bool:
     """Whether dividing by it can be left out; on a GPU, asking would take longer than dividing."""
-    return v_threshold.is_cpu and v_threshold.dim() == 0 and bool(v_threshold == 1)
+    return not watched() and v_threshold.is_cpu and v_threshold.dim() == 0 and bool(v_threshold == 1)
 
 
 def leaky_charge(count: Tensor, v_threshold: Tensor | float, slope: float) -> Tensor:

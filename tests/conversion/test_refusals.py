@@ -329,8 +329,8 @@ class OneHeadForAll(Body):
 
 @pytest.mark.parametrize(
     "kind",
-    [FunctionalRelu, TorchRelu, Clamped, Plus, TorchAdd, PlusInPlace, FunctionalPool, FunctionalLeaky, OneReluTwice,
-     OneConvTwice, OneHeadForAll, NormBehindActivation, TwoRelus, PreActivation,
+    [FunctionalRelu, TorchRelu, Clamped, Plus, TorchAdd, PlusInPlace, FunctionalPool, FunctionalLeaky,
+     OneReluTwice, OneConvTwice, OneHeadForAll, NormBehindActivation, TwoRelus, PreActivation,
      SharedPreActivation, CurrentMeetsSpike, ReturnsActivation, DeadBranch],
 )  # fmt: skip
 def test_what_is_not_a_layer_after_a_layer(kind: type[Body]) -> None:
