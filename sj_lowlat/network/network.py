@@ -8,11 +8,12 @@ from typing import Any, Self
 import torch
 from spikingjelly.activation_based.base import MemoryModule
 from torch import fx, nn
+from torch.utils._pytree import tree_map
 
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph import capture, from_rows, to_rows
 from sj_lowlat.graph.operations import is_leaf, is_weighted
-from sj_lowlat.layers import RateReadout, connect
+from sj_lowlat.layers import LowLatencyIFNode, Pass, RateReadout, connect
 from sj_lowlat.network.copying import copied
 from sj_lowlat.network.info import NetworkInfo, WithInfo, info_of, unwrapped
 
@@ -130,9 +131,36 @@ class GraphNetwork(WithInfo, nn.Module):
 class SpikingNetwork(GraphNetwork):
     """A network of spiking neurons, from :func:`~sj_lowlat.conversion.convert`.
 
-    One call is one time step, as in SpikingJelly's networks (``functional.reset_net`` resets it);
-    :func:`~sj_lowlat.simulation.simulate` runs a schedule.
+    One call is one time step, as in SpikingJelly's networks (``functional.reset_net`` resets it), or T steps
+    ``[T, N, *]`` after ``functional.set_step_mode(snn, "m")``; :func:`~sj_lowlat.simulation.simulate` runs a
+    schedule.
     """
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """What the heads read after a step ``[N, *]``; in step mode m after each of T steps, ``[T, N, *]``.
+
+        :raises InputError: for images that its layers cannot take
+        """
+        node = next(module for module in self.modules() if isinstance(module, LowLatencyIFNode))
+        clock = node.clock
+        if node.step_mode == "s" or clock.now.steps is not None:
+            return super().forward(images)
+        if self.input_shape is not None and images.dim() != len(self.input_shape) + 2:
+            raise InputError(
+                f"in step mode m the network takes a sequence [T, N, *] of images {list(self.input_shape)}; "
+                f"got {list(images.shape)}"
+            )
+        steps, batch = images.shape[:2]
+        with clock.during(Pass(steps=steps, batch=batch, readout=tuple(range(1, steps + 1)))):
+            outputs = super().forward(images.flatten(0, 1))
+        return tree_map(
+            lambda value: (
+                value.unflatten(0, (steps, batch))
+                if isinstance(value, torch.Tensor) and value.dim() and len(value) == steps * batch
+                else value
+            ),
+            outputs,
+        )
 
     @classmethod
     def from_graph(cls, network: GraphNetwork, info: NetworkInfo) -> Self:
