@@ -82,15 +82,18 @@ def read(
 
 def _rename(network: fx.GraphModule) -> None:
     """Give the layers names that code can hold: files have ``/features/0/Conv``."""
-    taken: set[str] = set()
+    new: dict[str, str] = {}
     for node in network.graph.nodes:
-        name = re.sub(r"\W+", "_", str(node.target)).strip("_") if node.op == "call_module" else ""
-        if name and "." not in str(node.target):
-            while name in taken:
-                name += "_"
-            taken.add(name)
-            network._modules[name] = network._modules.pop(str(node.target))
-            node.target = name
+        old = str(node.target)
+        if node.op == "call_module" and "." not in old:
+            if old not in new:
+                name = re.sub(r"\W+", "_", old).strip("_")
+                name = name if name.isidentifier() else f"layer_{name}"
+                while name in new.values():
+                    name += "_"
+                new[old] = name
+                network._modules[name] = network._modules.pop(old)
+            node.target = new[old]
 
 
 def _first_line(error: Exception) -> str:
