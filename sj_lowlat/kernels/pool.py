@@ -37,7 +37,7 @@ def _side(pool: nn.Module, spikes: Tensor, count: Tensor, sent: Tensor) -> int:
     if type(pool) is not nn.MaxPool2d or spikes.dim() != 5 or spikes.dtype not in _CPP_DTYPES:
         return 0
     pairs = (pool.kernel_size, pool.stride, pool.padding, pool.dilation)
-    sides, strides, padding, dilation = (v if isinstance(v, tuple) else (v, v) for v in pairs)
+    sides, strides, padding, dilation = ((v, v) if isinstance(v, int) else tuple(v) for v in pairs)
     plain = padding == (0, 0) and dilation == (1, 1) and not pool.return_indices
     side = int(sides[0])
     whole = all(length % side == 0 for length in spikes.shape[3:])

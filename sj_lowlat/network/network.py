@@ -141,9 +141,8 @@ class SpikingNetwork(GraphNetwork):
 
         :raises InputError: for images that its layers cannot take
         """
-        node = next(module for module in self.modules() if isinstance(module, LowLatencyIFNode))
-        clock = node.clock
-        if node.step_mode == "s" or clock.now.steps is not None:
+        node = next((module for module in self.modules() if isinstance(module, LowLatencyIFNode)), None)
+        if node is None or node.step_mode == "s" or node.clock.now.steps is not None:
             return super().forward(images)
         if self.input_shape is not None and images.dim() != len(self.input_shape) + 2:
             raise InputError(
@@ -151,7 +150,7 @@ class SpikingNetwork(GraphNetwork):
                 f"got {list(images.shape)}"
             )
         steps, batch = images.shape[:2]
-        with clock.during(Pass(steps=steps, batch=batch, readout=tuple(range(1, steps + 1)))):
+        with node.clock.during(Pass(steps=steps, batch=batch, readout=tuple(range(1, steps + 1)))):
             outputs = super().forward(images.flatten(0, 1))
         return tree_map(
             lambda value: (

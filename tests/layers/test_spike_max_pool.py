@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -85,6 +88,7 @@ def test_gradients_flow(layout: torch.memory_format) -> None:
     sizes=st.tuples(st.integers(1, 4), st.integers(1, 3), st.sampled_from([1, 3, 16, 70])),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
     channels_last=st.booleans(),
+    form=st.sampled_from([int, lambda side: (side, side), lambda side: [side, side]]),
     seed=st.integers(0, 2**31),
 )
 def test_every_kernel_pools_the_same(
@@ -93,6 +97,7 @@ def test_every_kernel_pools_the_same(
     sizes: tuple[int, int, int],
     dtype: torch.dtype,
     channels_last: bool,
+    form: Callable[[int], Any],
     seed: int,
 ) -> None:
     steps, batch, channels = sizes
@@ -105,7 +110,7 @@ def test_every_kernel_pools_the_same(
     for kernel in ("auto", "reference"):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SJ_LOWLAT_KERNEL", kernel)
-            pool = SpikeMaxPool(nn.MaxPool2d(side), step_mode="m")
+            pool = SpikeMaxPool(nn.MaxPool2d(form(side)), step_mode="m")
             x_seq = spikes.unflatten(0, (steps, batch))
             results.append((pool(x_seq), pool(x_seq), pool.count, pool.sent))  # the state goes on
     for have, want in zip(*results, strict=True):
