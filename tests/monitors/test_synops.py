@@ -12,9 +12,11 @@ from spikingjelly.activation_based import functional
 from spikingjelly.activation_based.op_counter import DispatchCounterMode, MACCounter, SynOpCounter
 from torch import Tensor, nn
 
+from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import Pass, RateReadout, ResidualFixIFNode, SignedIFNode, share_clock
 from sj_lowlat.monitors import SynOpMonitor, dense_macs, fan_out
+from sj_lowlat.simulation import simulate
 
 Run = Callable[..., Tensor]
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -195,3 +197,22 @@ def test_bad_input_is_named() -> None:
         fan_out(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), (4, 4))
     with pytest.raises(InputError, match="no layer"):
         SynOpMonitor(nn.Sequential(nn.Linear(2, 2), ResidualFixIFNode()))["nowhere"]
+
+
+def test_an_image_of_whole_grey_levels_is_analog() -> None:
+    """As networks take it that were trained on 0 to 255."""
+
+    class Grey(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x * 255)
+
+    images = torch.randint(0, 256, (2, 3, 8, 8)).double() / 255
+    snn = convert(prepare(Grey().double(), 4, images))
+    with SynOpMonitor(snn) as synops:
+        simulate(snn, images, 4)
+    first = synops[0]
+    assert (first.spikes, first.synops, first.macs) == (0, 0, 2 * first.ann_macs)
