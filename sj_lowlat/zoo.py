@@ -112,12 +112,16 @@ def _onnx(path: str, text: str) -> nn.Module:
     of_input = {key: options.pop(key) for key in ("scale", "mean", "std", "bgr") if key in options}
     if unknown := options.keys() - {"heads", "size"}:
         raise InputError(f"an ONNX file has no option {sorted(unknown)[0]!r}: {MODEL_FORMS}")
+    kinds: dict[str, type] = {"heads": str, "size": int, "bgr": bool}
+    for key, value in {**options, **of_input}.items():
+        if key in kinds and type(value) is not kinds[key]:
+            raise InputError(f"the option {key}={value} is no {kinds[key].__name__}: {MODEL_FORMS}")
     try:
         scale = models.InputScale(
             float(of_input.get("scale", 1)),
             [float(of_input.get("mean", 0))],
             [float(of_input.get("std", 1))],
-            bool(of_input.get("bgr", False)),
+            of_input.get("bgr", False),
         )
     except (TypeError, ValueError) as error:
         raise InputError(f"the options {text!r} are not numbers ({error}): {MODEL_FORMS}") from error

@@ -35,7 +35,7 @@ def run(
     :param options: how the network is run
     :param streams: how spike streams are read
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
-        or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names])
+        or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or NET.onnx
     :param output: folder for the drawn pictures and detections.json
     :param min_score: score threshold in [0, 1]: detections score more than this
     :param resize: letterbox keeps a picture's proportions; stretch fills the input, as AlexeyAB's darknet

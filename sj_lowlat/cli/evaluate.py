@@ -36,7 +36,7 @@ def run(
       sj-lowlat evaluate --model yolov3-tiny.weights --data voc:folder:test --protocol voc07
 
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
-        or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names])
+        or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or NET.onnx
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET] or
         traffic[:COUNT[:SEED]]; classes are matched to the model's by name
     :param options: how the network is run

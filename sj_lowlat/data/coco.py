@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable
 from copy import copy
 from pathlib import Path
@@ -158,9 +159,10 @@ def _by_value(value: Any) -> Any:
     except ValueError:
         pass
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         return value
+    return number if math.isfinite(number) else value
 
 
 def _read(path: Path) -> dict[str, Any]:

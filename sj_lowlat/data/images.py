@@ -30,8 +30,8 @@ def read_image(path: str | Path, size: tuple[float, float] | None = None) -> Ten
     :raises InputError: if the file is not a whole picture, or one of floating-point numbers
     """
     with _opened(path) as picture:
-        turned = _upright_size(picture) != size and picture.size == size
-        whole = picture if turned else ImageOps.exif_transpose(picture)
+        stored = _upright_size(picture) != size and picture.size == size
+        whole = picture if stored else ImageOps.exif_transpose(picture)
         return pil_to_tensor(_eight_bits(whole).convert("RGB")).contiguous()
 
 

@@ -54,7 +54,8 @@ class VocDataset:
                 f"{len(missing)} files of the VOC {year} {image_set} set are missing ({some}): "
                 "unpack the whole archive"
             )
-        self._targets = [_read_target(Path(name)) for name in listing.annotations]
+        read = [_read_target(Path(name)) for name in listing.annotations]
+        self._targets, self._sizes = [target for target, _ in read], [size for _, size in read]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -65,10 +66,11 @@ class VocDataset:
 
     def __getitem__(self, index: int) -> Sample:
         """Read one sample; raises as :func:`read_image`."""
-        return Sample.of(read_image(self.images[index]), self._targets[index])
+        return Sample.of(read_image(self.images[index], self._sizes[index]), self._targets[index])
 
 
-def _read_target(path: Path) -> Target:
+def _read_target(path: Path) -> tuple[Target, tuple[float, float]]:
+    """What is in a picture, and the width and height that the file gives it."""
     try:
         record: dict[str, Any] = VOCDetection.parse_voc_xml(ElementTree.parse(path).getroot())["annotation"]
         size, objects = record["size"], record.get("object", [])
@@ -91,4 +93,5 @@ def _read_target(path: Path) -> Target:
     boxes = boxes.clamp(min=torch.zeros(4), max=torch.tensor(limits))
     if not (boxes[:, 2:] > boxes[:, :2]).all():
         raise InputError(f"{path} has a box without area inside the picture: correct the file")
-    return make_target(boxes, [VOC_CLASSES.index(name) for name in names], path.stem, difficult=difficult)
+    labels = [VOC_CLASSES.index(name) for name in names]
+    return make_target(boxes, labels, path.stem, difficult=difficult), (limits[0], limits[1])

@@ -90,7 +90,7 @@ class Reorg3d(nn.Module):
         return f"stride={self.stride}"
 
 
-class Reorg(nn.Module):
+class Reorg(Reorg3d):
     """Darknet's reorg by a stride ``s``, which is not a space-to-depth of its input.
 
     Its loop reads the input's memory as if it were ``[C / s^2, H s, W s]``, takes that apart into ``s^2``
@@ -98,19 +98,12 @@ class Reorg(nn.Module):
     with it.
     """
 
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W]`` to ``[N, C s^2, H / s, W / s]``; ``C`` a multiple of ``s^2``."""
         n, channels, height, width = x.shape
         s = self.stride
-        phases = x.reshape(n, channels // s**2, height, s, width, s).permute(0, 3, 5, 1, 2, 4)
+        phases = super().forward(x.reshape(n, channels // s**2, height * s, width * s))
         return phases.reshape(n, channels * s**2, height // s, width // s)
-
-    def extra_repr(self) -> str:
-        return f"stride={self.stride}"
 
 
 class Route(nn.Module):

@@ -95,6 +95,8 @@ def from_onnx(
     :raises ConversionError: if an operation of the file has no equal in torch
     """
     sides = (size, size) if isinstance(size, int) else size
+    if sides is not None and min(sides) < 1:
+        raise InputError(f"size is {size}, it must be a side, or (height, width), of 1 pixel or more")
     network, shape, outputs = onnx_file.read(Path(path), sides)
     if isinstance(heads, str):
         heads = _heads(heads, outputs, shape[1:])
