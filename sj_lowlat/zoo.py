@@ -109,11 +109,13 @@ def _options(text: str) -> dict[str, Any]:
 def _onnx(path: str, text: str) -> nn.Module:
     options = _options(text)
     names = options.pop("names", None)
-    of_input = {key: options.pop(key) for key in ("scale", "mean", "std", "bgr") if key in options}
+    of_input: dict[str, Any] = {
+        key: options.pop(key) for key in ("scale", "mean", "std", "bgr") if key in options
+    }
     if unknown := options.keys() - {"heads", "size"}:
         raise InputError(f"an ONNX file has no option {sorted(unknown)[0]!r}: {MODEL_FORMS}")
     kinds: dict[str, type] = {"heads": str, "size": int, "bgr": bool}
-    for key, value in {**options, **of_input}.items():
+    for key, value in (options | of_input).items():
         if key in kinds and type(value) is not kinds[key]:
             raise InputError(f"the option {key}={value} is no {kinds[key].__name__}: {MODEL_FORMS}")
     try:
