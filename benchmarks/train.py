@@ -34,7 +34,7 @@ from sj_lowlat.data import ImageFolderDataset, Sample, VocDataset
 from sj_lowlat.models import tiny_yolov3
 from sj_lowlat.network import info_of
 from sj_lowlat.training import FinetuneConfig, finetune
-from sj_lowlat.zoo import find_device
+from sj_lowlat.zoo import find_device, open_network
 
 FINER = {"layers.0.act": 2, "layers.2.act": 2, "layers.4.act": 2}  # of networks without training
 ORIGIN = {
@@ -93,9 +93,11 @@ def run_stages(
 
 
 def distil(args: argparse.Namespace, plan: dict[str, Any]) -> None:
-    """From the darknet weights; the plan's ``replace``: null keeps leaky ReLUs and max-pools."""
+    """From the weights of the plan's ``network``, which has ``DATA`` for the data's folder; its ``replace``:
+    null keeps leaky ReLUs and max-pools."""
     device, coco = find_device("auto"), args.data / "coco-subset" / "train2017"
-    teacher = tiny_yolov3(weights=args.data / "darknet" / "yolov3-tiny.weights").to(device).eval()
+    word = plan.get("network", "DATA/darknet/yolov3-tiny.weights").replace("DATA", str(args.data))
+    teacher = open_network(word).to(device)
     more = [ImageFolderDataset(folder) for folder in args.photos]
     pictures = Pictures([ImageFolderDataset(coco), VocDataset(args.data / "voc-subset", "trainval"), *more])
     images = stacked(pictures, plan["calibration_images"], plan["calibration_size"]).to(device)

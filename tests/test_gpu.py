@@ -84,6 +84,24 @@ def test_settled_network_is_the_quantised_one() -> None:
         torch.testing.assert_close(have, want, rtol=1e-5, atol=1e-5)  # weights were scaled in float32
 
 
+@pytest.mark.parametrize("activation", [nn.SiLU, nn.Hardswish, nn.Mish])
+def test_activations_of_both_signs(activation: type[nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), activation(), nn.Conv2d(8, 8, 3, 1, 1, groups=8),
+        nn.BatchNorm2d(8), activation(), nn.Conv2d(8, 6, 1),
+    ]  # fmt: skip
+    net, images = nn.Sequential(*layers).to(DEVICE).double().eval(), scenes(3, 64).to(DEVICE).double()
+    quant = prepare(net, levels=16, calibration=images)
+    snn = convert(quant)
+    found = run(snn, images, "4+30b4")
+    with torch.no_grad():
+        torch.testing.assert_close(torch.stack(found[0][-3:]), quant(images), rtol=1e-9, atol=1e-9)
+    monkeypatch.setenv("SJ_LOWLAT_KERNEL", "reference")
+    for have, want in zip(found, run(snn, images, "4+30b4"), strict=True):
+        assert all(torch.equal(*pair) for pair in zip(have, want, strict=True)) and len(have) == len(want)
+
+
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_rounded_networks_run(precision: str) -> None:
     snn, images = load(SHIPPED), scenes(1)
@@ -103,11 +121,14 @@ def test_monitors_count_what_they_count_on_the_cpu() -> None:
     assert tables[0] == tables[1]
 
 
-def test_from_training_to_a_score(tmp_path: Path) -> None:
+@pytest.mark.parametrize("on_device", [False, True])
+def test_from_training_to_a_score(tmp_path: Path, on_device: bool) -> None:
     data, images = TrafficDataset(4, 64, seed=1), scenes(2, 64).to(DEVICE)
     net = small(DEVICE)
     quant = prepare(net, levels=8, calibration=images)
-    config = FinetuneConfig(iterations=3, batch_size=2, size=64, feature_weight=1, workers=1)
+    config = FinetuneConfig(
+        iterations=3, batch_size=2, size=64, feature_weight=1, mix=0.5, workers=1, augment_on_device=on_device
+    )
     quant = finetune(quant, data, net, config, tmp_path / "run")
     snn = convert(quant)
     assert {p.device.type for p in snn.parameters()} == {DEVICE}

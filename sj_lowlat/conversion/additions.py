@@ -66,7 +66,7 @@ class _Completion:
     ) -> None:
         self.network, self.types, self.policy, self.linear = network, types, policy, linear
         self.modules = {node: network.module_of(node) for node in network.graph.nodes}
-        self.output = next(reversed(network.graph.nodes))
+        self.output = next(iter(reversed(network.graph.nodes)))
         self.shapes = Shapes(network, graph=network.graph).of(example)
         self.kind: dict[fx.Node, str | None] = {}
         self.later: set[fx.Node] = set()  # what a layer reads in the end

@@ -18,13 +18,16 @@ __all__ = ["AugmentedDataset", "AugmentedSample", "train_transform"]
 #: image float32 [3, S, S] in [0, 1]; boxes float32 [M, 4] xyxy in network pixels; labels int64 [M]
 AugmentedSample = tuple[Tensor, Tensor, Tensor]
 
-_GREY = 0.5
+GREY = 0.5
+SCALE = (0.6, 1.6)
+JITTER = ((0.7, 1.3), (0.7, 1.3), (0.6, 1.4))
+"""Least and largest factor of brightness, contrast and saturation."""
 # less of a box than this no longer shows its object
 _MIN_VISIBLE = 0.25
 _MIN_SIDE = 2.0
 
 
-def train_transform(size: int, scale: tuple[float, float] = (0.6, 1.6)) -> v2.Transform:
+def train_transform(size: int, scale: tuple[float, float] = SCALE) -> v2.Transform:
     """Colour, flip, and a square view at a random scale.
 
     The picture is resized to ``size`` times a random scale (aspect ratio kept), and a window of ``size`` px
@@ -42,10 +45,10 @@ def train_transform(size: int, scale: tuple[float, float] = (0.6, 1.6)) -> v2.Tr
     return v2.Compose(
         [
             v2.RandomHorizontalFlip(),
-            v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.4),
+            v2.ColorJitter(*JITTER),
             _ScaleJitter((size, size), scale_range=scale, antialias=True),
             v2.ToDtype(torch.float32, scale=True),
-            v2.RandomCrop(size, pad_if_needed=True, fill=_GREY),
+            v2.RandomCrop(size, pad_if_needed=True, fill=GREY),
         ]
     )
 
@@ -66,7 +69,7 @@ class AugmentedDataset:
     """
 
     def __init__(
-        self, dataset: DetectionDataset, size: int, seed: int = 0, scale: tuple[float, float] = (0.6, 1.6)
+        self, dataset: DetectionDataset, size: int, seed: int = 0, scale: tuple[float, float] = SCALE
     ) -> None:
         self.dataset, self.size, self.seed, self.epoch = dataset, size, seed, 0
         self.class_names = dataset.class_names
@@ -91,9 +94,13 @@ class AugmentedDataset:
             # not torch.manual_seed, which also reseeds every accelerator
             torch.default_generator.manual_seed(int(key))
             image, whole = self._transform(Image(sample.image), whole)
-        moved = whole.as_subclass(Tensor)
-        inside = moved.clamp(0, self.size)
-        sides = inside[:, 2:] - inside[:, :2]
-        area = (moved[:, 2:] - moved[:, :2]).prod(dim=1)
-        keep = (sides.prod(dim=1) >= _MIN_VISIBLE * area) & (sides >= _MIN_SIDE).all(dim=1)
+        inside, keep = visible(whole.as_subclass(Tensor), self.size)
         return image.as_subclass(Tensor), inside[keep], labels[keep]
+
+
+def visible(boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The boxes ``[M, 4]`` clipped to a square view, and which of them still show their object, ``[M]``."""
+    inside = boxes.clamp(0, size)
+    sides = inside[:, 2:] - inside[:, :2]
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
+    return inside, (sides.prod(dim=1) >= _MIN_VISIBLE * area) & (sides >= _MIN_SIDE).all(dim=1)

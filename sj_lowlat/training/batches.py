@@ -59,7 +59,7 @@ class BatchMaker(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         sizes = self.config.sizes
-        view = self.views[sizes[_generator(self.config.seed, "size", step).integers(len(sizes))]]
+        view = self.views[sizes[generator(self.config.seed, "size", step).integers(len(sizes))]]
         images, boxes, labels, image = [], [], [], []
         picked = picks(self.length, self.config.batch_size, self.config.seed, step)
         for i, (epoch, index) in enumerate(picked):
@@ -71,7 +71,22 @@ class BatchMaker(Dataset[Batch]):
             labels.append(known[known >= 0])
             image.append(torch.full((len(labels[-1]),), i))
         batch = Batch(torch.stack(images), torch.cat(boxes), torch.cat(labels), torch.cat(image))
-        return mixed(batch, self.config.mix, _generator(self.config.seed, "mix", step))
+        return mixed(batch, self.config.mix, generator(self.config.seed, "mix", step))
+
+    def load(self, first: int, device: torch.device) -> Iterator[Batch]:
+        """The batches from step ``first`` on, made ahead by ``config.workers`` processes, on a device."""
+        loader: DataLoader[Batch] = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(first, self.config.iterations),
+            num_workers=self.config.workers,
+            prefetch_factor=2 if self.config.workers else None,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # its own: it would advance torch's
+        )
+        for batch in loader:
+            moved = Batch(*(value.to(device, non_blocking=True) for value in batch))
+            yield moved._replace(images=moved.images.contiguous(memory_format=torch.channels_last))
 
 
 def mixed(batch: Batch, probability: float, draw: np.random.Generator) -> Batch:
@@ -81,7 +96,9 @@ def mixed(batch: Batch, probability: float, draw: np.random.Generator) -> Batch:
     chosen = torch.from_numpy(draw.random(count) < probability)
     if count < 2 or not chosen.any():
         return batch
+    device = batch.images.device
     own = torch.where(chosen, torch.from_numpy(draw.uniform(0.5, 1, count)).float(), 1.0).view(-1, 1, 1, 1)
+    own, chosen = own.to(device), chosen.to(device)
     images = batch.images * own + batch.images.roll(1, 0) * (1 - own)
     after = (batch.image + 1) % count  # the picture that an object is blended into
     added = chosen[after]
@@ -92,25 +109,8 @@ def mixed(batch: Batch, probability: float, draw: np.random.Generator) -> Batch:
 def picks(length: int, batch_size: int, seed: int, step: int) -> list[tuple[int, int]]:
     """The (epoch, index) of each picture of a step: every epoch is one permutation of all pictures."""
     places = [divmod(place, length) for place in range(step * batch_size, (step + 1) * batch_size)]
-    orders = {e: _generator(seed, "order", e).permutation(length) for e in {epoch for epoch, _ in places}}
+    orders = {e: generator(seed, "order", e).permutation(length) for e in {epoch for epoch, _ in places}}
     return [(epoch, int(orders[epoch][place])) for epoch, place in places]
-
-
-def load_batches(maker: BatchMaker, first: int, device: torch.device) -> Iterator[Batch]:
-    """The batches of the steps from ``first`` on, made ahead by ``config.workers`` processes, on a device."""
-    config = maker.config
-    loader: DataLoader[Batch] = DataLoader(
-        maker,
-        batch_size=None,
-        sampler=range(first, config.iterations),
-        num_workers=config.workers,
-        prefetch_factor=2 if config.workers else None,
-        pin_memory=device.type == "cuda",
-        generator=torch.Generator(),  # its own: it would advance torch's
-    )
-    for batch in loader:
-        moved = Batch(*(value.to(device, non_blocking=True) for value in batch))
-        yield moved._replace(images=moved.images.contiguous(memory_format=torch.channels_last))
 
 
 def label_map(data: DetectionDataset | AugmentedDataset, model: nn.Module) -> dict[int, int]:
@@ -130,5 +130,6 @@ def label_map(data: DetectionDataset | AugmentedDataset, model: nn.Module) -> di
     return {i: i for i in range(len(data.class_names))}
 
 
-def _generator(seed: int, purpose: str, number: int) -> np.random.Generator:
+def generator(seed: int, purpose: str, number: int) -> np.random.Generator:
+    """The generator of one purpose at one step or epoch."""
     return np.random.default_rng([seed, *purpose.encode(), number])

@@ -33,6 +33,8 @@ class FinetuneConfig:
     :param grad_clip: gradient clipping: largest norm of the gradient
     :param seed: of the order, the augmentation, the sizes and any dropout
     :param workers: processes that prepare batches ahead; 0: prepare them between steps
+    :param augment_on_device: decode all pictures once onto the network's device and augment them there, for
+        a GPU that waits for ``workers``; a picture takes ``3 (1.5 size)^2`` bytes, 1.2 MB at 416 px
     :param checkpoint_every: steps between checkpoints
     :param log_every: steps between lines of the log
     :raises InputError: naming the first bad value
@@ -53,6 +55,7 @@ class FinetuneConfig:
     grad_clip: float = 10.0
     seed: int = 0
     workers: int = 0
+    augment_on_device: bool = False
     checkpoint_every: int = 250
     log_every: int = 10
 

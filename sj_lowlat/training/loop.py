@@ -20,8 +20,9 @@ from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import write_json
 from sj_lowlat.record import evaluating, provenance
-from sj_lowlat.training.batches import Batch, BatchMaker, label_map, load_batches
+from sj_lowlat.training.batches import Batch, BatchMaker, label_map
 from sj_lowlat.training.config import FinetuneConfig
+from sj_lowlat.training.device_batches import DeviceBatches
 from sj_lowlat.training.journal import journal
 from sj_lowlat.training.objective import Objective
 from sj_lowlat.training.resume import TrainingState, load_checkpoint, save_checkpoint
@@ -52,7 +53,12 @@ def finetune(
     config = config or FinetuneConfig()
     device = _device_of(model, teacher)
     objective = Objective(model, data, teacher, config)
-    maker = BatchMaker(data, config, label_map(data, model) if objective.detection else {})
+    labels = label_map(data, model) if objective.detection else {}
+    maker: BatchMaker | DeviceBatches
+    if config.augment_on_device:
+        maker = DeviceBatches(data, config, labels, device)
+    else:
+        maker = BatchMaker(data, config, labels)
     folder = Path(output) if output is not None else None
     # a run changes torch's generator (dropout); the caller's is put back
     devices = [device] if device.type == "cuda" else []
@@ -72,13 +78,15 @@ def finetune(
     return model
 
 
-def _train(state: TrainingState, objective: Objective, maker: BatchMaker, folder: Path | None) -> None:
+def _train(
+    state: TrainingState, objective: Objective, maker: BatchMaker | DeviceBatches, folder: Path | None
+) -> None:
     """Take the steps that are left."""
     config, before, start = state.config, state.seconds, time.perf_counter()
     bar = tqdm(total=config.iterations, initial=state.iteration, desc="finetune", unit="step", disable=None)
     with journal(folder, state.iteration) as write, bar:
         recent: list[dict[str, float]] = []
-        for batch in load_batches(maker, state.iteration, state.device):
+        for batch in maker.load(state.iteration, state.device):
             lr = float(state.scheduler.get_last_lr()[0])
             state.losses = _step(state, objective, batch)
             state.seconds = before + time.perf_counter() - start

@@ -16,6 +16,8 @@ from sj_lowlat.layers import SpikeMaxPool
 from sj_lowlat.models import tiny_yolov3
 from sj_lowlat.network import info_of
 from sj_lowlat.schedule import Schedule
+from sj_lowlat.training import FinetuneConfig
+from sj_lowlat.zoo import open_network
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 PLAN = FOLDER / "configs" / "snn_tiny_yolov3_coco.json"
@@ -73,3 +75,14 @@ def test_a_network_without_training_is_packed(
     network = pretrained.unpack(packed)
     assert info_of(network).levels == 4 and info_of(network).schedule == Schedule(2, 2, 2, 4)
     assert "tensors rounded, relative error" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("plan", sorted(FOLDER.glob("configs/*coco*.json")), ids=lambda path: path.stem)
+def test_plans_can_be_run(plan: Path, data_dir: Path) -> None:
+    """What they name is there, and their settings are settings."""
+    found = json.loads(plan.read_text())
+    for stage in found["stages"]:
+        options = {k: v for k, v in {**found["finetune"], **stage}.items() if k not in ("name", "levels")}
+        FinetuneConfig(**options)
+    word = found.get("network", "DATA/darknet/yolov3-tiny.weights").replace("DATA", str(data_dir))
+    assert info_of(open_network(word)).heads

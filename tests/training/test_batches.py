@@ -13,7 +13,7 @@ from torch import nn
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.errors import InputError
 from sj_lowlat.training import FinetuneConfig
-from sj_lowlat.training.batches import Batch, BatchMaker, label_map, load_batches, mixed, picks
+from sj_lowlat.training.batches import Batch, BatchMaker, label_map, mixed, picks
 
 SAME = {0: 0, 1: 1, 2: 2}
 
@@ -47,7 +47,7 @@ def test_workers_give_the_same_and_leave_torch_alone(make_data: Any) -> None:
     for workers in (0, 1):
         config = FinetuneConfig(iterations=6, batch_size=3, size=64, workers=workers)
         maker = BatchMaker(make_data(5), config, SAME)
-        found.append(list(load_batches(maker, 2, torch.device("cpu"))))
+        found.append(list(maker.load(2, torch.device("cpu"))))
     assert len(found[0]) == len(found[1]) == 4
     for a, b in zip(*found, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
