@@ -47,7 +47,7 @@ def move(net: nn.Module) -> nn.Module:
     """Change every value, as training would."""
     generator = torch.Generator().manual_seed(7)
     for name, tensor in net.state_dict().items():
-        if tensor.is_floating_point() and "ratio" not in name and "v_threshold" not in name:
+        if tensor.is_floating_point() and not name.endswith(("ratio", "threshold")):
             tensor.mul_(1 + 0.1 * torch.rand(tensor.shape, generator=generator))
     return net.eval()
 

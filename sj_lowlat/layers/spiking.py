@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from spikingjelly.activation_based import surrogate
-from spikingjelly.activation_based.neuron import IFNode
 
 from sj_lowlat import kernels
 from sj_lowlat.errors import InputError
@@ -16,6 +15,7 @@ from sj_lowlat.kernels.cupy_training import multi_step_training, trainable
 from sj_lowlat.kernels.reference import charge_of
 from sj_lowlat.layers.merged import MergedTime
 from sj_lowlat.layers.surrogate import fire_with_gradients
+from sj_lowlat.layers.thresholds import Thresholds
 
 # whole numbers that spikes of small dtypes can be
 _EXACT_UP_TO = {torch.int8: 127, torch.bfloat16: 256, torch.float16: 2048}
@@ -25,14 +25,7 @@ def _reset_after_load(module: Any, _incompatible_keys: Any) -> None:
     module.reset()
 
 
-def _as_buffer(name: str, value: float | torch.Tensor) -> torch.Tensor:
-    tensor = torch.as_tensor(value, dtype=torch.float32).detach().clone()
-    if tensor.dim() > 1 or not bool(torch.isfinite(tensor).all()):
-        raise InputError(f"{name} must be a finite number or one per channel [C], got {value!r}")
-    return tensor
-
-
-class LowLatencyIFNode(MergedTime, IFNode):
+class LowLatencyIFNode(MergedTime, Thresholds):
     r"""Neuron driven by its :class:`~sj_lowlat.kernels.FireRule`: SpikingJelly's :class:`IFNode` with soft
     reset, Eq. (2) to (5), and the initial potential :math:`V(0) = \mathrm{ratio} \cdot V_{th}`.
 
@@ -40,8 +33,8 @@ class LowLatencyIFNode(MergedTime, IFNode):
     ``surrogate_function``. ``step_mode="s"`` takes ``[N, *]``, ``"m"`` takes ``[T, N, *]``; the state is kept
     from call to call until ``reset()`` (or ``functional.reset_net``). Input of another shape starts at V(0).
 
-    :param v_threshold: threshold, a positive number or one per channel ``[C]`` of ``[N, C, *]``; a buffer
-    :param ratio: V(0) in units of the threshold, a number or one per channel; a buffer
+    :param v_threshold: threshold, a positive number or one per channel ``[C]`` of ``[N, C, *]``
+    :param ratio: V(0) in units of the threshold, a number or one per channel
     :param v_reset: ``None``, the soft reset; here because SpikingJelly's neurons have it
     :param surrogate_function: gradient of the step function
     :param detach_reset: whether the reset is left out of the gradient
@@ -54,9 +47,6 @@ class LowLatencyIFNode(MergedTime, IFNode):
     :raises InputError: for a threshold that is not positive, another number of channels than the input has,
         or numbers that :class:`~sj_lowlat.kernels.FireRule` refuses
     """
-
-    v_threshold: torch.Tensor
-    ratio: torch.Tensor
 
     def __init__(
         self,
@@ -83,14 +73,8 @@ class LowLatencyIFNode(MergedTime, IFNode):
             step_mode=step_mode,
             store_v_seq=store_v_seq,
         )
-        threshold = _as_buffer("v_threshold", v_threshold)
-        if bool((threshold <= 0).any()):
-            raise InputError(f"v_threshold must be positive, got {v_threshold!r}")
-        del self.v_threshold  # IFNode's float; ours is in the state_dict
-        self.register_buffer("v_threshold", threshold)
-        self.register_buffer("ratio", _as_buffer("ratio", ratio))
-        if self.ratio.dim() and threshold.dim() and self.ratio.shape != threshold.shape:
-            raise InputError(f"{len(self.ratio)} ratios came for {len(threshold)} thresholds; give one each")
+        self.v_threshold = v_threshold  # IFNode's constructor takes a float only
+        self.set_ratio(ratio)
         self.kernel = "auto"
         self.spike_dtype: torch.dtype | None = None  # that of the currents
         # of a monitor: V -> where the kernel adds its spikes
@@ -129,20 +113,13 @@ class LowLatencyIFNode(MergedTime, IFNode):
             )
         return burst
 
-    @property
-    def v_initial(self) -> torch.Tensor:
-        """V(0), scalar or ``[C]``."""
-        return self.ratio * self.v_threshold
-
     def set_reset_value(self, name: str, value: Any) -> None:
         """As SpikingJelly's; V(0) becomes ``value`` by another ``ratio``.
 
         :param value: of ``"v"``: a number, or one per channel
         """
         if name == "v" and "ratio" in self._buffers:  # and not while IFNode's constructor runs
-            self.ratio = _as_buffer("V(0)", torch.as_tensor(value) / self.v_threshold.cpu()).to(
-                self.ratio.device
-            )
+            self.set_ratio(torch.as_tensor(value) / self.threshold.cpu(), "V(0)")
         super().set_reset_value(name, value)
 
     def reset(self) -> None:
@@ -151,10 +128,6 @@ class LowLatencyIFNode(MergedTime, IFNode):
         super().set_reset_value("v", initial.clone() if initial.dim() else float(initial))
         self.steps = 0
         super().reset()
-
-    @staticmethod
-    def _per_channel(value: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-        return value.view(-1, *[1] * (x.dim() - 2)) if value.dim() else value
 
     def materialize_states(
         self, inputs: tuple[torch.Tensor, ...], states: tuple[object, ...], step_mode: str
@@ -188,7 +161,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         """One step with gradients through the surrogate; leaves the module's state alone."""
         x = inputs[0]
         v, count = self._v_and_count(states)
-        threshold = self._per_channel(self.v_threshold, x).to(v.dtype)
+        threshold = self._per_channel(self.threshold, x).to(v.dtype)
         v = v + x
         spike = fire_with_gradients(v, count, threshold, self.rule, self.surrogate_function)
         carried = charge_of(spike.detach() if self.detach_reset else spike, count, threshold, self.rule)
@@ -226,7 +199,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         if (kernels.choose(x.device) if self.kernel == "auto" else self.kernel) != "cupy":
             return None
         v, count = self._v_and_count(states)
-        threshold = self._per_channel(self.v_threshold, v).to(v.dtype)
+        threshold = self._per_channel(self.threshold, v).to(v.dtype)
         neuron = x, v, threshold, self.rule, count, self.surrogate_function
         if self.spike_dtype not in (None, x.dtype) or not trainable(*neuron):
             return None
@@ -238,7 +211,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         self, x: torch.Tensor, states: tuple[object, ...]
     ) -> tuple[tuple[torch.Tensor, ...], tuple[object, ...]]:
         v, count = self._v_and_count(states)
-        threshold = self._per_channel(self.v_threshold, v).to(v.dtype)
+        threshold = self._per_channel(self.threshold, v).to(v.dtype)
         sums = None if self.sums_wanted is None else self.sums_wanted(v)
         spikes = kernels.multi_step(
             x, v, threshold, self.rule, count, self.kernel, self.spike_dtype, sums, self._table(v)
@@ -279,7 +252,7 @@ class LowLatencyIFNode(MergedTime, IFNode):
         def short(value: torch.Tensor) -> str:
             return f"{value.item():.4g}" if not value.dim() else f"[{len(value)}]"
 
-        return f"v_threshold={short(self.v_threshold)}, ratio={short(self.ratio)}, step_mode={self.step_mode}"
+        return f"v_threshold={short(self.threshold)}, ratio={short(self.ratio)}, step_mode={self.step_mode}"
 
 
 def is_spiking(model: torch.nn.Module) -> bool:

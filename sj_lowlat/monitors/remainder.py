@@ -115,7 +115,7 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
     def _fold(self, presentation: Presentation[_Membranes]) -> _RemainderSums:
         state = presentation.state
         assert state.v is not None and state.count is not None
-        node, steps, threshold = state.node, presentation.last_step, state.node.v_threshold
+        node, steps, threshold = state.node, presentation.last_step, state.node.threshold
         if threshold.dim():  # per channel
             threshold = threshold.view(-1, *[1] * (state.v.dim() - 2))
         v = state.v.double() / threshold.double()  # [N, C, *], in thresholds

@@ -80,7 +80,7 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
         args = {
             key: getattr(module, key) for key in ("step_mode", "detach_reset", "burst", "max_count", "levels")
         }
-        args |= {"v_threshold": module.v_threshold.tolist(), "scale": module.scale.tolist()}
+        args |= {"v_threshold": module.threshold.tolist(), "scale": module.scale.tolist()}
         return {"args": args | {"fn": _function_row(name, module.fn)}, **_spikes(module)}
     if isinstance(module, layers.QuantPointwise):
         channels = len(module.clip_raw) if module.clip_raw.dim() else None
@@ -88,7 +88,7 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
     if isinstance(module, layers.SpikeProduct):
         return {"args": {"levels": module.levels}}
     if isinstance(module, layers.LowLatencyIFNode):
-        args = {"v_threshold": module.v_threshold.tolist(), "ratio": module.ratio.tolist()}
+        args = {"v_threshold": module.threshold.tolist(), "ratio": module.ratio.tolist()}
         for key in ("step_mode", "detach_reset", "burst", "slope", "max_count"):
             args |= {key: getattr(module, key)} if hasattr(module, key) else {}
         return {"args": args, **_spikes(module)}

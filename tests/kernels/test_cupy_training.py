@@ -80,7 +80,7 @@ def test_is_autograd_step_by_step(
         spikes = []
         for part in currents.split(3):  # the gradient goes through V from part to part
             if in_one:
-                shaped = node._per_channel(node.v_threshold, v).to(v.dtype)
+                shaped = node._per_channel(node.threshold, v).to(v.dtype)
                 out, v, count = multi_step_training(
                     part, v, shaped, node.rule, count, surrogate_function, detach_reset
                 )
@@ -114,7 +114,7 @@ def test_a_constant_current_gets_the_sum_of_its_gradients(device: str) -> None:
         x, v = current.clone().requires_grad_(), torch.full_like(current, 0.5)
         if in_one:
             spikes, *_ = multi_step_training(
-                x.expand(5, 2, 3, 4), v, node.v_threshold.to(v), node.rule, None, node.surrogate_function
+                x.expand(5, 2, 3, 4), v, node.threshold.to(v), node.rule, None, node.surrogate_function
             )
         else:
             spikes, *_ = step_by_step(node, x.expand(5, 2, 3, 4), v, None)

@@ -64,7 +64,7 @@ def test_against_scalar_neurons(
     spikes = node(currents)
     broadcast = [
         value.view(-1, *[1] * (len(shape) - 3)).expand(shape[1:]) if value.dim() else value.expand(shape[1:])
-        for value in (node.v_threshold, node.v_initial)
+        for value in (node.threshold, node.v_initial)
     ]
     threshold, start = (value.flatten().tolist() for value in broadcast)
     for i in range(len(start)):
@@ -152,7 +152,7 @@ def test_constant_current_without_copies(cls: type, grad: bool) -> None:
 def test_is_half_threshold_if_node(shape: tuple[int, ...], threshold: float, seed: int) -> None:
     theirs = neuron.HalfThresholdIFNode(v_threshold=threshold, step_mode="m").double()
     ours = ResidualFixIFNode(v_threshold=torch.tensor(threshold), step_mode="m").double()
-    ours.v_threshold.fill_(threshold)  # a buffer begins in float32
+    ours.threshold.fill_(threshold)  # a buffer begins in float32
     ours.reset()
     currents = noise(shape, seed).double() * threshold
     assert torch.equal(ours(currents), theirs(currents))

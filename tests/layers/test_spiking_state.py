@@ -9,8 +9,10 @@ import pickle
 import pytest
 import torch
 from spikingjelly.activation_based import functional, monitor
-from torch import nn
+from spikingjelly.activation_based.neuron import IFNode
+from torch import Tensor, nn
 
+from sj_lowlat.errors import InputError
 from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, ResidualFixIFNode, SignedIFNode
 
 CLASSES = [ResidualFixIFNode, SignedIFNode, ImbalancedIFNode]
@@ -51,8 +53,8 @@ def test_state_dict_round_trip(cls: type[LowLatencyIFNode], used: bool) -> None:
     source = nn.Sequential(nn.Linear(4, 3), cls(THRESHOLDS, RATIOS, step_mode="m"))
     target = nn.Sequential(nn.Linear(4, 3), cls(torch.ones(3), torch.ones(3), step_mode="m"))
     state = source.state_dict()
-    assert torch.equal(state["1.v_threshold"], THRESHOLDS) and torch.equal(state["1.ratio"], RATIOS)
-    assert set(state) == {"0.weight", "0.bias", "1.v_threshold", "1.ratio"}
+    assert torch.equal(state["1.threshold"], THRESHOLDS) and torch.equal(state["1.ratio"], RATIOS)
+    assert set(state) == {"0.weight", "0.bias", "1.threshold", "1.ratio"}
     currents = 3 * torch.randn(5, 2, 4)
     with torch.no_grad():
         assert source(currents).any()
@@ -65,16 +67,53 @@ def test_state_dict_round_trip(cls: type[LowLatencyIFNode], used: bool) -> None:
 
 
 @every_class
-def test_scalar_state_dict(cls: type[LowLatencyIFNode]) -> None:
+@pytest.mark.parametrize("key", ["threshold", "v_threshold"])
+def test_state_dicts_of_before(cls: type[LowLatencyIFNode], key: str) -> None:
+    """Those had scalars as well, and another name."""
     target = cls()
-    target.load_state_dict(cls(3.0, 0.25).state_dict())
-    assert target.v == 0.75
-    assert float(target.v_initial) == 0.75
+    target.load_state_dict({key: torch.tensor(3.0), "ratio": torch.tensor(0.25)})
+    assert target.v_threshold == 3.0 and target.v == 0.75 and float(target.v_initial) == 0.75
+    wide = cls(THRESHOLDS, 0.5)
+    wide.load_state_dict({key: 2 * THRESHOLDS, "ratio": torch.tensor(0.25)})
+    assert torch.equal(wide.v, 0.5 * THRESHOLDS)
+
+
+@every_class
+def test_state_dicts_of_spikingjellys_neurons_fit_both_ways(cls: type[LowLatencyIFNode]) -> None:
+    theirs = nn.Sequential(nn.Linear(4, 3), IFNode(v_reset=None))
+    ours = nn.Sequential(nn.Linear(4, 3), cls(0.7, 0.25))
+    ours.load_state_dict(theirs.state_dict())
+    theirs.load_state_dict(ours.state_dict())
+    assert ours[1].v_threshold == pytest.approx(0.7) and isinstance(ours[1].v_threshold, float)
+    wide = nn.Sequential(nn.Linear(4, 3), cls(THRESHOLDS, RATIOS))
+    wide.load_state_dict(theirs.state_dict())
+    assert torch.equal(wide[1].v_threshold, THRESHOLDS) and torch.equal(wide[1].ratio, RATIOS)
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("start", [1.0, THRESHOLDS])
+def test_bad_thresholds_do_not_come_in(bad: float, start: float | Tensor) -> None:
+    node = ResidualFixIFNode(start)
+    with pytest.raises(RuntimeError, match=r"threshold is .* give finite numbers, thresholds above 0"):
+        node.load_state_dict({"threshold": torch.full_like(node.threshold, bad)})
+    with pytest.raises(RuntimeError, match="the neuron's is"):
+        node.load_state_dict({"threshold": torch.ones(5)})
+    with pytest.raises(InputError, match="v_threshold must be"):
+        node.v_threshold = bad
+    assert torch.equal(node.threshold, torch.as_tensor(start))
+
+
+def test_a_threshold_is_set_as_in_spikingjelly() -> None:
+    node = ResidualFixIFNode(1.0).double()
+    node.v_threshold = 2.0
+    assert node.v_threshold == 2.0 and node.threshold.dtype == torch.float64
+    functional.reset_net(node)
+    assert node.v == 1.0
 
 
 def test_changed_thresholds_count_from_the_next_reset() -> None:
     node = ResidualFixIFNode()
-    node.v_threshold.fill_(4.0)
+    node.threshold.fill_(4.0)
     functional.reset_net(node)
     assert node.v == 2.0
 
