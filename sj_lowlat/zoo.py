@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sj_lowlat.files import read_text
 _FRESH = {"snn-tiny-yolov3": "snn_tiny_yolov3", "tiny-yolov3": "tiny_yolov3"}
 MODEL_FORMS = (
     "give a folder that sj-lowlat wrote, a darknet file NET.weights (of yolov3-tiny) "
-    "or NET.cfg,NET.weights[,NET.names], "
+    "or NET.cfg,NET.weights[,NET.names] (NET.conv.15: the layers below 15), "
     f"a network that ships with sj_lowlat ({', '.join(pretrained.names()) or 'none is installed'}), "
     "a file of pretrained.pack (NAME.safetensors), an ONNX file, with options as in "
     "NET.onnx:heads=yolox,scale=255,bgr=true,mean=0,std=1,size=416,names=FILE.names, "
@@ -60,7 +61,7 @@ def open_network(
     elif spec.endswith(".names") and spec.count(",") == 2:
         cfg, weights, names = spec.split(",")
         model = models.darknet(cfg, weights, _names(names))
-    elif spec.endswith(".weights"):
+    elif re.search(r"\.(weights|conv\.[1-9]\d*)$", spec):
         cfg, comma, weights = spec.rpartition(",")
         pair = bool(comma) and not Path(spec).is_file()
         model = models.darknet(cfg, weights) if pair else models.tiny_yolov3(weights=spec)

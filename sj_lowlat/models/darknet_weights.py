@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, replace
@@ -43,7 +44,8 @@ def load_darknet_weights(net: DarknetNet, path: str | Path) -> DarknetHeader:
 
     Per convolution, in the order of the cfg: bias (the batch norm's, where there is one), then the batch
     norm's scale, running mean and running variance, then the weights ``[out, in / groups, k, k]``, all
-    little-endian float32.
+    little-endian float32. A file named ``NET.conv.N``, as ``darknet partial`` writes it to start training from,
+    holds the layers below N; the others stay as they are.
 
     :param net: a network built from the cfg that the weights belong to
     :return: the file's header
@@ -54,14 +56,16 @@ def load_darknet_weights(net: DarknetNet, path: str | Path) -> DarknetHeader:
     if not path.is_file():
         raise FileNotFoundError(f"no darknet weights at {path}: give the path of a .weights file")
     header, values = _read(path)
-    parts = list(_parts(net))
+    partial = re.search(r"\.conv\.([1-9]\d*)$", path.name)
+    parts = list(_parts(net, int(partial[1]) if partial else None))
     *ends, expected = np.cumsum([tensor.numel() for _, tensor in parts])
     missing = expected - len(values)
     if missing:
         short = f"{missing} are missing; the file is cut short or"
         what = short if missing > 0 else f"{-missing} are left over; the file is"
+        whole = f"the network's first {partial[1]} layers take" if partial else "the network takes"
         raise InputError(
-            f"{path} holds {len(values)} floats, the network takes {expected}: {what} made for another cfg, "
+            f"{path} holds {len(values)} floats, {whole} {expected}: {what} made for another cfg, "
             "or the number of classes or the width differ"
         )
     pieces = np.split(values, ends)
@@ -111,10 +115,15 @@ def _read(path: Path) -> tuple[DarknetHeader, np.ndarray]:
     return replace(header, seen=seen), np.frombuffer(data, "<f4", offset=length).astype(np.float32)
 
 
-def _parts(net: DarknetNet) -> Iterator[tuple[str, Tensor]]:
-    """(name, tensor) in the order of the file; shared weights stand there once."""
+def _parts(net: DarknetNet, below: int | None = None) -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) in the order of the file; shared weights stand there once.
+
+    :param below: only layers of smaller numbers
+    """
     seen: set[int] = set()
     for number, block in net.conv_blocks():
+        if below is not None and number >= below:
+            return
         state = dict(block.state_dict(keep_vars=True))
         if id(state["conv.weight"]) in seen:
             continue

@@ -18,6 +18,7 @@ from sj_lowlat.detect import detections_from_maps
 from sj_lowlat.errors import InputError
 from sj_lowlat.models import DarknetHeader, darknet, load_darknet_weights, save_darknet_weights, tiny_yolov3
 from sj_lowlat.models.detector import Detector
+from sj_lowlat.zoo import open_network
 
 CFG = (
     "[net]\nwidth=32\nheight=32\nchannels=1\n"
@@ -66,6 +67,28 @@ def test_saved_weights_load(tmp_path, yolo_cfg) -> None:
     assert load_darknet_weights(other, tmp_path / "a.weights") == DarknetHeader()
     for key, value in net.state_dict().items():
         assert torch.equal(other.state_dict()[key], value), key
+
+
+@pytest.mark.parametrize("below", [1, 2])
+def test_the_layers_below_a_number(tmp_path, below) -> None:
+    """As ``darknet partial`` writes them; the name says how many, and no other number of floats will do."""
+    first = 4 * 2 + 2 * 9
+    (tmp_path / "net.cfg").write_text(CFG)
+    path = _write(tmp_path / f"net.conv.{below}", np.arange(first))
+    torch.manual_seed(0)
+    fresh = darknet(CFG).state_dict()
+    torch.manual_seed(0)
+    state = open_network(f"{tmp_path / 'net.cfg'},{path}").state_dict()
+    assert state["layers.0.conv.weight"].flatten().tolist() == list(range(8, 26))
+    assert torch.equal(state["layers.2.conv.weight"], fresh["layers.2.conv.weight"])
+    for wrong in (first - 1, first + 1, FLOATS):
+        _write(path, np.arange(wrong))
+        with pytest.raises(InputError, match=rf"first {below} layers take {first}: "):
+            darknet(CFG, path)
+    with pytest.raises(InputError, match="first 3 layers take 44"):
+        darknet(CFG, _write(tmp_path / "net.conv.3", np.arange(first)))
+    with pytest.raises(InputError, match="the network takes 44"):
+        darknet(CFG, _write(tmp_path / "net.conv.0", np.arange(0)))
 
 
 def test_missing(tmp_path) -> None:
