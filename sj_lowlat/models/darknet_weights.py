@@ -44,7 +44,7 @@ def load_darknet_weights(net: DarknetNet, path: str | Path) -> DarknetHeader:
 
     Per convolution, in the order of the cfg: bias (the batch norm's, where there is one), then the batch
     norm's scale, running mean and running variance, then the weights ``[out, in / groups, k, k]``, all
-    little-endian float32. A file named ``NET.conv.N``, as ``darknet partial`` writes it to start training from,
+    little-endian float32. A file named ``NET.conv.N``, as ``darknet partial`` writes it to train from,
     holds the layers below N; the others stay as they are.
 
     :param net: a network built from the cfg that the weights belong to
