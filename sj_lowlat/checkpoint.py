@@ -24,6 +24,7 @@ from sj_lowlat.network import (
     NetworkInfo,
     SpikingNetwork,
     module_rows,
+    refuse_not_finite,
     root_from_rows,
     unwrapped,
 )
@@ -149,8 +150,9 @@ def fresh(build: Any, source: Path) -> nn.Module:
 def give_values(network: nn.Module, tensors: Mapping[str, torch.Tensor], source: Path) -> None:
     """Put values into a network; those of a graph's layers are on the device ``meta`` before.
 
-    :raises InputError: if they are those of another network
+    :raises InputError: if they are those of another network, or not finite
     """
+    refuse_not_finite(tensors, f"the network of {source} is damaged, or was not sound when it was saved")
     try:
         network.load_state_dict(tensors, assign=isinstance(network, GraphNetwork))
     except RuntimeError as error:

@@ -27,7 +27,7 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write
 from sj_lowlat.functional import to_int8
 from sj_lowlat.layers import is_spiking
-from sj_lowlat.network import GraphNetwork
+from sj_lowlat.network import GraphNetwork, refuse_not_finite
 from sj_lowlat.schedule import Schedule
 
 SUFFIX = ".safetensors"
@@ -62,9 +62,7 @@ def pack(
     schedule = _schedule(card)
     about = replace(model.info, card=card, schedule=schedule or model.info.schedule)
     tensors = checkpoint.values(model)
-    broken = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-    if broken:
-        raise InputError(f"{broken[0]} holds NaN or infinite values ({len(broken)} tensors do): train again")
+    refuse_not_finite(tensors)
     tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
     for name, module in model.named_modules(remove_duplicate=False):
         key = f"{name}.weight"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
@@ -216,11 +217,26 @@ def _plain(module: nn.Module, called: set[nn.Module], done: dict[nn.Module, nn.M
     return done[module]
 
 
+def refuse_not_finite(tensors: Mapping[str, Any], remedy: str = "train again") -> None:
+    """Refuse weights of which neurons would make numbers: ``V >= threshold`` is false for NaN.
+
+    :raises InputError: naming the first tensor with NaN or infinite values
+    """
+    values = {name: value for name, value in tensors.items() if isinstance(value, torch.Tensor)}
+    broken = [name for name, value in values.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise InputError(
+            f"{broken[0]} holds NaN or infinite values ({len(broken)} of {len(tensors)} tensors do): {remedy}"
+        )
+
+
 def refuse_spiking(model: nn.Module) -> None:
-    """Refuse a network that has been converted.
+    """Refuse a network that has been converted, or whose weights are no numbers.
 
     :raises ConversionError: if it holds a layer with a state, of this package or of SpikingJelly
+    :raises InputError: if a weight is NaN or infinite
     """
+    refuse_not_finite(model.state_dict())
     if any(isinstance(module, MemoryModule) for module in model.modules()):
         raise ConversionError(
             "this network is spiking already: give the network that prepare or finetune returned"
