@@ -28,6 +28,9 @@ def set_precision(snn: nn.Module, precision: str) -> SpikingNetwork:
     dtype is int8 where all operations that they pass allow it, else bf16), and potentials stay float32.
     Layers that read the input, and heads, which read rates, keep their weights.
 
+    A layer in bf16 rounds its currents as well, its bias times the input gain included, so that what such a
+    network settles to depends a little on the schedule. Currents of int8 layers are exact sums.
+
     :param snn: what :func:`~sj_lowlat.conversion.convert` returned; left untouched
     :param precision: ``"fp32"`` (a copy), ``"bf16"`` or ``"int8"``
     :return: the network, with ``precision``

@@ -158,7 +158,8 @@ def simulate(
         there
     :param encoder: ``"constant"`` (the image is a current, its convolution computed once), ``"poisson"``, or
         an :class:`~sj_lowlat.encoders.Encoder`
-    :param chunk: steps per pass; chosen by size if ``None``. It changes memory and speed, not the result
+    :param chunk: steps per pass; chosen by size if ``None``. It changes memory and speed, not spikes;
+        outputs, which are sums over steps, may change in their last bit
     :param seed: of the Poisson encoder
     :param mode: ``"steps"``, or ``"counts"``: the settled network (signed neurons after enough flush) in one
         pass, in which each layer's convolution runs once on its net spike counts. It equals a run in steps
