@@ -5,8 +5,8 @@
 
 Mutants are drawn at random from all that cosmic-ray knows, but for those that change only annotations or the
 text of messages, or that are no Python. They live in a copy of the checkout. The score is the share that a
-test kills; the diffs of the others are written, for somebody to look at: either a test is missing, or nothing can
-tell them from the code.
+test kills; the diffs of the others are written, for somebody to look at: either a test is missing, or nothing
+can tell them from the code.
 """
 
 from __future__ import annotations
