@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -19,10 +20,14 @@ from sj_lowlat.kernels.source import Variant
 _ONE_THREAD = 1 << 14
 
 
+class NoKernel(InputError):
+    """A kernel that cannot be compiled; nothing has been changed."""
+
+
 @cache
 def available() -> bool:
     """Whether there is a C++ compiler that compiles the kernels."""
-    return build(cpp_source(Variant(torch.float32))) is not None
+    return build(cpp_source(Variant(torch.float32)), "neurons") is not None
 
 
 def launch(
@@ -30,7 +35,8 @@ def launch(
 ) -> None:
     """Run a function of the source; see :data:`sj_lowlat.kernels.fused.Launch`.
 
-    :raises InputError: if the device is not the CPU or there is no C++ compiler
+    :raises InputError: if the device is not the CPU
+    :raises NoKernel: if there is no C++ compiler
     """
     if device.type != "cpu":
         raise InputError(
@@ -44,19 +50,34 @@ def launch(
 
 
 def call(source: Callable[[Variant], str], variant: Variant, function: str, *arguments: Any) -> None:
-    """Call a C function with tensors, whole numbers, floats and ``None`` for a null pointer."""
-    getattr(_library(source, variant), function)(*map(_argument, arguments))
+    """Call a C function with tensors, whole numbers, floats and ``None`` for a null pointer.
+
+    :param arguments: its last one is the number of threads
+    :raises NoKernel: if there is no C++ compiler
+    """
+    compiled = _compiled(source, variant, function)
+    if arguments[-1] > 1:
+        _one_thread_in_forks()
+    compiled(*map(_argument, arguments))
 
 
 @cache
-def _library(source: Callable[[Variant], str], variant: Variant) -> ctypes.CDLL:
-    library = build(source(variant))
+def _compiled(source: Callable[[Variant], str], variant: Variant, function: str) -> Callable[..., Any]:
+    library = build(source(variant), function)
     if library is None:
-        raise InputError(
+        raise NoKernel(
             'the kernel "cpp" needs a C++ compiler, and none was found that compiles it: install g++ or '
             'clang++, or name one in CXX; or choose the kernel "reference"'
         )
-    return library
+    compiled: Callable[..., Any] = getattr(library, function)
+    return compiled
+
+
+@cache
+def _one_thread_in_forks() -> None:
+    """A forked child would wait for ever for OpenMP's threads, which it has not."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 def _argument(value: Any) -> Any:

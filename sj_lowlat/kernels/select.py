@@ -90,4 +90,10 @@ def multi_step(
     if table is not None:
         table.check(v)
     count = count if rule.counts else None
-    return KERNELS[name](currents, v, v_threshold, rule, count, spike_dtype, sums, table)
+    arguments = (currents, v, v_threshold, rule, count, spike_dtype, sums, table)
+    try:
+        return KERNELS[name](*arguments)
+    except cpp_kernel.NoKernel:
+        if not chosen:
+            raise
+        return multi_step_reference(*arguments)
