@@ -4,34 +4,71 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import re
+import secrets
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sj_lowlat.errors import InputError
 
+if sys.platform != "win32":
+    import fcntl
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Context manager: a temporary path beside ``path``, renamed onto it if the block succeeds, else removed.
-    The folder is created.
+    The folder is created; temporary files that killed processes left there are removed.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.stem}.", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    _remove_left_behind(target.parent.resolve())
+    temporary, handle = _open_temporary(target)
     try:
         yield temporary
-        # mkstemp makes private files; give results the permissions any new file would have
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        with temporary.open("rb+") as file:  # the bytes are on the disk before the name is
+            os.fsync(file.fileno())
         temporary.replace(target)
     finally:
+        if handle is not None:
+            os.close(handle)
         temporary.unlink(missing_ok=True)
+
+
+# not .tmp alone, which would be a suffix of somebody's own files
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.writing(\.[^.]+)?")
+
+
+def _open_temporary(target: Path) -> tuple[Path, int | None]:
+    """A new file, with the permissions of any new file, and the handle by which it is locked."""
+    while True:
+        # of a long name the start, or this one would be too long
+        path = target.with_name(f".{target.stem[:50]}.{secrets.token_hex(4)}.writing{target.suffix}")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        if sys.platform == "win32":  # which renames no open file
+            os.close(handle)
+            return path, None
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return path, handle
+        os.close(handle)  # another process has taken it for left behind
+
+
+@cache
+def _remove_left_behind(folder: Path) -> None:
+    """Once per process: listing a large folder for each of its files would take long."""
+    if sys.platform == "win32":
+        return
+    with suppress(OSError):  # a folder that cannot be listed
+        for path in filter(lambda path: _TEMPORARY.fullmatch(path.name), folder.iterdir()):
+            with suppress(OSError), path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its writer lives
+                path.unlink()
 
 
 def write_json(path: str | Path, record: Any) -> None:
