@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -46,8 +45,15 @@ def _precision(scenes: list[Scene], labels: list[int]) -> np.ndarray[Any, np.dty
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    class QuietIndex(COCO):
+        createIndex = _quiet(COCO.createIndex)
+
+    class QuietEvaluation(COCOeval):
+        evaluate = _quiet(COCOeval.evaluate)
+        accumulate = _quiet(COCOeval.accumulate)
+
     def index(rows: list[dict[str, Any]]) -> Any:
-        coco = COCO()
+        coco = QuietIndex()
         # pycocotools takes an id 0 for "no match"
         coco.dataset = {
             "images": [{"id": number} for number in range(1, len(scenes) + 1)],
@@ -65,14 +71,19 @@ def _precision(scenes: list[Scene], labels: list[int]) -> np.ndarray[Any, np.dty
             truth.append({**row, "iscrowd": crowd})
         for row, score in zip(_rows(number, seen), seen.scores.tolist(), strict=True):
             found.append({**row, "iscrowd": 0, "score": score})
-    with redirect_stdout(io.StringIO()):
-        # not COCO.loadRes, which fails when nothing was detected
-        run = COCOeval(index(truth), index(found), "bbox")
-        run.params.catIds = labels
-        run.evaluate()
-        run.accumulate()
+    # not COCO.loadRes, which fails when nothing was detected
+    run = QuietEvaluation(index(truth), index(found), "bbox")
+    run.params.catIds = labels
+    run.evaluate()
+    run.accumulate()
     # [IoU, recall, class, area, limit]: all areas, the largest limit (100)
     return np.asarray(run.eval["precision"])[:, :, :, 0, -1]
+
+
+def _quiet(function: Any) -> Any:
+    """The function with another ``print``; to redirect stdout would redirect that of all threads."""
+    names = {**function.__globals__, "print": lambda *args, **options: None}
+    return FunctionType(function.__code__, names, function.__name__, function.__defaults__)
 
 
 def _rows(number: int, record: Target | Detections) -> list[dict[str, Any]]:

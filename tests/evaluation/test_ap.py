@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from sj_lowlat.data import Sample, Target
@@ -195,6 +198,20 @@ def test_perfect_and_empty_results() -> None:
 def test_coco_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     coco_ap(*_random_case(1))
     assert capsys.readouterr().out == ""
+
+
+def test_coco_leaves_stdout_to_other_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    evaluate = COCOeval.evaluateImg
+
+    def look(self: COCOeval, *arguments: Any) -> Any:
+        seen.append(sys.stdout)
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(COCOeval, "evaluateImg", look)
+    truth, detections = _random_case(0)
+    coco_ap(truth, detections)
+    assert seen and all(stdout is sys.stdout for stdout in seen)
 
 
 def test_coco_crowd_boxes_are_neither_found_nor_missed() -> None:
