@@ -149,7 +149,7 @@ def test_sizes_that_depend_on_values_may_stand_behind_the_heads() -> None:
     graph = GraphNetwork.of(net, torch.rand(1, 3, 8, 8))
     images = torch.rand(3, 3, 8, 8)
     assert torch.equal(graph(images), net(images))
-    node = next(reversed(graph.graph.nodes)).args[0]
+    node = next(iter(reversed(graph.graph.nodes))).args[0]
     assert node.meta["dim0"] == 0  # so convert refuses it: read-outs could not be told apart
 
 
