@@ -71,9 +71,9 @@ def test_says_what_float64_says(
     q = height(fn, u, wide, levels)
     have = table.level(u.T.contiguous()).T  # [N, C]
     wrong = have != q.floor().clamp(-levels, levels)
-    # in float64 f itself wavers in its last bits
+    # in float64 f itself wavers in its last bits, GELU in those of its argument
     if dtype == torch.float64:
-        wrong &= (q - q.round()).abs() > 1e-12 * (1 + q.abs())
+        wrong &= (q - q.round()).abs() > 1e-12 * (1 + q.abs()) + 1e-15 * u.abs()
     assert not wrong.any()
 
 

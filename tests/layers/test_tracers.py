@@ -32,7 +32,7 @@ def export(node: nn.Module) -> Callable[[Tensor], Tensor]:
     except ValueError as error:
         if "assigned during export" not in str(error):
             raise
-        pytest.skip("this torch exports no module that keeps a state, IFNode included")
+        pytest.skip("this torch exports no module that assigns to a tensor of its own")
 
 
 def fx(node: nn.Module) -> Callable[[Tensor], Tensor]:
