@@ -27,7 +27,7 @@ _MIN_VISIBLE = 0.25
 _MIN_SIDE = 2.0
 
 
-def train_transform(size: int, scale: tuple[float, float] = SCALE) -> v2.Transform:
+def train_transform(size: int, scale: tuple[float, float] = SCALE) -> v2.Compose:
     """Colour, flip, and a square view at a random scale.
 
     The picture is resized to ``size`` times a random scale (aspect ratio kept), and a window of ``size`` px
@@ -73,7 +73,8 @@ class AugmentedDataset:
     ) -> None:
         self.dataset, self.size, self.seed, self.epoch = dataset, size, seed, 0
         self.class_names = dataset.class_names
-        self._transform = train_transform(size, scale)
+        *colour_and_scale, self._crop = train_transform(size, scale).transforms
+        self._colour_and_scale = v2.Compose(colour_and_scale)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the views; loader workers see it when the loader is iterated anew."""
@@ -87,20 +88,25 @@ class AugmentedDataset:
         sample = self.dataset[index]
         boxes, labels = sample.boxes[~sample.crowd], sample.labels[~sample.crowd]
         height, width = sample.image.shape[-2:]
-        # clamping_mode None: the whole box is needed to see how much of it is left
-        whole = BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width), clamping_mode=None)
+        whole = BoundingBoxes(boxes, format="XYXY", canvas_size=(height, width))
         key = np.random.SeedSequence([self.seed, self.epoch, index]).generate_state(1)[0]
         with torch.random.fork_rng(devices=[]):
             # not torch.manual_seed, which also reseeds every accelerator
             torch.default_generator.manual_seed(int(key))
-            image, whole = self._transform(Image(sample.image), whole)
-        inside, keep = visible(whole.as_subclass(Tensor), self.size)
+            image, whole = self._colour_and_scale(Image(sample.image), whole)
+            image, clipped = self._crop(image, whole)
+        inside = clipped.as_subclass(Tensor)
+        keep = _still_shown(whole.as_subclass(Tensor), inside)
         return image.as_subclass(Tensor), inside[keep], labels[keep]
 
 
 def visible(boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The boxes ``[M, 4]`` clipped to a square view, and which of them still show their object, ``[M]``."""
     inside = boxes.clamp(0, size)
+    return inside, _still_shown(boxes, inside)
+
+
+def _still_shown(whole: Tensor, inside: Tensor) -> Tensor:
     sides = inside[:, 2:] - inside[:, :2]
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1)
-    return inside, (sides.prod(dim=1) >= _MIN_VISIBLE * area) & (sides >= _MIN_SIDE).all(dim=1)
+    area = (whole[:, 2:] - whole[:, :2]).prod(dim=1)
+    return (sides.prod(dim=1) >= _MIN_VISIBLE * area) & (sides >= _MIN_SIDE).all(dim=1)

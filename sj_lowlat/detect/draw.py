@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import colorsys
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from PIL import ImageFont
+from PIL import ImageDraw, ImageFont
 from torch import Tensor
-from torchvision.transforms.functional import to_pil_image
-from torchvision.utils import draw_bounding_boxes
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from sj_lowlat.detect.detections import Detections, class_names_of
 from sj_lowlat.errors import InputError
@@ -47,21 +45,19 @@ def draw(
     labels = shown.labels[best_last].tolist()
     scored = zip(class_names_of(labels, class_names), shown.scores[best_last].tolist(), strict=True)
     texts = [f"{name} {score:.2f}" for name, score in scored]
-    colours = [class_colour(label) for label in labels]
-    bright = [0.299 * red + 0.587 * green + 0.114 * blue > 140 for red, green, blue in colours]
     size = max(12, min(height, width) // 32)
-    return draw_bounding_boxes(
-        image,
-        boxes,
-        labels=texts,
-        colors=colours,
-        width=max(2, size // 6),
-        font=_font(size),
-        font_size=size,
-        label_colors=["black" if light else "white" for light in bright],
-        label_background_colors=colours,
-        fill_labels=True,
-    )
+    line = max(2, size // 6)
+    picture, font = to_pil_image(image.cpu()), ImageFont.load_default(size)
+    canvas = ImageDraw.Draw(picture)
+    for box, label, text in zip(boxes.long().tolist(), labels, texts, strict=True):
+        colour = red, green, blue = class_colour(label)
+        bright = 0.299 * red + 0.587 * green + 0.114 * blue > 140
+        canvas.rectangle(box, outline=colour, width=line)
+        corner = box[0] + line + 1, box[1] + line + 1
+        left, top, right, bottom = canvas.textbbox(corner, text, font=font)
+        canvas.rectangle((left - 1, top - 1, right + 1, bottom + 1), fill=colour)
+        canvas.text(corner, text, fill="black" if bright else "white", font=font)
+    return pil_to_tensor(picture).to(image.device)
 
 
 def save_image(path: str | Path, image: Tensor) -> None:
@@ -81,9 +77,3 @@ def save_image(path: str | Path, image: Tensor) -> None:
 def _check_image(image: Tensor) -> None:
     if image.dtype != torch.uint8 or image.ndim != 3 or image.shape[0] != 3:
         raise InputError(f"a picture must be uint8 [3, H, W]; got {image.dtype} {list(image.shape)}")
-
-
-def _font(size: int) -> io.BytesIO | None:
-    """Pillow's own scalable font as a file; None (its small bitmap font) where Pillow lacks FreeType."""
-    font = ImageFont.load_default(size)
-    return io.BytesIO(font.font_bytes) if isinstance(font, ImageFont.FreeTypeFont) else None
