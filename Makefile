@@ -14,7 +14,7 @@ DEV_DONE := $(VENV)/.installed-dev
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports docs build clean
+.PHONY: help demo test lint types imports docs build compatibility clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -52,6 +52,10 @@ build: $(DEV_DONE)  ## the wheel in dist/, and a look at what is inside
 	$(BIN)/python -m build --wheel --outdir dist . > dist.log 2>&1 || { cat dist.log; rm -f dist.log; exit 1; }
 	@rm -f dist.log
 	$(BIN)/python -c "$$CHECK_WHEEL" dist/*.whl
+
+compatibility: $(DEV_DONE)  ## wheel and sdist, tried on each Python with the oldest and newest requirements (some gigabytes)
+	@echo "== compatibility"
+	$(BIN)/python tools/compatibility.py
 
 clean:  ## remove all that was built, .venv too
 	@test ! -e "$(VENV)/pyvenv.cfg" || rm -rf "$(VENV)"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import pkgutil
+import re
 import subprocess
 import sys
+from configparser import ConfigParser
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +56,25 @@ def test_import_is_light() -> None:
     assert "sj_lowlat" in record["new"]
     assert [name for name in record["new"] if name.split(".")[0] in HEAVY] == []
     assert record["cuda"] is False
+
+
+def test_all_that_is_imported_is_declared() -> None:
+    """What another package brings along today may be gone tomorrow."""
+    config = ConfigParser()
+    config.read(Path(__file__).parents[1] / "setup.cfg")
+    extras = (
+        value for name, value in config["options.extras_require"].items() if name not in ("dev", "docs")
+    )
+    lines = "\n".join([config["options"]["install_requires"], *extras]).splitlines()
+    declared = {re.match(r"[\w-]*", line)[0] for line in lines}  # type: ignore[index]
+    other_names = {"PIL": "pillow", "cupy": "cupy-cuda12x"}
+    missing = {}
+    for file in Path(sj_lowlat.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            for top in {name.split(".")[0] for name in names} - {"sj_lowlat", *sys.stdlib_module_names}:
+                if other_names.get(top, top.replace("_", "-")) not in declared:
+                    missing[top] = file.name
+    assert not missing
