@@ -35,12 +35,13 @@ class Failure(Exception):
 def run(words: Sequence[str | Path], cwd: Path = ROOT) -> str:
     """The standard output of a command.
 
-    :raises Failure: if it fails; with the last line that it printed
+    :raises Failure: if it fails; with the line that says why
     """
     done = subprocess.run([str(word) for word in words], cwd=cwd, capture_output=True, text=True)
     if done.returncode:
         print(done.stdout + done.stderr, file=sys.stderr)
-        raise Failure((done.stderr or done.stdout).strip().splitlines()[-1])
+        lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+        raise Failure(next((line for line in lines if line.startswith("error")), lines[-1]))
     return done.stdout
 
 
@@ -69,7 +70,8 @@ def attempt(wheel: Path, python: str, resolution: str) -> list[str]:
             run([*uv, "pip", "install", "--python", own, *options, wheel])
             empty = folder / "empty"
             empty.mkdir()
-            found = json.loads(run([own, ROOT / "tools" / "smoke.py"], empty).splitlines()[-1])
+            # -I: no PYTHONPATH, which could lead to the sources
+            found = json.loads(run([own, "-I", ROOT / "tools" / "smoke.py"], empty).splitlines()[-1])
         except Failure as reason:
             return [*row, "", "", "", "", f"failed: {reason}"]
     return [found["python"], resolution, *(found[package] for package in HEAD[2:-1]), "works"]

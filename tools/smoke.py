@@ -24,8 +24,6 @@ from sj_lowlat.record import versions
 
 def main() -> None:
     """Try all of it in the current folder, which should be empty."""
-    if Path(sj_lowlat.__file__).is_relative_to(Path.cwd()):
-        raise SystemExit("sj_lowlat is that of the current folder, not the installed one: start elsewhere")
     for module in pkgutil.walk_packages(sj_lowlat.__path__, "sj_lowlat."):
         if module.name != "sj_lowlat.__main__":
             importlib.import_module(module.name)
@@ -45,7 +43,7 @@ def main() -> None:
     shipped = sj_lowlat.load_pretrained("snn-tiny-yolov3-coco")
     sj_lowlat.simulate(shipped, torch.rand(1, 3, 64, 64))
     words = ["detect", "picture.png", "--min-score", "0.01", "--output", "found"]
-    subprocess.run([sys.executable, "-m", "sj_lowlat", *words], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-I", "-m", "sj_lowlat", *words], check=True, stdout=subprocess.DEVNULL)
     if not json.loads(Path("found", "detections.json").read_text()):
         raise SystemExit("detect wrote no detections")
     print(json.dumps({"python": platform.python_version(), "numpy": numpy.__version__, **versions()}))
