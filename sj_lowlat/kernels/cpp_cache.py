@@ -37,13 +37,13 @@ def _refuse_shared(place: Path) -> None:
     """Refuse a folder of somebody else, and one that somebody else could exchange for theirs."""
     if not hasattr(os, "geteuid"):
         return
+    me = os.geteuid()
     for part in (place, *place.parents):
         about = part.stat()
-        # in a sticky folder (/tmp) only their owners exchange files
-        sticky = part != place and about.st_mode & stat.S_ISVTX
-        if about.st_uid not in {os.geteuid(), os.geteuid() if part == place else 0}:
+        if about.st_uid not in ((me,) if part == place else (me, 0)):
             raise PermissionError(f"{part} belongs to another user")
-        if about.st_mode & 0o022 and not sticky:
+        # in a sticky folder (/tmp) only their owners exchange files
+        if about.st_mode & 0o022 and (part == place or not about.st_mode & stat.S_ISVTX):
             raise PermissionError(f"others may write to {part} (chmod go-w would forbid it)")
 
 
