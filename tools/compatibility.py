@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from configparser import ConfigParser
 from pathlib import Path
 
 from sj_lowlat.record import table
@@ -53,6 +54,13 @@ def build(folder: Path) -> Path:
     return wheel
 
 
+def requirements() -> list[str]:
+    """Those of setup.cfg; to uv only what it is told itself is direct, not what the wheel asks for."""
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return config["options"]["install_requires"].split()
+
+
 def attempt(wheel: Path, python: str, resolution: str) -> list[str]:
     """A row of the table."""
     uv, row = [sys.executable, "-m", "uv"], [python, resolution]
@@ -65,9 +73,9 @@ def attempt(wheel: Path, python: str, resolution: str) -> list[str]:
         except Failure as reason:
             return [*row, "", "", "", "", f"skipped: {reason}"]
         try:
-            # no compiler is needed for the requirements
+            # all that is wanted is compiled already
             options = ["--resolution", resolution, "--only-binary", ":all:"]
-            run([*uv, "pip", "install", "--python", own, *options, wheel])
+            run([*uv, "pip", "install", "--python", own, *options, *requirements(), wheel])
             empty = folder / "empty"
             empty.mkdir()
             # -I: no PYTHONPATH, which could lead to the sources
