@@ -9,6 +9,20 @@ class InputError(ValueError):
     """Input that the package cannot use; the message says what came, what is allowed and what to do next."""
 
 
+#: what Python, numpy and torch raise where a file holds another value than the code that reads it expects
+FOREIGN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+
 class ConversionError(InputError):
     """A network (or a part of it) that cannot be converted into an equivalent spiking network.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,23 +17,31 @@ from sj_lowlat.errors import InputError
 __all__ = ["image_size", "read_image"]
 
 
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Of files that a search in a folder takes for pictures."""
+_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # PIL's other readers are little used, and little tested
+_SAFE_PIXELS = 2**24
+_PIXELS_A_BYTE = 20  # of larger pictures: no photograph needs less than a twentieth of a byte
 _ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are exchanged
 
 
 def read_image(path: str | Path, size: tuple[float, float] | None = None) -> Tensor:
-    """Read a picture, in any format of PIL, as RGB: upright, as its EXIF mark says; an alpha channel is
+    """Read a picture (BMP, JPEG, PNG, TIFF, WebP) as RGB: upright, as its EXIF mark says; an alpha channel is
     dropped, 16 bits become 8.
 
     :param size: width and height that annotations belong to; a picture that has them only as it is stored is
         not turned
     :return: uint8 ``[3, H, W]``
     :raises FileNotFoundError: if there is no such file
-    :raises InputError: if the file is not a whole picture, or one of floating-point numbers
+    :raises InputError: if the file is not a whole picture, one of floating-point numbers, or has more than
+        16.8 million pixels, 20 for each byte of the file
     """
     with _opened(path) as picture:
         stored = _upright_size(picture) != size and picture.size == size
-        whole = picture if stored else ImageOps.exif_transpose(picture)
-        return pil_to_tensor(_eight_bits(whole).convert("RGB")).contiguous()
+        if not stored:
+            ImageOps.exif_transpose(picture, in_place=True)  # else it copies upright ones, too
+        eight = _eight_bits(picture)
+        return pil_to_tensor(eight if eight.mode == "RGB" else eight.convert("RGB")).contiguous()
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -64,12 +73,17 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no image at {path}: check the path")
+    if not path.is_file():  # a FIFO would be waited for
+        raise InputError(f"{path} is a folder or device: give a picture's file")
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=_FORMATS) as picture:
+            pixels, bytes_ = math.prod(picture.size), path.stat().st_size
+            if pixels > max(_SAFE_PIXELS, _PIXELS_A_BYTE * bytes_):
+                raise ValueError(f"{picture.width} x {picture.height} px in {bytes_} bytes are no photograph")
             yield picture
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no image at {path}: check the path") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"cannot read the image {path} ({error}): replace it or take it off the list"
-        ) from error
+    except Exception as error:  # PIL's readers raise whatever their parsers stumble over
+        text = str(error) or type(error).__name__
+        raise InputError(f"cannot read the image {path} ({text}): replace it or take it off the list") from error
