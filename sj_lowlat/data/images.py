@@ -64,7 +64,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
         )
     if not picture.mode.startswith("I"):
         return picture
-    grey = np.asarray(picture).astype(np.int64)
+    grey = np.asarray(picture)
     if grey.min() < 0 or grey.max() > 65535:
         raise ValueError("its pixels have 32 bits: save it with 8 or 16")
     deep = picture.mode != "I" or grey.max() > 255
