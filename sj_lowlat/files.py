@@ -91,9 +91,9 @@ def parse_json(text: str | bytes, source: str, what: str) -> Any:
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
         return json.loads(text, parse_int=_int64, object_pairs_hook=_unique)
     except RecursionError:
-        raise InputError(f"{source} is nested too deeply: give {what}") from None
+        raise InputError(f"{source} is damaged or no JSON (nested too deeply): give {what}") from None
     except ValueError as error:
-        raise InputError(f"{source} is not JSON ({error}): give {what}") from error
+        raise InputError(f"{source} is damaged or no JSON ({error}): give {what}") from error
 
 
 def _int64(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from copy import copy
 from pathlib import Path
@@ -70,7 +71,7 @@ class CocoDataset:
         if not self.images:
             raise InputError(f"{annotations} lists no images: give a JSON with at least one")
         names = [image["file_name"] for image in self.images]
-        missing = [name for name in names if not inside(self.folder, name, annotations).is_file()]
+        missing = [name for name in names if not os.path.isfile(inside(self.folder, name, annotations))]
         if missing:
             some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise FileNotFoundError(
@@ -84,7 +85,9 @@ class CocoDataset:
                 image["width"], image["height"] = image_size(self.file(image))
             sides = image["width"], image["height"]
             if not all(0 < float(side) < _MOST_PIXELS for side in sides):
-                raise InputError(f"{annotations}: image {image['id']} is {sides[0]} x {sides[1]} px: correct it")
+                raise InputError(
+                    f"{annotations}: image {image['id']} is {sides[0]} x {sides[1]} px: correct it"
+                )
 
     def _make_targets(self, annotations: list[dict[str, Any]]) -> list[Target]:
         self.notes = {_CLIPPED: 0, _DROPPED: 0, _ORPHANS: 0}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # published files hold denormals of either sign in dead channels
 _LEAST_VARIANCE = -1e-30
+_SAFE_VALUES = 2**24
 _NORM_KEYS = ("bn.bias", "bn.weight", "bn.running_mean", "bn.running_var")
 
 
@@ -80,6 +81,14 @@ def load_darknet_weights(net: DarknetNet, path: str | Path) -> DarknetHeader:
             piece = piece.clip(min=0) if name.endswith("running_var") else piece
             tensor.copy_(torch.from_numpy(piece).view_as(tensor))
     return header
+
+
+def room_in(path: str | Path) -> int:
+    """Values that a network for this file may hold before :func:`load_darknet_weights` tells what does not
+    fit: twice as many as the file.
+    """
+    path = Path(path)
+    return max(_SAFE_VALUES, path.stat().st_size // 2) if path.is_file() else _SAFE_VALUES
 
 
 def save_darknet_weights(net: DarknetNet, path: str | Path, header: DarknetHeader | None = None) -> None:

@@ -67,8 +67,8 @@ def _check_memory(file: Path, what: str, wanted: int) -> None:
     size = file.stat().st_size
     if wanted > max(_SAFE_BYTES, _TIMES_THE_FILE * size):
         raise InputError(
-            f"{what} would take {wanted} bytes of memory, the file has {size}: save it as .npy or .dat, whose "
-            "frames are read when asked for"
+            f"{what} would take {wanted} bytes of memory, the file has {size}: save it as .npy or .dat, of "
+            "which only frames that are asked for are read"
         )
 
 

@@ -105,8 +105,8 @@ class SpikeDataset:
             if missing or wrong:
                 what = f"no {', '.join(missing)}" if missing else ", ".join(wrong)
                 raise InputError(
-                    f"{annotations}: image {record['id']} has {what}: give a spike data set such as sj-lowlat "
-                    "encode writes"
+                    f"{annotations}: image {record['id']} has {what}: give a spike data set such as "
+                    "sj-lowlat encode writes"
                 )
             if record["frame"] >= record["frames"]:
                 raise InputError(

@@ -86,7 +86,7 @@ def test_missing_json_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not JSON"),
+        ("{", "is damaged or no JSON"),
         ("[]", "must hold the lists"),
         ('{"images": [], "annotations": []}', "must hold the lists"),
     ],

@@ -134,7 +134,7 @@ def test_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(InputError, match="begun with another speed"):
         encode_dataset(Pictures(), broken, CAMERA, speed=0.2)
     (broken / "request.json").write_text("{")
-    with pytest.raises(InputError, match=r"request.json is not JSON .* remove it and begin again"):
+    with pytest.raises(InputError, match=r"request.json is damaged .* remove it and begin again"):
         encode_dataset(Pictures(), broken, CAMERA, speed=0.1)
 
 
