@@ -18,7 +18,8 @@ def _line(iteration: int) -> str:
 @pytest.mark.parametrize(
     "damage",
     [b"\0" * 9 + b"\n", b"null\n", b"[]\n", b"{}\n", b"\xff\n", b'{"iteration": "x"}\n',
-     b"[" * 10_000 + b"\n", b"9" * 5000 + b"\n", b'{"iteration": NaN}\n', b'{"iteration": 1e999}\n', b'{"iteration": 2'],
+     b"[" * 10_000 + b"\n", b"9" * 5000 + b"\n", b'{"iteration": NaN}\n',
+     b'{"iteration": 1e999}\n', b'{"iteration": 2'],
 )  # fmt: skip
 def test_lines_that_are_no_records_are_dropped(tmp_path: Path, damage: bytes) -> None:
     log = tmp_path / "log.jsonl"
