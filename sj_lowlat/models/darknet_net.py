@@ -28,7 +28,7 @@ def darknet(
     :raises InputError: if the cfg is not understood or the weights are not made for it
     """
     text = read_cfg(cfg)
-    most = MOST_VALUES if weights is None else room_in(weights)
+    most = (room_in(weights) if weights is not None else None) or MOST_VALUES
     net = DarknetNet(parse_cfg(text, "" if text == cfg else cfg), class_names, most)
     net.build_config = {"builder": "darknet", "kwargs": {"cfg": text, "class_names": list(net.class_names)}}
     if weights is not None:
