@@ -22,7 +22,8 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # PIL's other readers are little used, and little tested
 _SAFE_PIXELS = 2**24
 _PIXELS_A_BYTE = 20  # of larger pictures: no photograph needs less than a twentieth of a byte
-_ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are exchanged
+_WIDTH, _HEIGHT = 0x0100, 0x0101  # tags of TIFF
+_ORIENTATION = 0x0112  # and of EXIF; from 5 on, width and height are exchanged
 
 
 def read_image(path: str | Path, size: tuple[float, float] | None = None) -> Tensor:
@@ -53,7 +54,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 def _upright_size(picture: Image.Image) -> tuple[int, int]:
     width, height = picture.size
-    return (height, width) if picture.getexif().get(_ORIENTATION, 1) >= 5 else (width, height)
+    tags = getattr(picture, "tag_v2", {})  # of a TIFF, whose size PIL gives as it is upright
+    stored = (tags.get(_WIDTH, width), tags.get(_HEIGHT, height)) == picture.size
+    turned = picture.getexif().get(_ORIENTATION, 1) >= 5
+    return (height, width) if stored and turned else (width, height)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:

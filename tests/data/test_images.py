@@ -14,6 +14,18 @@ from sj_lowlat.errors import InputError
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiffs_are_upright(tmp_path: Path, orientation: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 10, 3), dtype=np.uint8)
+    mark = Image.Exif()
+    mark[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "scan.tiff", exif=mark.tobytes())
+    Image.fromarray(pixels).save(tmp_path / "scan.png", exif=mark.tobytes())
+    found = read_image(tmp_path / "scan.tiff")
+    assert torch.equal(found, read_image(tmp_path / "scan.png"))
+    assert image_size(tmp_path / "scan.tiff") == (found.shape[2], found.shape[1])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
 def test_pictures_are_upright(tmp_path: Path, orientation: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 10, 3), dtype=np.uint8)
     mark = Image.Exif()

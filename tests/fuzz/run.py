@@ -1,0 +1,68 @@
+"""Coverage-guided fuzzing of one reader, or of all, with atheris (libFuzzer).
+
+usage: python tests/fuzz/run.py TARGET|all --executions N
+
+Stops at the first input that raises an error that is not the package's own, takes more than 20 s or makes the
+process larger than 4 GiB, and keeps it as ``crash-...`` in the present folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+# torch takes most of the time, and none of the branches that matter
+with atheris.instrument_imports(
+    include=[
+        f"sj_lowlat.{name}" for name in ("checkpoint", "cli", "data", "files", "graph", "models", "network")
+    ]
+    + ["sj_lowlat.pretrained", "sj_lowlat.schedule", "sj_lowlat.spike_camera", "sj_lowlat.zoo"],
+    exclude=["sj_lowlat.models.snn_tiny_yolov3"],
+    enable_loader_override=False,
+):
+    from targets import TARGETS, run
+
+_LIMITS = ("-timeout=20", "-rss_limit_mb=4096", "-max_len=65536", "-print_final_stats=1", "-verbosity=0")
+
+
+def fuzz(name: str, executions: int) -> None:
+    """Run a target; ends the process."""
+    target, folder = TARGETS[name], Path(tempfile.mkdtemp(prefix="fuzz-"))
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(target.seeds()):
+        (corpus / str(number)).write_bytes(seed)
+    (folder / "work").mkdir()
+    atheris.Setup(
+        [sys.argv[0], f"-runs={executions}", *_LIMITS, str(corpus)],
+        lambda data: run(target, data, folder / "work"),
+    )
+    atheris.Fuzz()
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("target", choices=[*TARGETS, "all"])
+    parser.add_argument("--executions", type=int, required=True)
+    options = parser.parse_args()
+    if options.target != "all":
+        fuzz(options.target, options.executions)
+    failed = []
+    for name in TARGETS:
+        words = [sys.executable, __file__, name, "--executions", str(options.executions)]
+        done = subprocess.run(words, stderr=subprocess.PIPE, text=True)
+        print(f"{name}: {'failed' if done.returncode else 'nothing found'}", flush=True)
+        if done.returncode:
+            failed.append(name)
+            print(done.stderr[-3000:], flush=True)
+    sys.exit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()
