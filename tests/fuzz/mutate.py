@@ -21,8 +21,8 @@ _NUMBERS = [
     b"",
 ]
 _VALUES: list[Any] = [
-    None, True, 0, -1, 1.5, float("nan"), float("inf"), 2**63, "", "x", "../../etc/passwd", "a\0b", "\ud800", [],
-    {}, [[]], [1, 2, 3, 4], {"a": 1},
+    None, True, 0, -1, 1.5, float("nan"), float("inf"), 2**63, "", "x", "../../etc/passwd", "a\0b", "\ud800",
+    [], {}, [[]], [1, 2, 3, 4], {"a": 1},
 ]  # fmt: skip
 
 

@@ -18,6 +18,6 @@ def test_nothing_but_own_errors(name: str, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     seeds = target.seeds()
     target.read(seeds[0], tmp_path)  # is right as it is
-    for _ in range(int(400 / target.milliseconds)):
+    for _ in range(int(300 / target.milliseconds)):
         with torch.random.fork_rng(devices=()):
             run(target, mutated(seeds, chance), tmp_path)
