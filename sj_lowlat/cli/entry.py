@@ -56,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return call(options[options["verb"]]) or 0
     except SystemExit as stop:  # --help, --version, and options that cannot be understood
         return stop.code if isinstance(stop.code, int) else 2
-    except (InputError, FloatingPointError, OSError) as error:
-        lines = [printable(line) for line in str(error).split("\n")]
-        print(f"{PROG}: error: {chr(10).join(lines)}", file=sys.stderr)
+    except (InputError, FloatingPointError, OverflowError, OSError) as error:
+        message = "\n".join(map(printable, str(error).split("\n")))
+        print(f"{PROG}: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         more = "; the same command goes on from the last checkpoint" if chosen == "finetune" else ""
