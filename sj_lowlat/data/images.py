@@ -23,7 +23,8 @@ _FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # PIL's other readers are lit
 _SAFE_PIXELS = 2**24
 _PIXELS_A_BYTE = 20  # of larger pictures: no photograph needs less than a twentieth of a byte
 _WIDTH, _HEIGHT = 0x0100, 0x0101  # tags of TIFF
-_ORIENTATION = 0x0112  # and of EXIF; from 5 on, width and height are exchanged
+_ORIENTATION = 0x0112  # and of EXIF
+_LYING = (5, 6, 7, 8)  # width and height are exchanged
 
 
 def read_image(path: str | Path, size: tuple[float, float] | None = None) -> Tensor:
@@ -56,7 +57,7 @@ def _upright_size(picture: Image.Image) -> tuple[int, int]:
     width, height = picture.size
     tags = getattr(picture, "tag_v2", {})  # of a TIFF, whose size PIL gives as it is upright
     stored = (tags.get(_WIDTH, width), tags.get(_HEIGHT, height)) == picture.size
-    turned = picture.getexif().get(_ORIENTATION, 1) >= 5
+    turned = picture.getexif().get(_ORIENTATION) in _LYING
     return (height, width) if stored and turned else (width, height)
 
 

@@ -2,8 +2,8 @@
 
 usage: python tests/fuzz/run.py TARGET|all --executions N
 
-Stops at the first input that raises an error that is not the package's own, takes more than 20 s or makes the
-process larger than 4 GiB, and keeps it as ``crash-...`` in the present folder.
+Stops at the first input that raises an error that is not the package's own, and keeps it as ``failed-TARGET`` in
+the present folder; or that takes more than 20 s or 4 GiB, which libFuzzer keeps under a name of its own.
 """
 
 from __future__ import annotations
@@ -49,10 +49,15 @@ def fuzz(name: str, executions: int) -> None:
     for number, seed in enumerate(target.seeds()):
         (corpus / str(number)).write_bytes(seed)
     (folder / "work").mkdir()
-    atheris.Setup(
-        [sys.argv[0], f"-runs={executions}", *_LIMITS, str(corpus)],
-        lambda data: run(target, data, folder / "work"),
-    )
+
+    def one(data: bytes) -> None:
+        try:
+            run(target, data, folder / "work")
+        except BaseException:
+            Path(f"failed-{name}").write_bytes(data)
+            raise
+
+    atheris.Setup([sys.argv[0], f"-runs={executions}", *_LIMITS, str(corpus)], one)
     atheris.Fuzz()
 
 
