@@ -2,8 +2,9 @@
 
 usage: python tests/fuzz/run.py TARGET|all --executions N
 
-Stops at the first input that raises an error that is not the package's own, and keeps it as ``failed-TARGET`` in
-the present folder; or that takes more than 20 s or 4 GiB, which libFuzzer keeps under a name of its own.
+Stops at the first input that raises an error that is not the package's own, and keeps it as
+``failed-TARGET`` in the present folder; or that takes more than 20 s or 4 GiB, which libFuzzer keeps under a
+name of its own.
 """
 
 from __future__ import annotations
