@@ -27,7 +27,7 @@ from sj_lowlat.models.darknet_layers import (
 )
 from sj_lowlat.models.detector import initialise, initialise_head
 
-MOST_VALUES = 2**28  # of a network: a gigabyte, twice the largest of the published ones
+MOST_VALUES = 2**29  # of a network, two gigabytes: the largest published one has 290 million
 _MOST = 2**16  # pixels of a side, channels, filters
 
 
