@@ -102,7 +102,8 @@ def _header(what: str, handle: IO[bytes]) -> tuple[Shape, bool, np.dtype]:
         if read is not None:
             return read(handle)
     except Exception as error:  # numpy evaluates the header
-        raise InputError(f"{what} is no .npy array ({error}): save it again with numpy.save") from error
+        text = str(error) or type(error).__name__
+        raise InputError(f"{what} is no .npy array ({text}): save it again with numpy.save") from error
     raise InputError(f"{what} has the .npy version {version}: save it again as uint8 with numpy.save")
 
 
