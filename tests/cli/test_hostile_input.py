@@ -72,3 +72,9 @@ def test_what_is_printable() -> None:
     assert printable("Straße, 猫 3.5") == "Straße, 猫 3.5"
     assert printable("a\x1b[2J\r\n\t\x9b\u202e\ud800") == r"a\x1b[2J\r\n\t\x9b\u202e\ud800"
     assert table(["x"], [["a\nb"]]) == "x\n----\na\\nb"
+
+
+@pytest.mark.parametrize("digits", [400, 5000])
+def test_numbers_that_no_option_holds(run: Run, digits: int) -> None:
+    code, _, err = run("detect", "a.png", "--min-score", "9" * digits)
+    assert code == 2 and err.startswith("sj-lowlat: error: ") and "Traceback" not in err
