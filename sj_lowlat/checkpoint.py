@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sj_lowlat import checkpoint_v1, models
-from sj_lowlat.errors import InputError
-from sj_lowlat.files import atomic_write
+from sj_lowlat.checkpoint_v1 import SAFE_VALUES
+from sj_lowlat.errors import FOREIGN, InputError
+from sj_lowlat.files import atomic_write, read_json
 from sj_lowlat.graph import from_rows, to_rows
 from sj_lowlat.network import (
     GraphNetwork,
@@ -89,10 +90,10 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
     for name in (WEIGHTS, CONFIG):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} holds no {name}; give a folder that sj_lowlat.save wrote")
+    config = read_json(folder / CONFIG, "a folder that sj_lowlat.save wrote")
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         tensors = load_file(folder / WEIGHTS)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except (SafetensorError, *FOREIGN) as error:
         raise InputError(f"{folder} is damaged ({error}); write it again with sj_lowlat.save") from error
     if isinstance(config, dict) and config.get("format") == 1:
         network = checkpoint_v1.rebuild(config, tensors, folder / CONFIG, model)
@@ -124,26 +125,31 @@ def rebuild(
     elif model is not None:
         network = copy.deepcopy(model)
     else:
-        network = fresh(config["build"], source)
+        network = fresh(config["build"], tensors, source)
     give_values(network, tensors, source)
-    for first, *others in (config["network"] or {}).get("tied", []):
-        for name in others:
-            parent, _, child = name.rpartition(".")
-            network.get_submodule(parent).register_parameter(child, network.get_parameter(first))
+    try:
+        for first, *others in (config["network"] or {}).get("tied", []):
+            for name in others:
+                parent, _, child = name.rpartition(".")
+                network.get_submodule(parent).register_parameter(child, network.get_parameter(first))
+    except FOREIGN as error:
+        raise InputError(f"{source} ties weights that are not there ({error}); write it again") from error
     if isinstance(network, SpikingNetwork):
         network.connect()
     return network.eval()
 
 
-def fresh(build: Any, source: Path) -> nn.Module:
+def fresh(build: Any, tensors: Mapping[str, torch.Tensor], source: Path) -> nn.Module:
     """A network of :mod:`sj_lowlat.models` with fresh weights, from its ``build_config``.
 
+    :param tensors: its values to come; a network of more is not made
     :raises InputError: if there is no such network
     """
     with torch.random.fork_rng(devices=()):  # fresh weights are drawn, and replaced
         try:
-            return models.build(build)
-        except (TypeError, RuntimeError) as error:
+            most = max(SAFE_VALUES, 2 * sum(tensor.numel() for tensor in tensors.values()))
+            return models.build(build, most)
+        except FOREIGN as error:
             raise InputError(f"the network cannot be built as {source} says: {error}") from error
 
 
@@ -155,7 +161,7 @@ def give_values(network: nn.Module, tensors: Mapping[str, torch.Tensor], source:
     refuse_not_finite(tensors, f"the network of {source} is damaged, or was not sound when it was saved")
     try:
         network.load_state_dict(tensors, assign=isinstance(network, GraphNetwork))
-    except RuntimeError as error:
+    except FOREIGN as error:
         raise InputError(f"the weights do not fit the network that {source} describes: {error}") from error
 
 
@@ -169,7 +175,7 @@ def _network(config: dict[str, Any], source: Path) -> GraphNetwork:
             if node.op in ("call_module", "get_attr"):
                 operator.attrgetter(str(node.target))(network)  # it is there
         return network
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{source} describes no network ({error!r}); write it again") from error
     except InputError as error:
         raise InputError(f"{source}: {error}") from error
+    except FOREIGN as error:
+        raise InputError(f"{source} describes no network ({error!r}); write it again") from error

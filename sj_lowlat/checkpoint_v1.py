@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,13 @@ from torch import nn
 
 from sj_lowlat import models
 from sj_lowlat.conversion import convert, prepare, replace_layers, set_precision
-from sj_lowlat.errors import InputError
+from sj_lowlat.errors import FOREIGN, InputError
 from sj_lowlat.network import ConversionReport, GraphNetwork
 
 Step = dict[str, Any]
+SAFE_VALUES = 2**24  # of a network, whatever its file holds
+_MOST_STEPS = 16
+_MOST_PIXELS = 2**23  # of the image that is drawn, channels counted
 
 
 def _replace(model: nn.Module, step: Step, image: torch.Tensor) -> nn.Module:
@@ -51,8 +55,12 @@ def rebuild(
         if model is None and config["build"] is None:
             raise InputError(f"{source} holds a network of one's own: give load(..., model=MyNetwork())")
         with torch.random.fork_rng(devices=()):  # fresh weights are drawn, and replaced
-            model = models.build(config["build"]) if model is None else copy.deepcopy(model)
+            # folded batch norms are no longer there: up to 5 values for one weight
+            most = max(SAFE_VALUES, 6 * sum(tensor.numel() for tensor in tensors.values()))
+            model = models.build(config["build"], most) if model is None else copy.deepcopy(model)
             if config["history"]:
+                if len(config["history"]) > _MOST_STEPS or math.prod(config["input_shape"]) > _MOST_PIXELS:
+                    raise InputError(f"{source} asks for too many steps, or too large an image")
                 image = torch.rand(1, *config["input_shape"], generator=torch.Generator().manual_seed(0))
                 for step in config["history"]:
                     model = _REPLAY[step["verb"]](model, step, image)
@@ -62,6 +70,6 @@ def rebuild(
             if config["conversion_report"] is not None:
                 info = replace(info, report=ConversionReport.from_json(config["conversion_report"]))
             model.info = info
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except FOREIGN as error:
         raise InputError(f"{source} was written by version 0.1 and cannot be read: {error!r}") from error
     return model.eval()

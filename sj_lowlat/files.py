@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Files that are either whole or absent, and what is read from files of strangers."""
 
 from __future__ import annotations
 
@@ -100,3 +100,65 @@ def read_text(path: str | Path, what: str) -> str:
             "if it is one in UTF-16 without a byte order mark, save it as UTF-8"
         )
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_json(path: str | Path, what: str) -> Any:
+    """What a JSON file holds.
+
+    :param what: the file should be, for errors
+    :raises FileNotFoundError: if there is no such file
+    :raises InputError: if it is not JSON, or holds what :func:`parse_json` refuses
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}: give {what}")
+    return parse_json(path.read_bytes(), str(path), what)
+
+
+def parse_json(text: str | bytes, source: str, what: str) -> Any:
+    """What a JSON text holds.
+
+    :param text: bytes are UTF-8
+    :param source: where it comes from, for errors
+    :param what: the source should be, for errors
+    :raises InputError: if it is not JSON, or holds a key twice in one object, a whole number of more than 64
+        bits, or too many brackets inside each other
+    """
+    try:
+        text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+        return json.loads(text, parse_int=_int64, object_pairs_hook=_unique)
+    except RecursionError:
+        raise InputError(f"{source} is damaged or no JSON (nested too deeply): give {what}") from None
+    except ValueError as error:
+        raise InputError(f"{source} is damaged or no JSON ({error}): give {what}") from error
+
+
+def _int64(text: str) -> int:
+    number = int(text) if len(text) < 21 else 2**63
+    if not -(2**63) <= number < 2**63:
+        raise ValueError(f"the number {text[:20]}... has more than 64 bits")
+    return number
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return found
+
+
+def inside(folder: Path, name: str, source: str | Path) -> Path:
+    """The file ``name`` in a folder.
+
+    :param source: the file that gives the name, for errors
+    :raises InputError: for a name that leaves the folder
+    """
+    path = os.path.normpath(name)  # a `..` behind a link would leave it
+    if os.path.isabs(path) or Path(path).parts[:1] == ("..",):
+        raise InputError(
+            f"{source} names the file {name!r}, which is not in {folder}: files must lie in that folder; "
+            "give the folder above all of them, and names relative to it"
+        )
+    return folder / path

@@ -23,8 +23,8 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from sj_lowlat import checkpoint, checkpoint_v1
 from sj_lowlat.conversion import convert
-from sj_lowlat.errors import InputError
-from sj_lowlat.files import atomic_write
+from sj_lowlat.errors import FOREIGN, InputError
+from sj_lowlat.files import atomic_write, parse_json
 from sj_lowlat.functional import to_int8
 from sj_lowlat.layers import is_spiking
 from sj_lowlat.network import GraphNetwork, refuse_not_finite
@@ -98,15 +98,21 @@ def unpack(path: str | Path) -> GraphNetwork:
         raise FileNotFoundError(f"no file at {path}; give one that sj_lowlat.pretrained.pack wrote")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
+            about = (file.metadata() or {}).get(_HEADER, "null")
+            header = parse_json(about, str(path), "a file that sj_lowlat.pretrained.pack wrote")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         tensors = {k: v.float() if v.dtype == torch.float16 else v for k, v in tensors.items()}
         if not isinstance(header, dict) or not isinstance(header.get("config"), dict):
             raise InputError(foreign)
         for name in [name for name in tensors if name.endswith(_INT8)]:
             whole = name.removesuffix(_INT8)
-            tensors[whole] = tensors.pop(name).float() * tensors.pop(whole + _SCALE)
-    except (SafetensorError, json.JSONDecodeError, KeyError, RuntimeError) as error:
+            weight, scale = tensors.pop(name), tensors.pop(whole + _SCALE)
+            if torch.broadcast_shapes(weight.shape, scale.shape) != weight.shape:
+                raise ValueError(f"{whole} is {[*weight.shape]}, its scales {[*scale.shape]}")
+            tensors[whole] = weight.float() * scale
+    except InputError:
+        raise
+    except (SafetensorError, *FOREIGN) as error:
         raise InputError(f"{path} is damaged ({error}): get the file again") from error
     config = header["config"]
     rebuild = checkpoint_v1.rebuild if config.get("format") == 1 else checkpoint.rebuild
@@ -114,7 +120,10 @@ def unpack(path: str | Path) -> GraphNetwork:
     if not isinstance(model, GraphNetwork) or model.info.levels is None:
         raise InputError(foreign)
     if "card" in header:  # of version 0.1
-        model.info = replace(model.info, card=header["card"], schedule=_schedule(header["card"]))
+        try:
+            model.info = replace(model.info, card=header["card"], schedule=_schedule(header["card"]))
+        except FOREIGN as error:
+            raise InputError(f"{path} holds no card ({error}): get the file again") from error
     return model
 
 

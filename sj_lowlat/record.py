@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from sj_lowlat.errors import printable
 from sj_lowlat.version import __version__
 
 _PACKAGES = ("torch", "torchvision", "spikingjelly")
@@ -52,6 +53,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> 
 
     :param left: number of left-aligned columns; the others (numbers) are right-aligned
     """
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
     lines = [head, ["-" * width for width in widths], *rows]
     return "\n".join(

@@ -9,7 +9,10 @@ from typing import Any
 
 from sj_lowlat.errors import InputError
 
-_WRITTEN = re.compile(r"([1-9]\d*)(?:\+(\d+))?(?:b([1-9]\d*))?(?:c([1-9]\d*))?")
+# at most nine digits: no run is longer
+_WRITTEN = re.compile(
+    r"([1-9]\d{0,8})(?:\+(\d{1,9}))?(?:b([1-9]\d{0,8}))?(?:c([1-9]\d{0,8}))?", flags=re.ASCII
+)
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from sj_lowlat import checkpoint, models, pretrained
-from sj_lowlat.errors import InputError
-from sj_lowlat.files import read_text
+from sj_lowlat.errors import FOREIGN, InputError
+from sj_lowlat.files import parse_json, read_text
 
 _FRESH = {"snn-tiny-yolov3": "snn_tiny_yolov3", "tiny-yolov3": "tiny_yolov3"}
 MODEL_FORMS = (
@@ -50,7 +49,7 @@ def open_network(
     onnx, _, onnx_options = spec.partition(".onnx:")
     if spec in pretrained.names():
         model = pretrained.load(spec, spiking=spiking)
-    elif Path(spec).is_dir():
+    elif os.path.isdir(spec):
         model = checkpoint.load(spec)
     elif spec.endswith(pretrained.SUFFIX):
         model = pretrained.unpack(spec)
@@ -63,7 +62,7 @@ def open_network(
         model = models.darknet(cfg, weights, _names(names))
     elif re.search(r"\.(weights|conv\.[1-9]\d*)$", spec):
         cfg, comma, weights = spec.rpartition(",")
-        pair = bool(comma) and not Path(spec).is_file()
+        pair = bool(comma) and not os.path.isfile(spec)
         model = models.darknet(cfg, weights) if pair else models.tiny_yolov3(weights=spec)
     elif name in _FRESH:
         model = _fresh(_FRESH[name], options, class_names, seed)
@@ -98,11 +97,11 @@ def _options(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for option in filter(None, text.split(",")):
         key, equals, value = option.partition("=")
-        if not equals:
-            raise InputError(f"the options {text!r} are not all name=value: {MODEL_FORMS}")
+        if not equals or key in found:
+            raise InputError(f"the options {text!r} are not all name=value, each name once: {MODEL_FORMS}")
         try:
-            found[key] = json.loads(value)
-        except json.JSONDecodeError:
+            found[key] = parse_json(value, key, "a number")
+        except InputError:
             found[key] = value
     return found
 
@@ -126,7 +125,7 @@ def _onnx(path: str, text: str) -> nn.Module:
             [float(of_input.get("std", 1))],
             of_input.get("bgr", False),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"the options {text!r} are not numbers ({error}): {MODEL_FORMS}") from error
     return models.from_onnx(path, class_names=names and _names(str(names)), input_scale=scale, **options)
 
@@ -139,5 +138,7 @@ def _fresh(builder: str, options: str, class_names: Sequence[str], seed: int) ->
         torch.manual_seed(seed)
         try:
             return models.create(builder, **kwargs)
-        except TypeError as error:
+        except InputError:
+            raise
+        except FOREIGN as error:
             raise InputError(f"{builder} cannot be built with {options} ({error}); give numbers") from error

@@ -45,7 +45,7 @@ def run(
     from sj_lowlat.cli.streams import SUFFIXES, detect_in_stream
     from sj_lowlat.data import letterbox, read_image
     from sj_lowlat.detect import draw, save_image
-    from sj_lowlat.errors import InputError
+    from sj_lowlat.errors import InputError, printable
     from sj_lowlat.evaluation.predict import predict
     from sj_lowlat.files import write_json
     from sj_lowlat.network import info_of
@@ -69,11 +69,11 @@ def run(
                 clip = detect_in_stream(path, name, folder, network, plan, streams, min_score)
                 recorded.append(clip)
                 for answer in clip["answers"]:
-                    print(f"{path}, {answer['milliseconds']:.2f} ms: {_in_words(answer)}")
+                    print(printable(f"{path}, {answer['milliseconds']:.2f} ms: {_in_words(answer)}"))
                 continue
             image = read_image(path)
         except (InputError, OSError) as error:
-            print(error if str(path) in str(error) else f"{path}: {error}", file=sys.stderr)
+            print(printable(error if str(path) in str(error) else f"{path}: {error}"), file=sys.stderr)
             failed.append({"path": str(path), "error": str(error)})
             continue
         x, box = letterbox(image, info.size or 416, resize)
@@ -82,7 +82,7 @@ def run(
         save_image(folder / name, draw(image, record, info.class_names, min_score=min_score))
         answer = record.to_dict(info.class_names)
         found.append({"path": str(path), "drawn": str(name), "size": [box.width, box.height], **answer})
-        print(f"{path}: {_in_words(answer)}")
+        print(printable(f"{path}: {_in_words(answer)}"))
     times = plan.to_json() if plan else {"time_steps": None}
     settings = {"model": model, **times, "min_score": min_score, "resize": resize, "encoder": options.encoder}
     settings |= provenance(options.seed)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from sj_lowlat.cli import convert, detect, encode, evaluate, monitor
 from sj_lowlat.cli.parser import VerbParser, fill
-from sj_lowlat.errors import InputError
+from sj_lowlat.errors import InputError, printable
 from sj_lowlat.version import __version__
 
 PROG = "sj-lowlat"
@@ -56,8 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return call(options[options["verb"]]) or 0
     except SystemExit as stop:  # --help, --version, and options that cannot be understood
         return stop.code if isinstance(stop.code, int) else 2
-    except (InputError, FloatingPointError, OSError) as error:
-        print(f"{PROG}: error: {error}", file=sys.stderr)
+    except (InputError, FloatingPointError, OverflowError, OSError) as error:
+        message = "\n".join(map(printable, str(error).split("\n")))
+        print(f"{PROG}: error: {message}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         more = "; the same command goes on from the last checkpoint" if chosen == "finetune" else ""

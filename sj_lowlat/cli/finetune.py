@@ -12,7 +12,7 @@ from sj_lowlat.cli.pictures import calibration_images as take
 from sj_lowlat.cli.sources import open_data
 from sj_lowlat.conversion import prepare, replace_layers
 from sj_lowlat.errors import InputError
-from sj_lowlat.files import write_json
+from sj_lowlat.files import read_json, write_json
 from sj_lowlat.layers import is_spiking
 from sj_lowlat.training import FinetuneConfig, finetune
 from sj_lowlat.zoo import find_device, open_network
@@ -102,10 +102,9 @@ def _claim(folder: Path, setup: dict[str, Any], restart: bool) -> None:
     if restart:
         begun.unlink(missing_ok=True)
     if place.exists() and begun.exists():
-        try:
-            saved = json.loads(place.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{place} is damaged ({error}): give --restart to start over") from error
+        saved = read_json(place, "what finetune wrote, or --restart to start over")
+        if not isinstance(saved, dict):
+            raise InputError(f"{place} is damaged: give --restart to start over")
         for name, value in setup.items():
             if saved.get(name) != value:
                 other = f"{folder} holds a run whose {name} is {saved.get(name)!r}, this one's is {value!r}"

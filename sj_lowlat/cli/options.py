@@ -92,8 +92,13 @@ def check_output(output: Path, *sources: str | None) -> None:
 
 def finer_factors(text: str | None) -> dict[str, int]:
     """``"layers.0.act=4,layers.2.act=4"`` -> factors."""
+    pairs = [part.split("=") for part in text.split(",")] if text else []
     try:
-        pairs = [part.split("=") for part in text.split(",")] if text else []
-        return {name.strip(): int(factor) for name, factor in pairs}
+        factors = {name.strip(): int(factor) for name, factor in pairs}
     except ValueError:
-        raise InputError(f"finer is {text!r}; give factors such as layers.0.act=4,layers.2.act=4") from None
+        factors = {}
+    if len(factors) < len(pairs):
+        raise InputError(
+            f"finer is {text!r:.200}; give factors such as layers.0.act=4,layers.2.act=4, each name once"
+        )
+    return factors

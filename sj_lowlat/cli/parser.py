@@ -11,6 +11,8 @@ from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 from docstring_parser import parse
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
+from sj_lowlat.errors import printable
+
 
 class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """Shows types and defaults of every option; keeps the line breaks of examples."""
@@ -37,6 +39,7 @@ class VerbParser(ArgumentParser):
         """Print what is wrong and exit with code 2."""
         if message.startswith("the following arguments are required"):
             message = re.sub(r"\b(\w+)\.(\w+)", self._as_typed, message)
+        message = "\n".join(map(printable, message.split("\n")))
         self.exit(2, f"sj-lowlat: error: {message}\n{self.prog} --help tells more\n")
 
     def _as_typed(self, name: re.Match[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from sj_lowlat.data import CocoDataset, DetectionDataset, ImageFolderDataset, TrafficDataset, VocDataset
@@ -14,6 +15,7 @@ DATA_FORMS = (
     "traffic[:COUNT[:SEED]], spikes:INSTANCES.json[:WINDOW] (of sj-lowlat encode), or a picture or folder of "
     "pictures"
 )
+_NUMBER = re.compile("[0-9]{1,9}")
 _VOC_SETS = ("train", "val", "trainval", "test")
 
 
@@ -53,15 +55,15 @@ def _voc(rest: str) -> DetectionDataset:
 
 def _traffic(rest: str) -> DetectionDataset:
     words = rest.split(":") if rest else []
-    if len(words) > 2 or not all(word.isdecimal() for word in words):
-        raise InputError(f"traffic:{rest} must hold whole numbers, as in traffic:100:1: {DATA_FORMS}")
+    if len(words) > 2 or not all(_NUMBER.fullmatch(word) for word in words):
+        raise InputError(f"traffic:{rest:.50} must hold whole numbers, as in traffic:100:1: {DATA_FORMS}")
     length, seed = (*map(int, words), *(100, 0)[len(words) :])
     return TrafficDataset(length, seed=seed)
 
 
 def _spikes(rest: str) -> DetectionDataset:
     path, colon, window = rest.rpartition(":")
-    if colon and window.isdecimal():
+    if colon and _NUMBER.fullmatch(window):
         return SpikeDataset(path, window=int(window))
     return SpikeDataset(rest)
 

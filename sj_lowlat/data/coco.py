@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Callable, Iterable
 from copy import copy
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 
 from sj_lowlat.data.images import image_size, read_image
 from sj_lowlat.data.sample import Sample, Target, make_target
-from sj_lowlat.errors import InputError
+from sj_lowlat.errors import FOREIGN, InputError
+from sj_lowlat.files import inside, read_json
 
 __all__ = ["CocoDataset"]
 
@@ -19,6 +20,7 @@ _CLIPPED = "boxes clipped to the picture"
 _DROPPED = "empty boxes dropped"
 _ORPHANS = "boxes of unlisted images ignored"
 _NUMBERS = ("id", "width", "height")
+_MOST_PIXELS = 2**31  # of a side
 
 
 class CocoDataset:
@@ -29,7 +31,7 @@ class CocoDataset:
 
     :param images: the folder in which the JSON's ``file_name`` entries lie
     :raises FileNotFoundError: if the JSON, the folder or any listed image is missing
-    :raises InputError: if the JSON is not an instances JSON
+    :raises InputError: if the JSON is not an instances JSON, or names a file outside the folder
     """
 
     #: names of the JSON's categories, in its order
@@ -58,7 +60,7 @@ class CocoDataset:
             self._targets = self._make_targets(record["annotations"])
         except InputError:
             raise
-        except (KeyError, TypeError, IndexError, ValueError) as error:
+        except FOREIGN as error:
             raise InputError(
                 f"{annotations} is not an instances JSON ({type(error).__name__}: {error}): every image "
                 "needs id and file_name, every annotation image_id, category_id and bbox, every category "
@@ -69,7 +71,7 @@ class CocoDataset:
         if not self.images:
             raise InputError(f"{annotations} lists no images: give a JSON with at least one")
         names = [image["file_name"] for image in self.images]
-        missing = [name for name in names if not (self.folder / name).is_file()]
+        missing = [name for name in names if not os.path.isfile(inside(self.folder, name, annotations))]
         if missing:
             some = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
             raise FileNotFoundError(
@@ -80,7 +82,12 @@ class CocoDataset:
             raise InputError(f"{annotations} gives several images the same id: make the ids unique")
         for image in self.images:
             if "width" not in image or "height" not in image:
-                image["width"], image["height"] = image_size(self.folder / image["file_name"])
+                image["width"], image["height"] = image_size(self.file(image))
+            sides = image["width"], image["height"]
+            if not all(0 < float(side) < _MOST_PIXELS for side in sides):
+                raise InputError(
+                    f"{annotations}: image {image['id']} is {sides[0]} x {sides[1]} px: correct it"
+                )
 
     def _make_targets(self, annotations: list[dict[str, Any]]) -> list[Target]:
         self.notes = {_CLIPPED: 0, _DROPPED: 0, _ORPHANS: 0}
@@ -119,6 +126,10 @@ class CocoDataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def file(self, record: dict[str, Any]) -> Path:
+        """The picture of a record of :attr:`images`."""
+        return inside(self.folder, record["file_name"], "the JSON")
+
     def target(self, index: int) -> Target:
         """What is in a picture, without reading the picture."""
         return self._targets[index]
@@ -126,7 +137,7 @@ class CocoDataset:
     def __getitem__(self, index: int) -> Sample:
         """Read one sample; raises as :func:`read_image`, and InputError for another size than the JSON's."""
         record, target = self.images[index], self._targets[index]
-        path = self.folder / record["file_name"]
+        path = self.file(record)
         image = read_image(path, (record["width"], record["height"]))
         height, width = image.shape[-2:]
         if (width, height) != (record["width"], record["height"]):
@@ -166,12 +177,7 @@ def _by_value(value: Any) -> Any:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no annotations at {path}: give the path of an instances JSON") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not JSON ({error}): give an instances JSON") from error
+    record = read_json(path, "an instances JSON")
     needed = ("images", "annotations", "categories")
     if not isinstance(record, dict) or any(not isinstance(record.get(key), list) for key in needed):
         raise InputError(f"{path} is not an instances JSON: it must hold the lists {', '.join(needed)}")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sj_lowlat.data.images import read_image
+from sj_lowlat.data.images import SUFFIXES, read_image
 from sj_lowlat.data.sample import Sample, Target, make_target
 from sj_lowlat.errors import InputError
 
 __all__ = ["ImageFolderDataset"]
-
-_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 class ImageFolderDataset:
@@ -31,11 +29,11 @@ class ImageFolderDataset:
         if not self.folder.is_dir():
             raise FileNotFoundError(f"no folder at {folder}: give a folder with pictures")
         self.images = sorted(
-            path for path in self.folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()
+            path for path in self.folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
         )
         if not self.images:
             raise InputError(
-                f"{folder} holds no pictures: looked for {', '.join(_SUFFIXES)} in it and its subfolders"
+                f"{folder} holds no pictures: looked for {', '.join(SUFFIXES)} in it and its subfolders"
             )
 
     def __len__(self) -> int:

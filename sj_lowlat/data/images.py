@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,23 +17,33 @@ from sj_lowlat.errors import InputError
 __all__ = ["image_size", "read_image"]
 
 
-_ORIENTATION = 0x0112  # EXIF tag; from 5 on, width and height are exchanged
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+"""Of files that a search in a folder takes for pictures."""
+_FORMATS = ("BMP", "JPEG", "PNG", "TIFF", "WEBP")  # PIL's other readers are little used, and little tested
+_SAFE_PIXELS = 2**24
+_PIXELS_A_BYTE = 20  # of larger pictures: no photograph needs less than a twentieth of a byte
+_WIDTH, _HEIGHT = 0x0100, 0x0101  # tags of TIFF
+_ORIENTATION = 0x0112  # and of EXIF
+_LYING = (5, 6, 7, 8)  # width and height are exchanged
 
 
 def read_image(path: str | Path, size: tuple[float, float] | None = None) -> Tensor:
-    """Read a picture, in any format of PIL, as RGB: upright, as its EXIF mark says; an alpha channel is
+    """Read a picture (BMP, JPEG, PNG, TIFF, WebP) as RGB: upright, as its EXIF mark says; an alpha channel is
     dropped, 16 bits become 8.
 
     :param size: width and height that annotations belong to; a picture that has them only as it is stored is
         not turned
     :return: uint8 ``[3, H, W]``
     :raises FileNotFoundError: if there is no such file
-    :raises InputError: if the file is not a whole picture, or one of floating-point numbers
+    :raises InputError: if the file is not a whole picture, one of floating-point numbers, or has more than
+        16.8 million pixels, 20 for each byte of the file
     """
     with _opened(path) as picture:
         stored = _upright_size(picture) != size and picture.size == size
-        whole = picture if stored else ImageOps.exif_transpose(picture)
-        return pil_to_tensor(_eight_bits(whole).convert("RGB")).contiguous()
+        if not stored:
+            ImageOps.exif_transpose(picture, in_place=True)  # else it copies upright ones, too
+        eight = _eight_bits(picture)
+        return pil_to_tensor(eight if eight.mode == "RGB" else eight.convert("RGB")).contiguous()
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
@@ -44,7 +55,10 @@ def image_size(path: str | Path) -> tuple[int, int]:
 
 def _upright_size(picture: Image.Image) -> tuple[int, int]:
     width, height = picture.size
-    return (height, width) if picture.getexif().get(_ORIENTATION, 1) >= 5 else (width, height)
+    tags = getattr(picture, "tag_v2", {})  # of a TIFF, whose size PIL gives as it is upright
+    stored = (tags.get(_WIDTH, width), tags.get(_HEIGHT, height)) == picture.size
+    turned = picture.getexif().get(_ORIENTATION) in _LYING
+    return (height, width) if stored and turned else (width, height)
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
@@ -55,7 +69,7 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
         )
     if not picture.mode.startswith("I"):
         return picture
-    grey = np.asarray(picture).astype(np.int64)
+    grey = np.asarray(picture)
     if grey.min() < 0 or grey.max() > 65535:
         raise ValueError("its pixels have 32 bits: save it with 8 or 16")
     deep = picture.mode != "I" or grey.max() > 255
@@ -64,12 +78,19 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no image at {path}: check the path")
+    if not path.is_file():  # a FIFO would be waited for
+        raise InputError(f"{path} is a folder or device: give a picture's file")
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=_FORMATS) as picture:
+            pixels, bytes_ = math.prod(picture.size), path.stat().st_size
+            if pixels > max(_SAFE_PIXELS, _PIXELS_A_BYTE * bytes_):
+                raise ValueError(f"{picture.width} x {picture.height} px in {bytes_} bytes are no photograph")
             yield picture
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no image at {path}: check the path") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # PIL's readers raise whatever their parsers stumble over
+        text = str(error) or type(error).__name__
         raise InputError(
-            f"cannot read the image {path} ({error}): replace it or take it off the list"
+            f"cannot read the image {path} ({text}): replace it or take it off the list"
         ) from error

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import torch
@@ -12,9 +12,12 @@ from torchvision.datasets import VOCDetection
 from sj_lowlat.class_names import VOC_CLASSES
 from sj_lowlat.data.images import read_image
 from sj_lowlat.data.sample import Sample, Target, make_target
-from sj_lowlat.errors import InputError
+from sj_lowlat.errors import FOREIGN, InputError
+from sj_lowlat.files import inside, read_text
 
 __all__ = ["VocDataset"]
+
+_LARGEST = 4 * 2**20  # bytes of an annotation: some ten thousand objects
 
 
 class VocDataset:
@@ -43,10 +46,11 @@ class VocDataset:
                 f"no VOC {year} {image_set} set under {root}: there must be VOCdevkit/VOC{year} with "
                 f"JPEGImages, Annotations and ImageSets/Main/{image_set}.txt"
             ) from error
-        self.images = [Path(name) for name in listing.images]
+        self.images = [_within(name, root) for name in listing.images]
         if not self.images:
             raise InputError(f"the VOC {year} {image_set} list under {root} is empty: give a set with images")
-        files = [*self.images, *map(Path, listing.annotations)]
+        annotations = [_within(name, root) for name in listing.annotations]
+        files = [*self.images, *annotations]
         missing = [path for path in files if not path.is_file()]
         if missing:
             some = ", ".join(str(path) for path in missing[:3]) + (", ..." if len(missing) > 3 else "")
@@ -54,7 +58,7 @@ class VocDataset:
                 f"{len(missing)} files of the VOC {year} {image_set} set are missing ({some}): "
                 "unpack the whole archive"
             )
-        read = [_read_target(Path(name)) for name in listing.annotations]
+        read = [_read_target(path) for path in annotations]
         self._targets, self._sizes = [target for target, _ in read], [size for _, size in read]
 
     def __len__(self) -> int:
@@ -69,18 +73,30 @@ class VocDataset:
         return Sample.of(read_image(self.images[index], self._sizes[index]), self._targets[index])
 
 
+def _within(name: str, root: str | Path) -> Path:
+    """A file of a listing, whose names must not leave the folder."""
+    return inside(Path(root), os.path.relpath(name, root), f"the VOC list under {root}")
+
+
 def _read_target(path: Path) -> tuple[Target, tuple[float, float]]:
     """What is in a picture, and the width and height that the file gives it."""
+    if path.stat().st_size > _LARGEST:
+        raise InputError(f"{path} has more than {_LARGEST} bytes, it is not a VOC annotation: replace it")
+    text = read_text(path, "a VOC annotation")
+    if "<!DOCTYPE" in text:
+        raise InputError(f"{path} defines XML entities, which no VOC annotation needs: replace it")
     try:
-        record: dict[str, Any] = VOCDetection.parse_voc_xml(ElementTree.parse(path).getroot())["annotation"]
-        size, objects = record["size"], record.get("object", [])
-        limits = [float(size["width"]), float(size["height"])] * 2
-        names = [thing["name"] for thing in objects]
+        root = ElementTree.fromstring(text)
+        if root.tag != "annotation":
+            raise ValueError(f"its root is {root.tag!r}")
+        limits = [_number(root, f"size/{side}") for side in ("width", "height")] * 2
+        objects = root.findall("object")
+        names = [thing.findtext("name", "") for thing in objects]
         corners = [
-            [float(thing["bndbox"][key]) for key in ("xmin", "ymin", "xmax", "ymax")] for thing in objects
+            [_number(thing, f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")] for thing in objects
         ]
-        difficult = [float(thing.get("difficult", "0")) != 0 for thing in objects]
-    except (ElementTree.ParseError, KeyError, TypeError, ValueError) as error:
+        difficult = [float(thing.findtext("difficult", "0")) != 0 for thing in objects]
+    except FOREIGN as error:  # a ParseError is a SyntaxError
         raise InputError(
             f"{path} is not a VOC annotation ({type(error).__name__}: {error}): replace it"
         ) from error
@@ -95,3 +111,13 @@ def _read_target(path: Path) -> tuple[Target, tuple[float, float]]:
         raise InputError(f"{path} has a box without area inside the picture: correct the file")
     labels = [VOC_CLASSES.index(name) for name in names]
     return make_target(boxes, labels, path.stem, difficult=difficult), (limits[0], limits[1])
+
+
+def _number(thing: ElementTree.Element, key: str) -> float:
+    text = thing.findtext(key)
+    if text is None:
+        raise KeyError(key)
+    number = float(text)
+    if not abs(number) < 2**31:
+        raise ValueError(f"{key} is {text}")
+    return number

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from sj_lowlat.errors import InputError
+from sj_lowlat.errors import FOREIGN, InputError
 
 _OPS = ("placeholder", "call_module", "call_function", "get_attr", "output")
 _NAME = re.compile(r"[\w +:-]+(\.[\w +:-]+)*")  # what a user may call a layer, without quotes
@@ -66,11 +66,11 @@ def from_rows(rows: Sequence[Mapping[str, Any]]) -> fx.Graph:
                 node = graph.create_node(op, target, args, kwargs, name)
             nodes[name] = node
             node.meta.update({key: row.get(key, _NONE[key]) for key in _META})
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError, AssertionError) as error:
-            raise InputError(f"a row of the graph cannot be read ({error!r}): {dict(row)!r:.200}") from error
+        except FOREIGN as error:
+            raise InputError(f"a row of the graph cannot be read ({error!r}): {row!r:.200}") from error
     try:
         graph.lint()
-    except RuntimeError as error:
+    except FOREIGN as error:
         raise InputError(f"the rows are no graph: {error}") from error
     return graph
 
@@ -108,7 +108,11 @@ def _target(name: str) -> Any:
     space, function, overload = name.split(".")
     if space != "aten":
         raise InputError(f"the graph calls {name!r}, which is no operation of ATen")
-    return getattr(getattr(torch.ops.aten, function), overload)
+    found = getattr(getattr(torch.ops.aten, function), overload)
+    schema = found._schema
+    if not schema.returns or any(argument.name == "filename" for argument in schema.arguments):
+        raise InputError(f"the graph calls {name!r}, which does something else than compute")
+    return found
 
 
 def _write(value: Any) -> Any:

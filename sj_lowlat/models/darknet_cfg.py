@@ -13,6 +13,8 @@ from sj_lowlat.files import read_text
 from sj_lowlat.models.darknet_options import ALIASES, problem_with
 
 _N = TypeVar("_N", int, float)
+_LARGEST = 2**31 - 1  # as in darknet, whose numbers have 32 bits
+_MOST_SECTIONS = 10_000
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,15 @@ class Section:
                 raise self.error(f" lacks the option {key}: add a line '{key}=...'")
             return default
         try:
-            return tuple(kind(part) for part in text.split(",") if part.strip())
+            numbers = tuple(kind(part) for part in text.split(",") if part.strip())
         except ValueError:
+            numbers = None
+        if numbers is None or any(abs(number) > _LARGEST for number in numbers):
             what = "whole numbers" if kind is int else "numbers"
-            raise self.error(f": option {key} must be {what} separated by commas; got {text!r}") from None
+            raise self.error(
+                f": option {key} must be {what} separated by commas, at most {_LARGEST}; got {text!r:.100}"
+            )
+        return numbers
 
 
 def read_cfg(cfg: str | Path) -> str:
@@ -120,6 +127,10 @@ def parse_cfg(text: str, source: str | Path = "") -> tuple[Section, ...]:
             place = f"{source}:{line_number}" if source else f"cfg line {line_number}"
             raise InputError(f"{place} is neither a [section] nor a key=value inside one: {raw.strip()!r}")
         options.setdefault(key, value)
+    if len(sections) > _MOST_SECTIONS:
+        raise InputError(
+            f"{source or 'a darknet cfg'} has {len(sections)} sections, at most {_MOST_SECTIONS} are read"
+        )
     if len(sections) < 2 or sections[0].kind != "net":
         raise InputError(
             f"{source or 'a darknet cfg'} must start with a [net] section and have layers after it: "

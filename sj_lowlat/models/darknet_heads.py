@@ -7,6 +7,8 @@ import warnings
 from sj_lowlat.detect import HeadSpec
 from sj_lowlat.models.darknet_cfg import Section
 
+_MOST_CLASSES, _MOST_ANCHORS = 10_000, 1000  # YOLO9000 has 9418, and 3
+
 
 def yolo_spec(section: Section, stride: int) -> HeadSpec:
     """The head of YOLOv3 and later.
@@ -24,7 +26,7 @@ def yolo_spec(section: Section, stride: int) -> HeadSpec:
     return HeadSpec(
         tuple(pairs[index] for index in mask),
         stride,
-        section.positive("classes", 20),
+        _at_most(_MOST_CLASSES, section, "classes", 20),
         scale_xy=scales[0],
         new_coords=bool(section.integer("new_coords", 0)),
     )
@@ -36,7 +38,7 @@ def region_spec(section: Section, stride: int) -> HeadSpec:
         raise section.error(": option softmax=0 is not supported, only softmax=1")
     pairs, count = _pairs(section)
     anchors = tuple((width * stride, height * stride) for width, height in pairs[:count])
-    return HeadSpec(anchors, stride, section.positive("classes", 20), "region")
+    return HeadSpec(anchors, stride, _at_most(_MOST_CLASSES, section, "classes", 20), "region")
 
 
 def _pairs(section: Section) -> tuple[list[tuple[float, float]], int]:
@@ -44,7 +46,7 @@ def _pairs(section: Section) -> tuple[list[tuple[float, float]], int]:
     numbers = section.floats("anchors")
     if not numbers or ("num" not in section.options and len(numbers) % 2):
         raise section.error(f": anchors must be pairs width,height; got {len(numbers)} numbers")
-    count = section.positive("num", len(numbers) // 2)
+    count = _at_most(_MOST_ANCHORS, section, "num", len(numbers) // 2)
     if len(numbers) < 2 * count:
         warnings.warn(
             f"{section}: num={count} anchors are {2 * count} numbers, there are {len(numbers)}; the others "
@@ -53,3 +55,10 @@ def _pairs(section: Section) -> tuple[list[tuple[float, float]], int]:
         )
         numbers += (0.5,) * (2 * count - len(numbers))
     return list(zip(numbers[::2], numbers[1::2], strict=False)), count
+
+
+def _at_most(most: int, section: Section, key: str, default: int) -> int:
+    number = section.positive(key, default)
+    if number > most:
+        raise section.error(f": option {key} must be at most {most}; got {number}")
+    return number

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from sj_lowlat.models.darknet_cfg import Section, parse_cfg, read_cfg
 from sj_lowlat.models.darknet_layers import ConvBlock, DetectionHead, Product, Route, Shortcut
-from sj_lowlat.models.darknet_plan import Plan
-from sj_lowlat.models.darknet_weights import load_darknet_weights
+from sj_lowlat.models.darknet_plan import MOST_VALUES, Plan
+from sj_lowlat.models.darknet_weights import load_darknet_weights, room_in
 from sj_lowlat.models.detector import Detector
 from sj_lowlat.models.registry import register
 
@@ -28,7 +28,8 @@ def darknet(
     :raises InputError: if the cfg is not understood or the weights are not made for it
     """
     text = read_cfg(cfg)
-    net = DarknetNet(parse_cfg(text, "" if text == cfg else cfg), class_names)
+    most = (room_in(weights) if weights is not None else None) or MOST_VALUES
+    net = DarknetNet(parse_cfg(text, "" if text == cfg else cfg), class_names, most)
     net.build_config = {"builder": "darknet", "kwargs": {"cfg": text, "class_names": list(net.class_names)}}
     if weights is not None:
         load_darknet_weights(net, weights)
@@ -43,12 +44,17 @@ class DarknetNet(Detector):
     :raises InputError: if sections do not fit together; the message names the section and its line
     """
 
-    def __init__(self, sections: Sequence[Section], class_names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self,
+        sections: Sequence[Section],
+        class_names: Sequence[str] | None = None,
+        most: int = MOST_VALUES,
+    ) -> None:
         if not {"yolo", "region"} & {section.kind for section in sections}:
             raise sections[0].error(
                 " is followed by no [yolo] or [region] section, so the network would detect nothing"
             )
-        plan = Plan(sections[0])
+        plan = Plan(sections[0], most)
         layers = [plan.add(section) for section in sections[1:]]
         super().__init__(tuple(plan.heads), class_names, plan.input_size, plan.channels, plan.stride)
         self.info = self.info.with_shape((plan.channels, plan.input_height, plan.input_size))

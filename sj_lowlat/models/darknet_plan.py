@@ -27,6 +27,9 @@ from sj_lowlat.models.darknet_layers import (
 )
 from sj_lowlat.models.detector import initialise, initialise_head
 
+MOST_VALUES = 2**29  # of a network, two gigabytes: the largest published one has 290 million
+_MOST = 2**16  # pixels of a side, channels, filters
+
 
 class Shape(NamedTuple):
     """What a layer puts out at the cfg's input size; 0 channels stand for a detection layer.
@@ -44,12 +47,15 @@ class Plan:
     Afterwards ``heads`` has the :class:`HeadSpec` of each detection layer, ``used`` the numbers of the layers
     whose outputs later layers take, and ``stride`` what the sides of an input must be multiples of.
 
+    :param most: values that its layers may hold; checked before they take memory
     :raises InputError: if a section does not fit the ones before it
     """
 
-    def __init__(self, net: Section) -> None:
-        self.net, self.input_size, self.input_height = net, net.positive("width"), net.positive("height")
-        self.channels = net.positive("channels", 3)
+    def __init__(self, net: Section, most: int = MOST_VALUES) -> None:
+        self.most = most
+        self.net = net
+        self.input_size, self.input_height = _bounded(net, "width"), _bounded(net, "height")
+        self.channels = _bounded(net, "channels", 3)
         self.shapes = [Shape(self.channels, self.input_size)]  # [0] is the input, [i + 1] layer i
         self.used: set[int] = set()
         self.heads: list[HeadSpec] = []
@@ -74,7 +80,7 @@ class Plan:
         return layer
 
     def _convolutional(self, section: Section, before: Shape) -> tuple[nn.Module, Shape]:
-        size, stride, filters = section.positive("size", 1), _stride(section), section.positive("filters")
+        size, stride, filters = _bounded(section, "size", 1), _stride(section), _bounded(section, "filters")
         binary = bool(section.integer("xnor", 0))
         groups = 1 if binary else section.positive("groups", 1)  # darknet has no binary groups
         padding = size // 2 if section.integer("pad", 0) else section.integer("padding", 0)
@@ -86,6 +92,7 @@ class Plan:
             raise section.error(f": dilation={dilation} needs pad=1 and an odd size; got size={size}")
         norm = bool(section.integer("batch_normalize", 0) or section.integer("cbn", 0))
         shape = _strided(section, before, filters, stride, (before.size + 2 * padding - size) // stride + 1)
+        self._take(section, filters * (before.channels // groups * size**2 + 4))
         kind = BinaryConv2d if binary else nn.Conv2d
         padding *= dilation
         conv = kind(before.channels, filters, size, stride, padding, dilation, groups, bias=not norm)
@@ -95,6 +102,15 @@ class Plan:
         if "share_index" in section.options:
             bn = self._share(section, conv, bn)
         return ConvBlock(conv, bn, _activation(section, activation)), shape
+
+    def _take(self, section: Section, values: int) -> None:
+        """Count the values of a layer; its last four a filter are those of a bias or batch norm."""
+        self.most -= values
+        if self.most < 0:
+            raise section.error(
+                f" brings the network to far more weights than its file holds, or than {MOST_VALUES}: check "
+                "filters, size and channels"
+            )
 
     def _share(self, section: Section, conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> nn.BatchNorm2d | None:
         """Give a convolution the weights of an earlier one; return the batch norm of that."""
@@ -122,7 +138,7 @@ class Plan:
     def _windows(self, section: Section, before: Shape, most: int) -> tuple[int, int, int, Shape]:
         """Size, stride and padding (less than ``most`` sizes) of a pool, and the shape that it makes."""
         stride = _stride(section)
-        size = section.positive("size", stride)
+        size = _bounded(section, "size", stride)
         padding = section.integer("padding", size - 1)
         if not 0 <= padding < most * size:
             raise section.error(f": padding must be from 0 to {most * size - 1}; got {padding}")
@@ -240,6 +256,14 @@ class Plan:
         if not 0 <= number < section.number:
             raise section.error(f" takes layer {source}, which is no earlier layer")
         return number
+
+
+def _bounded(section: Section, key: str, default: int | None = None) -> int:
+    """As :meth:`Section.positive`, and not more than any network needs."""
+    number = section.positive(key, default)
+    if number > _MOST:
+        raise section.error(f": option {key} must be at most {_MOST}; got {number}")
+    return number
 
 
 def _stride(section: Section) -> int:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # published files hold denormals of either sign in dead channels
 _LEAST_VARIANCE = -1e-30
+_SAFE_VALUES = 2**24
+_PARTIAL = re.compile(r"\.conv\.([1-9][0-9]{0,8})$")
 _NORM_KEYS = ("bn.bias", "bn.weight", "bn.running_mean", "bn.running_var")
 
 
@@ -56,7 +58,7 @@ def load_darknet_weights(net: DarknetNet, path: str | Path) -> DarknetHeader:
     if not path.is_file():
         raise FileNotFoundError(f"no darknet weights at {path}: give the path of a .weights file")
     header, values = _read(path)
-    partial = re.search(r"\.conv\.([1-9]\d*)$", path.name)
+    partial = _PARTIAL.search(path.name)
     parts = list(_parts(net, int(partial[1]) if partial else None))
     *ends, expected = np.cumsum([tensor.numel() for _, tensor in parts])
     missing = expected - len(values)
@@ -80,6 +82,16 @@ def load_darknet_weights(net: DarknetNet, path: str | Path) -> DarknetHeader:
             piece = piece.clip(min=0) if name.endswith("running_var") else piece
             tensor.copy_(torch.from_numpy(piece).view_as(tensor))
     return header
+
+
+def room_in(path: str | Path) -> int | None:
+    """Values that a network for this file may hold before :func:`load_darknet_weights` tells what does not
+    fit: twice as many as the file; ``None`` for one of a network's first layers.
+    """
+    path = Path(path)
+    if _PARTIAL.search(path.name) or not path.is_file():
+        return None
+    return max(_SAFE_VALUES, path.stat().st_size // 2)
 
 
 def save_darknet_weights(net: DarknetNet, path: str | Path, header: DarknetHeader | None = None) -> None:

@@ -7,6 +7,7 @@ here, so that the forward can be followed; and a batch size of 1 that was writte
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 import warnings
@@ -18,11 +19,12 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from sj_lowlat.errors import ConversionError, InputError
+from sj_lowlat.errors import FOREIGN, ConversionError, InputError
 
 NEEDED = "reading ONNX files needs onnx, onnx2torch, onnxslim and onnxruntime: pip install 'sj-lowlat[onnx]'"
 _BATCH_OF_TEST = 2
 _NEWEST = 17  # opset that onnx2torch knows whole; newer files are written back to it
+_MOST_VALUES = 2**24  # of an image
 _CLOSE, _NOTHING = 1e-3, 1e-5  # of the largest output, and in all: float32 in two programs
 
 
@@ -69,12 +71,17 @@ def read(
     network = network.eval()
     images = torch.rand(_BATCH_OF_TEST, *shape, generator=torch.Generator().manual_seed(0))
     theirs = _in_onnxruntime(file, images, path)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of onnx2torch's modules that are replaced here
-        _Plain(network).run(images[:1])
-        _rename(network)
-        network.recompile()
-        outputs = network(images)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of onnx2torch's modules that are replaced here
+            _Plain(network).run(images[:1])
+            _rename(network)
+            network.recompile()
+            outputs = network(images)
+    except FOREIGN as error:
+        raise ConversionError(
+            f"{path} cannot be run in torch ({_first_line(error)}): export it with other operations"
+        ) from error
     outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
     _compare(outputs, theirs, path)
     return network, shape, [output[:1] for output in outputs]
@@ -114,6 +121,8 @@ def _fix_shape(file: Any, size: tuple[int, int] | None, path: Path) -> tuple[int
     dims = inputs[0].type.tensor_type.shape.dim
     found = [dim.dim_value for dim in dims][1:]
     wanted = (found[0], *(size or found[1:]))
+    if min(wanted) < 0 or math.prod(wanted) > _MOST_VALUES:
+        raise InputError(f"{path} takes images of {[*wanted]}: at most {_MOST_VALUES} values are taken")
     if not all(wanted):
         raise InputError(f"{path} leaves its image size open: give size, for instance size=320")
     for dim, value in zip(dims, (1, *wanted), strict=True):

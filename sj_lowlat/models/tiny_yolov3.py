@@ -24,18 +24,20 @@ The published cfg says 0,1,2 for the latter, but the published weights were trai
 def scaled_width(channels: int, width: float) -> int:
     """``channels * width``, to the nearest multiple of 8, at least 8.
 
-    :raises InputError: if width is not positive
+    :raises InputError: if width is not above 0 and up to 4
     """
-    if not 0 < width < float("inf"):
-        raise InputError(f"width must be a positive factor of the channels, such as 0.5; got {width}")
+    if not 0 < width <= 4:
+        raise InputError(
+            f"width must be a factor of the channels, above 0 and up to 4, such as 0.5; got {width}"
+        )
     return max(8, 8 * round(channels * width / 8))
 
 
 def check_counts(num_classes: int, in_channels: int) -> None:
-    """:raises InputError: if one is below 1"""
-    if num_classes < 1 or in_channels < 1:
+    """:raises InputError: if one is below 1 or above 10,000"""
+    if not (1 <= num_classes <= 10_000 and 1 <= in_channels <= 10_000):
         raise InputError(
-            f"num_classes and in_channels must be 1 or more; got {num_classes} and {in_channels}"
+            f"num_classes and in_channels must be from 1 to 10,000; got {num_classes} and {in_channels}"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,11 @@ import torch
 from torch import nn
 
 from sj_lowlat import layers
-from sj_lowlat.errors import InputError
+from sj_lowlat.errors import FOREIGN, InputError
 from sj_lowlat.graph.operations import LEAF_TYPES
 
+_MOST_CHANNELS = 2**16  # of a layer of this package, which takes memory before its values are there
+_STACKS = (nn.RNNBase, nn.Transformer)
 _CONTAINERS = {kind.__name__: kind for kind in (nn.Sequential, nn.ModuleList, nn.ModuleDict, nn.Module)}
 # layers that are made around another one, their only child
 _AROUND: dict[str, Callable[[nn.Module], nn.Module]] = {
@@ -156,9 +159,8 @@ def root_from_rows(rows: Sequence[Mapping[str, Any]]) -> nn.Module:
             parent, _, child = name.rpartition(".")
             if name:
                 children.setdefault(parent, {})[child] = made[name] if "same" not in row else row["same"]
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-            text = repr(dict(row))[:200]
-            raise InputError(f"a layer cannot be made as its row says ({error}): {text}") from error
+        except FOREIGN as error:
+            raise InputError(f"a layer cannot be made as its row says ({error}): {row!r:.200}") from error
     if children:
         raise InputError(f"the rows name layers of {min(children)!r}, which has no row")
     root = made[""]
@@ -198,12 +200,16 @@ def _made(row: Mapping[str, Any], children: dict[str, nn.Module | str]) -> nn.Mo
     if isinstance(args.get("fn"), Mapping):
         args["fn"] = _made(args["fn"], {})
     if name in _OWN:
+        sizes = [args.get("channels") or 1, *(math.prod(shape or ()) for shape in args.get("shapes", ()))]
+        if max(sizes) > _MOST_CHANNELS:
+            raise ValueError(f"{max(sizes)} channels; at most {_MOST_CHANNELS} are read")
         module: Any = _OWN[name](**args)
         if "spikes" in row:
             module.spike_dtype = {"bfloat16": torch.bfloat16, "int8": torch.int8}[row["spikes"]]
         return module
     kind = {kind.__name__: kind for kind in LEAF_TYPES}.get(name) or getattr(nn, str(name), None)
-    if not isinstance(kind, type) or not issubclass(kind, nn.Module):
+    # a number of layers in a row could ask for any number of modules
+    if not isinstance(kind, type) or not issubclass(kind, nn.Module) or issubclass(kind, _STACKS):
         raise ValueError(f"the layer type {name!r} is unknown: it is none of torch.nn and of sj_lowlat")
     with torch.device("meta"):
         return kind(**args)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from sj_lowlat.errors import printable
 from sj_lowlat.record import table
 
 
@@ -71,9 +72,13 @@ class ConversionReport:
         ]
         lines = [table(("layer", "type", "folded", "fires as", "lambda", "lambda in"), rows, left=6)]
         if self.replaced:
-            lines += ["", "replaced:", *(f"  {name}: {what}" for name, what in self.replaced.items())]
+            lines += [
+                "",
+                "replaced:",
+                *(printable(f"  {name}: {what}") for name, what in self.replaced.items()),
+            ]
         if self.pools:
-            lines += ["", f"max-pools that count spikes: {', '.join(self.pools)}"]
+            lines += ["", printable(f"max-pools that count spikes: {', '.join(self.pools)}")]
         return "\n".join(lines)
 
     __str__ = table

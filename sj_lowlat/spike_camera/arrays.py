@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -22,14 +21,17 @@ __all__ = ["open_npy", "open_npz", "write_npy", "write_npz"]
 Shape = tuple[int, ...]
 
 _MEMBER = "spk.npy"
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_LONGEST_HEADER = 2**14  # bytes; numpy itself refuses more than 10,000
+_SAFE_BYTES = 2**27  # in memory
+_TIMES_THE_FILE = 10  # spikes of little light, one bit a pixel, are not smaller when compressed
 
 
 def open_npy(file: Path) -> PlaneSource:
     """:raises InputError: if the file is not uint8 or bool ``[T, H, W]``, or ends too soon"""
     with file.open("rb") as handle:
-        frames, height, width = _planes_shape(str(file), *_header(str(file), handle))
-        offset = handle.tell()
+        start = io.BytesIO(handle.read(_LONGEST_HEADER))
+    frames, height, width = _planes_shape(str(file), *_header(str(file), start))
+    offset = start.tell()
     wanted, size = offset + frames * height * width, file.stat().st_size
     if size < wanted:
         raise InputError(f"{file} has {size} bytes of {wanted}: it is truncated; save or copy it again")
@@ -45,13 +47,29 @@ def open_npz(file: Path) -> PlaneSource:
             name = _spikes_member(file, archive)
             what = f"{name.removesuffix('.npy')} in {file}"
             with archive.open(name) as member:
-                frames, height, width = _planes_shape(what, *_header(what, member))
-                wanted, size = frames * height * width, archive.getinfo(name).file_size - member.tell()
+                start = io.BytesIO(member.read(_LONGEST_HEADER))
+                frames, height, width = _planes_shape(what, *_header(what, start))
+                wanted, size = frames * height * width, archive.getinfo(name).file_size - start.tell()
                 if size != wanted:
                     raise InputError(f"{what} has {size} bytes of {wanted}: save or copy it again")
+                _check_memory(file, what, max(wanted // 8, height * width))
+                member.seek(start.tell())
                 return pack(_blocks(member, frames, height, width), frames, height, width)
-    except _ZIP_ERRORS as error:
-        raise InputError(f"{file} is damaged or no .npz ({error}): save or copy it again") from error
+    except (InputError, OSError):
+        raise
+    except Exception as error:  # zipfile lets out those of zlib, lzma, struct, ...
+        text = str(error) or type(error).__name__
+        raise InputError(f"{file} is damaged or no .npz ({text}): save or copy it again") from error
+
+
+def _check_memory(file: Path, what: str, wanted: int) -> None:
+    """Refuse what would take far more memory than the file."""
+    size = file.stat().st_size
+    if wanted > max(_SAFE_BYTES, _TIMES_THE_FILE * size):
+        raise InputError(
+            f"{what} would take {wanted} bytes of memory, the file has {size}: save it as .npy or .dat, of "
+            "which only frames that are asked for are read"
+        )
 
 
 def write_npy(file: Path, stream: SpikeStream) -> None:
@@ -83,8 +101,9 @@ def _header(what: str, handle: IO[bytes]) -> tuple[Shape, bool, np.dtype]:
         read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
         if read is not None:
             return read(handle)
-    except (ValueError, SyntaxError, TypeError, TokenError) as error:
-        raise InputError(f"{what} is no .npy array ({error}): save it again with numpy.save") from error
+    except Exception as error:  # numpy evaluates the header
+        text = str(error) or type(error).__name__
+        raise InputError(f"{what} is no .npy array ({text}): save it again with numpy.save") from error
     raise InputError(f"{what} has the .npy version {version}: save it again as uint8 with numpy.save")
 
 
@@ -109,7 +128,7 @@ def _spikes_member(file: Path, archive: zipfile.ZipFile) -> str:
 
     def axes(name: str) -> int:
         with archive.open(name) as member:
-            return len(_header(f"{name} in {file}", member)[0])
+            return len(_header(f"{name} in {file}", io.BytesIO(member.read(_LONGEST_HEADER)))[0])
 
     found = [name for name in names if axes(name) == 3]
     if len(found) != 1:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,25 @@ __all__ = ["SPIKE_CLASSES", "SpikeDataset", "SpikeSample", "as_traffic", "traffi
 SPIKE_CLASSES = ("person", "vehicle")
 
 _VEHICLES = frozenset(["bicycle", "car", "motorbike", "motorcycle", "bus", "truck", "train"])
-_FIELDS = ("frames", "frame", "frame_rate", "rate_at_white")
+
+
+def _whole(value: Any, least: int = 1) -> bool:
+    return type(value) is int and value >= least
+
+
+def _positive(value: Any, most: float = math.inf) -> bool:
+    return type(value) in (int, float) and 0 < value <= most and math.isfinite(value)
+
+
+#: field of an image -> whether a value can be
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "width": _whole,
+    "height": _whole,
+    "frames": _whole,
+    "frame": partial(_whole, least=0),
+    "frame_rate": _positive,
+    "rate_at_white": partial(_positive, most=1.0),
+}
 
 
 def traffic_class(name: str) -> int | None:
@@ -76,11 +96,22 @@ class SpikeDataset:
         self.records = CocoDataset(annotations, Path(annotations).parent if streams is None else streams)
         self.window = window
         for record in self.records.images:
-            missing = [name for name in ("width", "height", *_FIELDS) if name not in record]
-            if missing:
+            missing = [name for name in _FITS if name not in record]
+            wrong = [
+                f"{name} {record[name]!r:.50}"
+                for name, fits in _FITS.items()
+                if name in record and not fits(record[name])
+            ]
+            if missing or wrong:
+                what = f"no {', '.join(missing)}" if missing else ", ".join(wrong)
                 raise InputError(
-                    f"{annotations}: image {record['id']} has no {', '.join(missing)}: give a spike data set "
-                    "such as sj-lowlat encode writes"
+                    f"{annotations}: image {record['id']} has {what}: give a spike data set such as "
+                    "sj-lowlat encode writes"
+                )
+            if record["frame"] >= record["frames"]:
+                raise InputError(
+                    f"{annotations}: image {record['id']} has boxes at frame {record['frame']} of "
+                    f"{record['frames']}, counted from 0: correct it"
                 )
         if self.records.class_names != SPIKE_CLASSES:
             raise InputError(
@@ -101,7 +132,7 @@ class SpikeDataset:
         :raises InputError: if the stream is not what the JSON says
         """
         record = self.records.images[index]
-        path = self.records.folder / record["file_name"]
+        path = self.records.file(record)
         size = {"height": record["height"], "width": record["width"]} if path.suffix == ".dat" else {}
         stream = open_stream(path, **size, frame_rate=record["frame_rate"])
         shape = (record["frames"], record["height"], record["width"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,8 +16,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from sj_lowlat.data import DetectionDataset, Target, moving_sequence
-from sj_lowlat.errors import InputError
-from sj_lowlat.files import write_json
+from sj_lowlat.errors import FOREIGN, InputError
+from sj_lowlat.files import read_json, write_json
 from sj_lowlat.spike_camera.dataset import SPIKE_CLASSES, as_traffic
 from sj_lowlat.spike_camera.encode import SpikeEncoder
 from sj_lowlat.spike_camera.files import write_stream
@@ -71,7 +71,8 @@ def encode_dataset(
     Each clip pans in a direction of its own, and is the picture itself at the labelled frame. Persons and
     vehicles keep their boxes. The same call resumes an interrupted one.
 
-    :param folder: gets ``streams/*.dat`` and, when all are there, ``instances.json``
+    :param folder: gets ``streams/*.dat``, their sums in ``streams.sha256`` and, when all are there,
+        ``instances.json``
     :param camera: default: ``Camera()``
     :param speed: of the pan, px a frame
     :param shake: see :class:`~sj_lowlat.spike_camera.Motion`, px
@@ -140,14 +141,16 @@ def _resized(image: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 def _record(clips: Iterator[_Clip], folder: Path, camera: Camera, request: dict[str, Any]) -> Path:
     request = {**request, "camera": asdict(camera)}
-    begun = _read_request(folder / "request.json")
+    begun, sums = _read_request(folder / "request.json"), _Sums(folder)
     if begun and begun != request:
         changed = sorted(key for key in {*begun, *request} if begun.get(key) != request.get(key))
         raise InputError(
             f"{folder} was begun with another {', '.join(changed)}: give another folder, or the same request"
         )
     path = folder / "instances.json"
-    if begun and _is_whole(path):
+    if not begun:
+        sums.forget()
+    if begun and _is_whole(path, sums):
         return path
     write_json(folder / "request.json", request)
     recorded = {
@@ -160,7 +163,7 @@ def _record(clips: Iterator[_Clip], folder: Path, camera: Camera, request: dict[
     annotations: list[dict[str, Any]] = []
     for index, (target, (height, width), blocks) in enumerate(clips):
         name = f"streams/{index:06d}.dat"
-        if not _holds(folder / name, camera.frames, height, width):
+        if not sums.holds(name):
             encoder = SpikeEncoder(
                 height,
                 width,
@@ -170,6 +173,7 @@ def _record(clips: Iterator[_Clip], folder: Path, camera: Camera, request: dict[
             )
             planes = np.concatenate([encoder.encode(block) for block in blocks])
             write_stream(folder / name, SpikeStream.from_planes(planes, camera.frame_rate))
+            sums.add(name)
         row = {
             "id": index + 1,
             "file_name": name,
@@ -202,22 +206,48 @@ def _annotations(target: Target, image: int, first: int) -> Iterator[dict[str, A
 
 
 def _read_request(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}): remove it and begin again") from error
-
-
-def _holds(stream: Path, frames: int, height: int, width: int) -> bool:
-    """Whether all frames have been written."""
-    return stream.exists() and stream.stat().st_size == frames * height * width // 8
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether the JSON and all of its streams are there, so that no scene has to be drawn again."""
     if not path.exists():
+        return {}
+    request = read_json(path, "what encode wrote, or remove it and begin again")
+    if not isinstance(request, dict):
+        raise InputError(f"{path} is damaged: remove it and begin again")
+    return request
+
+
+def _is_whole(path: Path, sums: _Sums) -> bool:
+    """Whether the JSON and all of its streams are there, so that no scene has to be drawn again."""
+    try:
+        names = [image["file_name"] for image in read_json(path, "an instances JSON")["images"]]
+    except (FileNotFoundError, *FOREIGN):
         return False
-    images = json.loads(path.read_text(encoding="utf-8"))["images"]
-    return all(_holds(path.parent / i["file_name"], i["frames"], i["height"], i["width"]) for i in images)
+    return all(isinstance(name, str) and sums.holds(name) for name in names)
+
+
+class _Sums:
+    """Which streams of a folder are whole: their SHA-256 in ``streams.sha256``, as ``sha256sum -c`` reads it.
+
+    A file's size alone does not tell who wrote it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.path = folder, folder / "streams.sha256"
+        lines = self.path.read_bytes().decode("ascii", "replace").splitlines() if self.path.exists() else []
+        self._known = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+    def holds(self, name: str) -> bool:
+        stream = self.folder / name
+        return name in self._known and stream.is_file() and _sha256(stream) == self._known[name]
+
+    def add(self, name: str) -> None:
+        self._known[name] = _sha256(self.folder / name)
+        with self.path.open("a", encoding="ascii") as file:
+            file.write(f"{self._known[name]}  {name}\n")
+
+    def forget(self) -> None:
+        self._known = {}
+        self.path.unlink(missing_ok=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

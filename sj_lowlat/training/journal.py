@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from sj_lowlat.errors import FOREIGN
 from sj_lowlat.files import atomic_write
 
 #: takes iteration, losses, learning rate and seconds
@@ -19,16 +20,16 @@ def journal(output: Path | None, first: int) -> Iterator[Write]:
     """Context manager: a function that appends to ``log.jsonl``, at once on disk, and to TensorBoard.
 
     :param output: the folder, or None to write nothing
-    :param first: steps already done: later lines of an earlier, interrupted part are dropped
+    :param first: steps already done: later lines of an earlier, interrupted part are dropped, and what is no
+        record (a crash may have cut off the last one, a power failure leaves zeros)
     """
     if output is None:
         yield lambda *_: None
         return
     path = output / "log.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if first and path.exists() else []
-    whole = [line for line in lines if line.endswith("\n")]  # a crash may have cut off the last
+    lines = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1] if first and path.exists() else []
     with atomic_write(path) as temporary:
-        kept = [line for line in whole if json.loads(line)["iteration"] <= first]
+        kept = [f"{line}\n" for line in lines if 0 <= _iteration(line) <= first]
         temporary.write_text("".join(kept), encoding="utf-8")
 
     with _tensorboard(output, first) as board:
@@ -42,6 +43,14 @@ def journal(output: Path | None, first: int) -> Iterator[Write]:
                     board.add_scalar(name, value, iteration)
 
         yield write
+
+
+def _iteration(line: str) -> float:
+    """That of a line of the log; -1 for a line that is none."""
+    try:
+        return float(json.loads(line)["iteration"])
+    except FOREIGN:
+        return -1
 
 
 def _tensorboard(output: Path, first: int) -> AbstractContextManager[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from sj_lowlat.errors import InputError
+from sj_lowlat.errors import FOREIGN, InputError
 from sj_lowlat.files import atomic_write
 from sj_lowlat.training.config import RUN_FIELDS, FinetuneConfig
 
@@ -61,9 +62,13 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
 def load_checkpoint(path: Path, state: TrainingState) -> None:
     """Put the state of ``path`` into ``state`` and torch's random generators.
 
-    :raises InputError: if the file is no checkpoint, or of another config, run or model; nothing changed then
+    :raises InputError: if the file is no checkpoint, or of another config, run or model (nothing changed
+        then), or parts of it are damaged
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type for entry in archive.infolist()):  # could take any memory
+                raise ValueError("it is compressed, which torch.save never does")
         record = torch.load(path, map_location=state.device, weights_only=True)
         saved = record["config"] | record["run"], _shapes(record["model"])
     except Exception as error:
@@ -79,15 +84,21 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
                     f"{path} is of another run: its {name} is {other}, this run's {one}."
                     " Make them equal, take another output folder, or start over with resume=False"
                 )
-    state.model.load_state_dict(record["model"])
-    state.ema.module.load_state_dict(record["ema"])
-    state.ema.n_averaged.fill_(record["iteration"] + 1)
-    state.optimiser.load_state_dict(record["optimiser"])
-    state.scheduler.load_state_dict(record["scheduler"])
-    state.iteration, state.seconds, state.losses = record["iteration"], record["seconds"], record["losses"]
-    torch.set_rng_state(record["rng"].cpu())
-    if state.device.type == "cuda" and record["cuda_rng"] is not None:
-        torch.cuda.set_rng_state(record["cuda_rng"].cpu(), state.device)
+    try:
+        state.model.load_state_dict(record["model"])
+        state.ema.module.load_state_dict(record["ema"])
+        state.ema.n_averaged.fill_(record["iteration"] + 1)
+        state.optimiser.load_state_dict(record["optimiser"])
+        state.scheduler.load_state_dict(record["scheduler"])
+        state.iteration, state.seconds = int(record["iteration"]), float(record["seconds"])
+        state.losses = dict(record["losses"])
+        torch.set_rng_state(record["rng"].cpu())
+        if state.device.type == "cuda" and record["cuda_rng"] is not None:
+            torch.cuda.set_rng_state(record["cuda_rng"].cpu(), state.device)
+    except FOREIGN as error:
+        raise InputError(
+            f"{path} is damaged ({error}): delete it, or start over with resume=False"
+        ) from error
 
 
 def _shapes(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:

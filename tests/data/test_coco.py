@@ -77,7 +77,7 @@ def test_missing_images_are_listed(tmp_path: Path) -> None:
 
 def test_missing_json_and_folder(tmp_path: Path) -> None:
     path, pictures = _write(tmp_path, [])
-    with pytest.raises(FileNotFoundError, match="no annotations at"):
+    with pytest.raises(FileNotFoundError, match=r"no file at .*none\.json: give an instances JSON"):
         CocoDataset(tmp_path / "none.json", pictures)
     with pytest.raises(FileNotFoundError, match="no image folder"):
         CocoDataset(path, tmp_path / "none")
@@ -86,7 +86,7 @@ def test_missing_json_and_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "is not JSON"),
+        ("{", "is damaged or no JSON"),
         ("[]", "must hold the lists"),
         ('{"images": [], "annotations": []}', "must hold the lists"),
     ],

@@ -14,6 +14,18 @@ from sj_lowlat.errors import InputError
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiffs_are_upright(tmp_path: Path, orientation: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 10, 3), dtype=np.uint8)
+    mark = Image.Exif()
+    mark[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "scan.tiff", exif=mark.tobytes())
+    Image.fromarray(pixels).save(tmp_path / "scan.png", exif=mark.tobytes())
+    found = read_image(tmp_path / "scan.tiff")
+    assert torch.equal(found, read_image(tmp_path / "scan.png"))
+    assert image_size(tmp_path / "scan.tiff") == (found.shape[2], found.shape[1])
+
+
+@pytest.mark.parametrize("orientation", [*range(1, 9), 0, 9, 32774])
 def test_pictures_are_upright(tmp_path: Path, orientation: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 10, 3), dtype=np.uint8)
     mark = Image.Exif()
@@ -25,7 +37,7 @@ def test_pictures_are_upright(tmp_path: Path, orientation: int) -> None:
     found = read_image(path)
     assert np.array_equal(found.permute(1, 2, 0).numpy(), want)
     assert image_size(path) == (found.shape[2], found.shape[1])
-    if orientation >= 5:  # boxes of the picture as it is stored belong to that
+    if 5 <= orientation <= 8:  # boxes of the picture as it is stored belong to that
         assert np.array_equal(read_image(path, (10, 4)).permute(1, 2, 0).numpy(), pixels)
         assert read_image(path, (4, 10)).shape == (3, 10, 4)
 

@@ -211,3 +211,28 @@ def test_as_a_word(tmp_path: Path) -> None:
     ):
         with pytest.raises((InputError, ConversionError), match=message):
             open_network(f"{path}:{word}")
+
+
+@pytest.mark.parametrize("place", ["../secret", "{folder}/secret", "link"])
+def test_weights_are_not_read_from_elsewhere(tmp_path: Path, place: str) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    for file in (tmp_path / "secret", inner / "weights.bin"):
+        file.write_bytes(torch.ones(36).numpy().tobytes())
+    (inner / "link").symlink_to(tmp_path / "secret")
+
+    def write(location: str) -> Path:
+        weights = TensorProto(name="w", data_type=1, dims=[4, 1, 3, 3], data_location=1)
+        weights.external_data.add(key="location", value=location)
+        sizes = {"x": [1, 1, 8, 8], "y": [1, 4, 6, 6]}
+        ends = [helper.make_tensor_value_info(name, 1, size) for name, size in sizes.items()]
+        conv = helper.make_node("Conv", ["x", "w"], ["y"])
+        graph = helper.make_graph([conv], "net", ends[:1], ends[1:], [weights])
+        opset = helper.make_opsetid("", 13)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
+        (inner / "net.onnx").write_bytes(model.SerializeToString())
+        return inner / "net.onnx"
+
+    assert from_onnx(write("weights.bin")).input_shape == (1, 8, 8)
+    with pytest.raises(InputError, match="is no whole ONNX file"):
+        from_onnx(write(place.format(folder=tmp_path)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +135,30 @@ def test_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(InputError, match="begun with another speed"):
         encode_dataset(Pictures(), broken, CAMERA, speed=0.2)
     (broken / "request.json").write_text("{")
-    with pytest.raises(InputError, match=r"request.json is damaged"):
+    with pytest.raises(InputError, match=r"request.json is damaged .* remove it and begin again"):
         encode_dataset(Pictures(), broken, CAMERA, speed=0.1)
+
+
+@pytest.mark.parametrize("harm", ["zeros", "no request", "empty request", "another seed", "half a JSON"])
+def test_only_streams_of_the_same_request_are_kept(tmp_path: Path, harm: str) -> None:
+    whole = encode_dataset(Pictures(), tmp_path / "whole", CAMERA)
+    folder = tmp_path / "other"
+    encode_dataset(Pictures(), folder, replace(CAMERA, seed=5) if harm == "another seed" else CAMERA)
+    stream = folder / "streams" / "000001.dat"
+    if harm in ("zeros", "no request", "empty request"):
+        stream.write_bytes(bytes(stream.stat().st_size))  # a stream's size says nothing of what is in it
+    if harm == "empty request":
+        (folder / "request.json").write_text("{}")
+    elif harm in ("no request", "another seed"):
+        (folder / "request.json").unlink()
+    elif harm == "half a JSON":
+        (folder / "instances.json").write_bytes(whole.read_bytes()[:100])
+    assert encode_dataset(Pictures(), folder, CAMERA).read_bytes() == whole.read_bytes()
+    for name in ("streams/000000.dat", "streams/000001.dat", "streams.sha256"):
+        held = (folder / name).read_bytes()
+        if harm == "zeros" and name == "streams.sha256":  # the mended stream's sum stands there again
+            held = b"".join(dict.fromkeys(held.splitlines(keepends=True)))
+        assert held == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_bad_values(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,39 @@ def test_a_broken_checkpoint(content: bytes, make_detector: Any, make_data: Any,
         run(make_detector, make_data(), tmp_path)
     torch.save({"model": {}}, tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match="no checkpoint of finetune"):
+        run(make_detector, make_data(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("iteration", "x"),
+        ("optimiser", {}),
+        ("scheduler", 3),
+        ("ema", {}),
+        ("losses", 1),
+        ("rng", torch.zeros(3)),
+    ],
+)
+def test_a_checkpoint_with_a_broken_part(
+    part: str, value: Any, make_detector: Any, make_data: Any, tmp_path: Path
+) -> None:
+    config = FinetuneConfig(**{**CONFIG.to_json(), "iterations": 1})
+    finetune(make_detector(), make_data(), config=config, output=tmp_path)
+    record = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save({**record, part: value}, tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match=r"checkpoint\.pt is damaged"):
+        finetune(make_detector(), make_data(), config=config, output=tmp_path)
+
+
+def test_a_compressed_checkpoint_is_refused(make_detector: Any, make_data: Any, tmp_path: Path) -> None:
+    torch.save({"model": torch.zeros(10**6)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain:
+        entries = {name: plain.read(name) for name in plain.namelist()}
+    with zipfile.ZipFile(tmp_path / "checkpoint.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, data in entries.items():
+            packed.writestr(name, data)
+    with pytest.raises(InputError, match="it is compressed"):
         run(make_detector, make_data(), tmp_path)
 
 
