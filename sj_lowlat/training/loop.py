@@ -15,13 +15,14 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from sj_lowlat import distributed
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import write_json
 from sj_lowlat.record import evaluating, provenance
 from sj_lowlat.training.batches import Batch, BatchMaker, label_map
-from sj_lowlat.training.config import FinetuneConfig
+from sj_lowlat.training.config import RUN_FIELDS, FinetuneConfig
 from sj_lowlat.training.device_batches import DeviceBatches
 from sj_lowlat.training.journal import journal
 from sj_lowlat.training.objective import Objective
@@ -38,6 +39,10 @@ def finetune(
 ) -> nn.Module:
     """Train ``model`` in place on labels, on a teacher's outputs, or on both.
 
+    Called by all processes of ``torchrun``, it trains by ``DistributedDataParallel``: each process takes its
+    share of every batch, and all end with the model that a single one makes, but for rounding. Process 0
+    alone writes files; a run goes on in any number of processes.
+
     :param model: any network; with ``head_specs`` it can learn from boxes
     :param data: a detection dataset (its items are ``Sample``), augmented here, or an ``AugmentedDataset``.
         Classes are matched to the model's by name. Without ``class_names`` it is unlabelled: give a teacher
@@ -51,6 +56,7 @@ def finetune(
     :raises FloatingPointError: if a loss term or the gradient is not finite; the last checkpoint stays
     """
     config = config or FinetuneConfig()
+    main = distributed.is_main()
     device = _device_of(model, teacher)
     objective = Objective(model, data, teacher, config)
     labels = label_map(data, model) if objective.detection else {}
@@ -70,9 +76,12 @@ def finetune(
         state = _start(objective, {"images": len(data), **uses}, device)
         if folder and resume and (folder / "checkpoint.pt").exists():
             load_checkpoint(folder / "checkpoint.pt", state)
-        _train(state, objective, maker, folder)
+        same = {name: value for name, value in config.to_json().items() if name not in RUN_FIELDS}
+        distributed.check_same({**same, **state.run, "iteration": state.iteration})
+        objective.model = distributed.parallel(model)
+        _train(state, objective, maker, folder if main else None)
         model.load_state_dict(state.ema.module.state_dict())
-    if folder:
+    if folder and main:
         end = {"seconds": round(state.seconds, 3), "losses": state.losses}
         write_json(folder / "finetune.json", {"config": config.to_json(), **provenance(config.seed), **end})
     return model
@@ -83,7 +92,8 @@ def _train(
 ) -> None:
     """Take the steps that are left."""
     config, before, start = state.config, state.seconds, time.perf_counter()
-    bar = tqdm(total=config.iterations, initial=state.iteration, desc="finetune", unit="step", disable=None)
+    hidden = None if distributed.is_main() else True
+    bar = tqdm(total=config.iterations, initial=state.iteration, desc="finetune", unit="step", disable=hidden)
     with journal(folder, state.iteration) as write, bar:
         recent: list[dict[str, float]] = []
         for batch in maker.load(state.iteration, state.device):
@@ -109,10 +119,10 @@ def _step(state: TrainingState, objective: Objective, batch: Batch) -> dict[str,
     state.optimiser.zero_grad()
     total.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.config.grad_clip)
-    values = terms | {"total": total, "gradient": norm}
+    values = torch.stack([value.detach().float() for value in (*terms.values(), total)])
     # one transfer from the device for all
-    found = torch.stack([value.detach().float() for value in values.values()]).tolist()
-    numbers = dict(zip(values, found, strict=True))
+    found = [*distributed.total(values), norm.float()]
+    numbers = dict(zip((*terms, "total", "gradient"), torch.stack(found).tolist(), strict=True))
     for name, number in numbers.items():
         if not math.isfinite(number):
             raise FloatingPointError(

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +13,7 @@ from torch import nn
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.errors import InputError
 from sj_lowlat.training import FinetuneConfig
-from sj_lowlat.training.batches import Batch, BatchMaker, label_map, mixed, picks
+from sj_lowlat.training.batches import Batch, BatchMaker, label_map, mixed, picks, places
 
 SAME = {0: 0, 1: 1, 2: 2}
 
@@ -88,7 +88,8 @@ def test_mixed_pictures_have_the_objects_of_both(count: int, objects: int, seed:
     labels = torch.arange(objects)
     pictures = torch.eye(count)[:, :, None, None].expand(-1, -1, 2, 2)  # picture i is 1 in channel i
     batch = Batch(pictures, boxes, labels, image)
-    got = mixed(batch, 0.5, np.random.default_rng(seed))
+    config = FinetuneConfig(batch_size=count, mix=0.5, seed=seed)
+    got = mixed(batch, config, 0, places(config))
     assert torch.equal(got.images.sum(1), torch.ones(count, 2, 2))
     for i in range(count):
         shares = got.images[i, :, 0, 0]
@@ -100,7 +101,8 @@ def test_mixed_pictures_have_the_objects_of_both(count: int, objects: int, seed:
         found = got.labels[got.image == i]
         assert sorted(found.tolist()) == sorted(want)
         assert torch.equal(got.boxes[got.image == i], boxes[found])
-    assert mixed(batch, 0.0, np.random.default_rng(seed)) is batch
+    same = mixed(batch, replace(config, mix=0.0), 0, places(config))
+    assert all(torch.equal(x, y) for x, y in zip(same, batch, strict=True))
 
 
 def test_no_pictures(make_data: Any) -> None:
