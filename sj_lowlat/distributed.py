@@ -6,6 +6,8 @@ In a single process nothing here does anything. Functions that talk must be call
 from __future__ import annotations
 
 import os
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -76,11 +78,19 @@ def share(count: int) -> range:
 
 def total(value: Tensor) -> Tensor:
     """The sum over all processes; the gradient flows back to all of them."""
-    if processes() == 1:
-        return value
-    from torch.distributed.nn.functional import all_reduce  # not in every build of torch
+    return _Sum.apply(value) if processes() > 1 else value
 
-    return all_reduce(value)
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(_ctx: Any, value: Tensor) -> Tensor:
+        value = value.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(_ctx: Any, grad: Tensor) -> Tensor:
+        return _Sum.apply(grad)
 
 
 def totals(*counts: int) -> list[int]:
@@ -116,13 +126,14 @@ def parallel(network: nn.Module) -> nn.Module:
     """A network whose gradients are summed over all processes, and which starts as that of process 0."""
     if processes() == 1:
         return network
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view")  # where sides of 1 are
     # static: parameters without a gradient are no error
-    wrapped = DistributedDataParallel(network, broadcast_buffers=False, static_graph=True)
+    wrapped = DistributedDataParallel(network, static_graph=True)
     wrapped.register_comm_hook(None, _summed)  # without one, DDP divides by the number of processes
     return wrapped
 
 
-def _summed(_state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+def _summed(_state, bucket):  # type: ignore[no-untyped-def]  # DDP refuses annotations that are strings
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     return work.get_future().then(lambda future: future.value()[0])
 
@@ -166,9 +177,9 @@ def joined() -> Iterator[None]:
         # gloo has no class of errors of its own
         if not isinstance(error, dist.DistError) and "gloo" not in str(error):
             raise
+        reason = re.sub(r"^\[[^]]*\] |\. .*", "", str(error).splitlines()[0])  # without lines of C++, advice
         raise OSError(
-            f"another process of this run ended or did not answer ({str(error).splitlines()[0]}): its own"
-            " message says why. Files are whole; give the same command again, a training goes on from its"
-            " last checkpoint"
+            f"another process of this run ended or did not answer ({reason}): its own message says why. Files"
+            " are whole; give the same command again, a training goes on from its last checkpoint"
         ) from error
     dist.destroy_process_group()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 
 from sj_lowlat.cli import convert, detect, encode, evaluate, monitor
 from sj_lowlat.cli.parser import VerbParser, fill
@@ -21,6 +23,8 @@ VERBS = {
     "encode": "Record a data set with a simulated spike camera.",
     "monitor": "Watch the neurons of a spiking network: firing rates and what is left in their membranes.",
 }
+#: verbs whose work several processes share
+SHARED = ("finetune", "evaluate")
 _EXAMPLE = f"""example:
   {PROG} demo --output runs/demo
 
@@ -53,11 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             subcommands.add_subcommand(name, verb_parser, help=summary)
             verb_parser.prog = f"{PROG} {name}"
         options = parser.parse_args(arguments)
-        return call(options[options["verb"]]) or 0
+        with _together(options["verb"]):
+            return call(options[options["verb"]]) or 0
     except SystemExit as stop:  # --help, --version, and options that cannot be understood
         return stop.code if isinstance(stop.code, int) else 2
     except (InputError, FloatingPointError, OSError) as error:
-        print(f"{PROG}: error: {error}", file=sys.stderr)
+        process = f" (process {os.environ.get('RANK')})" if _several() else ""
+        print(f"{PROG}{process}: error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         more = "; the same command goes on from the last checkpoint" if chosen == "finetune" else ""
@@ -65,6 +71,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     finally:
         sys.argv = before
+
+
+def _several() -> bool:
+    """Whether a launcher such as ``torchrun`` started more than one process."""
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
+@contextmanager
+def _together(verb: str) -> Iterator[None]:
+    """Context manager: all processes that ``torchrun`` started are one run, of which process 0 prints."""
+    if not _several():
+        yield
+        return
+    from sj_lowlat import distributed  # it imports torch
+
+    count = distributed.asked()
+    if verb not in SHARED:
+        raise InputError(
+            f"{count} processes were started, and each would do all the work of {verb}: start"
+            f" one process; {' and '.join(SHARED)} can share their work"
+        )
+    with distributed.joined(), open(os.devnull, "w") as nowhere, ExitStack() as quiet:
+        if not distributed.is_main():
+            quiet.enter_context(redirect_stdout(nowhere))
+        yield
 
 
 def _verb(name: str) -> Callable[..., int | None]:

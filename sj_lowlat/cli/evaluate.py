@@ -55,6 +55,7 @@ def run(
     :param monitored: number of images, from the first, to count firing rates and energy on; 0 for none
     :param output: JSON file for all results
     """
+    from sj_lowlat import distributed
     from sj_lowlat.cli.pictures import first_images
     from sj_lowlat.cli.sources import DATA_FORMS, open_data
     from sj_lowlat.conversion import set_precision
@@ -91,7 +92,7 @@ def run(
         stop=stop,
         stop_reads=stop_reads,
     )
-    if output is not None:
+    if output is not None and distributed.is_main():
         write_json(output, {"model": model, "data": data, "beside": ann, **result.to_json()})
 
     def cells(ap: APResult) -> list[str]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sj_lowlat import checkpoint
+from sj_lowlat import checkpoint, distributed
 from sj_lowlat.cli.options import check_output, finer_factors
 from sj_lowlat.cli.pictures import calibration_images as take
 from sj_lowlat.cli.sources import open_data
@@ -36,7 +36,8 @@ def run(
 ) -> None:
     """Train a network on labels, on a teacher's outputs, or on both.
 
-    To resume an interrupted run, give the same command again.
+    To resume an interrupted run, give the same command again. Several processes share the batches under
+    torchrun --nproc-per-node N -m sj_lowlat finetune ...
 
     examples::
 
@@ -79,7 +80,9 @@ def run(
     if is_spiking(student):
         raise InputError(f"{model} is a spiking network: finetune the network that it was converted from")
     guide = open_network(teacher, device=device) if teacher is not None else None
-    _claim(folder, setup, restart)
+    if distributed.is_main():
+        _claim(folder, setup, restart)
+    distributed.gathered(None)  # the others look into the folder afterwards
     factors = finer_factors(finer)
     if replace or only_activations or levels is not None:
         images = take(dataset, calibration_images, max(settings.sizes)).to(find_device(device))
@@ -91,6 +94,8 @@ def run(
             student = prepare(student, levels, images, scale=scale, equalise=equalise, finer=factors)
     print(f"training {model} on {len(dataset)} images, {settings.iterations} steps", flush=True)
     finetune(student, dataset, guide, settings, folder)
+    if not distributed.is_main():
+        return
     checkpoint.save(student, folder)
     losses = json.loads((folder / "finetune.json").read_text(encoding="utf-8"))["losses"]
     print(f"last loss {losses['total']:.4g}; the trained network is in {output}")

@@ -12,8 +12,9 @@ from typing import Any
 from torch import nn
 from tqdm import tqdm
 
+from sj_lowlat import distributed
 from sj_lowlat.class_names import match_classes
-from sj_lowlat.data import DetectionDataset, batches, ground_truth
+from sj_lowlat.data import DetectionDataset, Part, batches, ground_truth
 from sj_lowlat.detect import Detections
 from sj_lowlat.encoders import Encoder
 from sj_lowlat.errors import InputError
@@ -21,6 +22,7 @@ from sj_lowlat.evaluation.ap import APResult
 from sj_lowlat.evaluation.coco_ap import coco_ap
 from sj_lowlat.evaluation.energy import EnergyReport, energy
 from sj_lowlat.evaluation.predict import each_at_its_end, predict
+from sj_lowlat.evaluation.shares import in_order, own_images
 from sj_lowlat.evaluation.voc_ap import voc_ap
 from sj_lowlat.layers import is_spiking
 from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
@@ -153,6 +155,9 @@ def evaluate(
     A spiking network runs once and is scored at every read-out. Classes are matched by name; only shared ones
     count.
 
+    Called by all processes of ``torchrun``, each looks at some of the batches (process 0 at those that are
+    monitored), and all return the result of a single process.
+
     :param model: a detector of :mod:`sj_lowlat.models`, or what ``convert`` made of one
     :param schedule: of a spiking network, as for :func:`~sj_lowlat.simulation.simulate`; by default its own
     :param readout: steps at which to score, by default the last one
@@ -188,6 +193,9 @@ def evaluate(
     class_map = _class_map(model, dataset)
     size = int(size if size is not None else info.size or 416)
     ground_truth(dataset)  # a data set that cannot be read should say so before the long run
+    distributed.check_same({"number of images": len(dataset), "batch_size": batch_size, "size": size})
+    places = own_images(len(dataset), batch_size, monitored)
+    monitored = monitored if distributed.is_main() else 0
     started = time.perf_counter()
     found: dict[int | None, list[Detections]] = {step: [] for step in steps}
     beside: list[Detections] = []
@@ -197,8 +205,9 @@ def evaluate(
     with ExitStack() as watching:
         for monitor in watched or ():
             watching.enter_context(monitor)
+        loaded = batches(Part(dataset, places), batch_size, size, resize=resize)
         for images, boxes, _ in tqdm(
-            batches(dataset, batch_size, size, resize=resize), desc="evaluate", disable=None
+            loaded, desc="evaluate", disable=None if distributed.is_main() else True
         ):
             reads = predict(model, images, boxes, thresholds, **run)
             if stop is None:
@@ -213,13 +222,20 @@ def evaluate(
             monitored -= len(images)
             if monitored <= 0:
                 watching.close()  # only the first images are monitored
+    counts = (energy(*watched), watched[1].to_json()) if watched else (None, None)
+    parts = distributed.gathered((places, found, beside, ends, counts))
+    found = {step: in_order([(part[0], part[1][step]) for part in parts]) for step in steps}
+    beside = in_order([(part[0], part[2]) for part in parts])
+    ends = [end for part in parts for end in part[3]]
+    counted, rates = parts[0][4]
     return Evaluation(
         points=tuple(CurvePoint(step, score(dataset, found[step], protocol, class_map)) for step in steps),
         ann=score(dataset, beside, protocol, _class_map(ann, dataset)) if ann is not None else None,
-        energy=energy(*watched) if watched else None,
-        rates=watched[1].to_json() if watched else None,
+        energy=counted,
+        rates=rates,
         settings={
             "images": len(dataset),
+            "processes": distributed.processes(),
             "size": size,
             "resize": resize,
             "schedule": str(schedule) if spiking else None,

@@ -65,9 +65,14 @@ def output_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dic
     :raises InputError: if numbers or shapes of the outputs differ
     """
     check_same_shapes(student, teacher)
-    distances = [F.mse_loss(s.float(), t.detach().float()) for s, t in zip(student, teacher, strict=True)]
+    distances = [F.mse_loss(_wide(s), _wide(t.detach())) for s, t in zip(student, teacher, strict=True)]
     (pictures,) = distributed.totals(len(student[0]))
     return {"distil_mse": torch.stack(distances).mean() * (len(student[0]) / pictures)}
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float32 at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def bernoulli_kl(student: Tensor, teacher: Tensor) -> Tensor:
@@ -152,8 +157,7 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     rows = []
     for maps in (a, b):
         picked = maps[..., ::stride, ::stride] if maps.dim() == 4 else maps
-        row = picked.transpose(0, 1).flatten(1)  # [C, N * positions]
-        row = row if row.dtype == torch.float64 else row.float()
+        row = _wide(picked.transpose(0, 1).flatten(1))  # [C, N * positions]
         part = row.shape[1] / distributed.totals(row.shape[1])[0]
         rows.append(row - distributed.total(row.mean(1, keepdim=True) * part))
     products = [(rows[i] * rows[j]).sum(1) for i, j in ((0, 1), (0, 0), (1, 1))]

@@ -19,8 +19,8 @@ class WholeBatch(TorchFunctionMode):
     """Context manager: networks compute on their part what one process would compute on the whole batch.
 
     Batch norms take their statistics over all processes (:class:`torch.nn.SyncBatchNorm` does it on GPUs
-    only), and dropout takes its part of the random numbers of the batch. Other layers that draw random numbers
-    or mix pictures are left as they are.
+    only), and dropout takes its part of the batch's random numbers. Other layers that draw random numbers or
+    mix pictures are left as they are.
 
     :param batch_size: pictures in all processes, shared as :func:`~sj_lowlat.distributed.share` says
     """
@@ -68,7 +68,7 @@ def batch_norm(
     """``torch.nn.functional.batch_norm``, in training over all processes, with one message each way."""
     if not training:
         return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
-    wide = x if x.dtype == torch.float64 else x.float()
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
     var, mean = torch.var_mean(wide, [axis for axis in range(x.dim()) if axis != 1], correction=0)
     var, mean, own = var.double(), mean.double(), x.numel() // x.shape[1]
     # in float64, where the square of the mean can be taken from the mean of the squares
