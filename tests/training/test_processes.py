@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -13,14 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from sj_lowlat import distributed
 from sj_lowlat.errors import InputError
+from sj_lowlat.layers import QuantReLU
 from sj_lowlat.training import FinetuneConfig, finetune
 from sj_lowlat.training.batches import BatchMaker
 from sj_lowlat.training.device_batches import DeviceBatches
+from tests.processes import two_processes
 from tests.training.conftest import Squares, TinyDetector
 
 CONFIG = FinetuneConfig(
@@ -30,14 +30,14 @@ CONFIG = FinetuneConfig(
 
 
 class Plain(nn.Module):
-    """A batch norm without weights that averages over all steps, channels dropped, an idle parameter."""
+    """Batch norms that average over all steps and over none; dropped channels, levels, an idle parameter."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Conv2d(3, 6, 3, 2, bias=False), nn.BatchNorm2d(6, affine=False, momentum=None), nn.ReLU(),
             nn.Dropout2d(0.3), nn.Conv2d(6, 4, 3, 2, bias=False),
-            nn.BatchNorm2d(4, track_running_stats=False), nn.ReLU(), nn.Conv2d(4, 2, 1),
+            nn.BatchNorm2d(4, track_running_stats=False), QuantReLU(4), nn.Conv2d(4, 2, 1),
         )  # fmt: skip
         self.idle = nn.Parameter(torch.ones(2, 2))
 
@@ -107,17 +107,14 @@ def all_jobs(folder: Path) -> dict[str, Any]:
     return done
 
 
-def work(rank: int, port: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+def work(rank: int, folder: Path) -> None:
     with pytest.raises(InputError, match=r"2 processes were started and torch.distributed is not init"):
         distributed.processes()
     distributed.TIMEOUT = timedelta(seconds=60)
     with distributed.joined():
         done = all_jobs(folder)
     distributed.TIMEOUT = timedelta(seconds=1)
-    os.environ["MASTER_PORT"] = str(port + 1)
+    os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
     with pytest.raises(OSError, match="another process of this run ended or") as error, distributed.joined():
         time.sleep(2.5 * rank)
         distributed.gathered(None)
@@ -130,10 +127,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("processes")
     with pytest.raises(PowerCut):
         Case().run(root / "begun by one", reads=4 * 5)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(work, (port, root), nprocs=2)
+    two_processes(work, root)
     return root
 
 
