@@ -67,12 +67,12 @@ class HeadSpec(Head):
 
     def decode(self, outputs: Sequence[Tensor]) -> Decoded:
         """Boxes ``[N, M, 4]`` and scores ``[N, M, K]``, M over anchors, rows, columns."""
-        raw = split_head(outputs[0], self)
+        raw = split_head(outputs[0].float(), self)
         return boxes_of(raw, self).flatten(1, 3), scores_of(raw, self).flatten(1, 3)
 
     def candidates(self, outputs: Sequence[Tensor], score_threshold: float) -> list[Decoded]:
         """Only the boxes whose objectness is above a score: no class can score more."""
-        raw = split_head(outputs[0], self)
+        raw = split_head(outputs[0].float(), self)
         promising = raw.objectness.sigmoid() > score_threshold  # [N, A, H, W]
         found = [raw[image][chosen.nonzero(as_tuple=True)] for image, chosen in enumerate(promising)]
         return [(boxes_of(cells, self), scores_of(cells, self)) for cells in found]
