@@ -27,6 +27,8 @@ def run(
 ) -> None:
     """Score a network, spiking or not, on a labelled data set.
 
+    Several processes share the images under torchrun --nproc-per-node N -m sj_lowlat evaluate ...
+
     examples::
 
       sj-lowlat evaluate --model runs/demo/snn --data traffic:100:1 --schedule 8+4 \\
