@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _several() -> bool:
     """Whether a launcher such as ``torchrun`` started more than one process."""
-    return os.environ.get("WORLD_SIZE", "1") != "1"
+    return (os.environ.get("WORLD_SIZE") or "1") != "1"
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def _together(verb: str) -> Iterator[None]:
     if verb not in SHARED:
         raise InputError(
             f"{count} processes were started, and each would do all the work of {verb}: start"
-            f" one process; {' and '.join(SHARED)} can share their work"
+            f" one process, or unset WORLD_SIZE if it is one; {' and '.join(SHARED)} can share their work"
         )
     with distributed.joined(), open(os.devnull, "w") as nowhere, ExitStack() as quiet:
         if not distributed.is_main():

@@ -104,7 +104,8 @@ def test_a_verb_that_cannot_share_its_work(both: list[dict[str, Ran]]) -> None:
         assert code == 2 and out == ""
         assert err == (
             f"sj-lowlat (process {rank}): error: 2 processes were started, and each would do all the work of"
-            " detect: start one process; finetune and evaluate can share their work\n"
+            " detect: start one process, or unset WORLD_SIZE if it is one; finetune and evaluate can share"
+            " their work\n"
         )
 
 

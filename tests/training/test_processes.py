@@ -113,10 +113,10 @@ def work(rank: int, folder: Path) -> None:
     distributed.TIMEOUT = timedelta(seconds=60)
     with distributed.joined():
         done = all_jobs(folder)
-    distributed.TIMEOUT = timedelta(seconds=1)
+    distributed.TIMEOUT = timedelta(seconds=3)
     os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
     with pytest.raises(OSError, match="another process of this run ended or") as error, distributed.joined():
-        time.sleep(2.5 * rank)
+        time.sleep(4 * rank)
         distributed.gathered(None)
     done["no answer"] = str(error.value)
     torch.save(done, folder / f"{rank}.pt")
