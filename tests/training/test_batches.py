@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from sj_lowlat import distributed
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.errors import InputError
 from sj_lowlat.training import FinetuneConfig
 from sj_lowlat.training.batches import Batch, BatchMaker, label_map, mixed, picks, places
+from sj_lowlat.training.device_batches import DeviceBatches
 
 SAME = {0: 0, 1: 1, 2: 2}
+CPU = torch.device("cpu")
 
 
 @settings(max_examples=50, deadline=None)
@@ -103,6 +106,35 @@ def test_mixed_pictures_have_the_objects_of_both(count: int, objects: int, seed:
         assert torch.equal(got.boxes[got.image == i], boxes[found])
     same = mixed(batch, replace(config, mix=0.0), 0, places(config))
     assert all(torch.equal(x, y) for x, y in zip(same, batch, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["workers", "device"])
+@pytest.mark.parametrize("mix", [0.0, 0.7])
+def test_any_number_of_processes_makes_the_same_batches(
+    kind: str, mix: float, make_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FinetuneConfig(batch_size=5, size=(32, 64), mix=mix)
+
+    def made(number: int, own: int) -> list[Batch]:
+        monkeypatch.setattr(distributed, "processes", lambda: number)
+        monkeypatch.setattr(distributed, "rank", lambda: own)
+        data = make_data(7)
+        on_device = kind == "device"
+        maker = DeviceBatches(data, config, SAME, CPU) if on_device else BatchMaker(data, config, SAME)
+        return [maker[step] for step in range(3)]
+
+    want = made(1, 0)
+    for number in (2, 4):
+        for whole, *parts in zip(want, *(made(number, own) for own in range(number)), strict=True):
+            assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+            place = 0
+            for part in parts:
+                for i in range(len(part.images)):
+                    ours, theirs = part.image == i, whole.image == place
+                    assert torch.equal(part.boxes[ours], whole.boxes[theirs])
+                    assert torch.equal(part.labels[ours], whole.labels[theirs])
+                    place += 1
+            assert place == 5
 
 
 def test_no_pictures(make_data: Any) -> None:

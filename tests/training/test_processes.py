@@ -18,8 +18,6 @@ from sj_lowlat import distributed
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import QuantReLU
 from sj_lowlat.training import FinetuneConfig, finetune
-from sj_lowlat.training.batches import BatchMaker
-from sj_lowlat.training.device_batches import DeviceBatches
 from tests.processes import two_processes
 from tests.training.conftest import Squares, TinyDetector
 
@@ -80,20 +78,10 @@ CASES = {
 }
 
 
-def makers() -> list[Any]:
-    labels = {0: 0, 1: 1, 2: 2}
-    config = replace(CONFIG, mix=0.7)
-    return [
-        BatchMaker(Squares(7), config, labels),
-        DeviceBatches(Squares(7), config, labels, torch.device("cpu")),
-    ]
-
-
 def all_jobs(folder: Path) -> dict[str, Any]:
     """What every process does; ``begun`` holds a run that one process began."""
     own = distributed.rank()
     done: dict[str, Any] = {name: case.run(folder / name).state_dict() for name, case in CASES.items()}
-    done["batches"] = [[maker[step] for step in range(4)] for maker in makers()]
     done["begun by one"] = Case().run(folder / "begun by one").state_dict()
     with pytest.raises(PowerCut):  # the fourth batch, of which process 0 has two pictures and process 1 three
         Case(config=replace(CONFIG, mix=0.0)).run(folder / "begun by two", reads=3 * (2 + own) + 1)
@@ -155,19 +143,6 @@ def test_weights_and_losses_are_those_of_one_process(
     assert [line["iteration"] for line in together] == [1, 2, 3, 4]
     for a, b in zip(alone, together, strict=True):
         assert b["losses"] == pytest.approx(a["losses"], rel=1e-5, abs=1e-7)
-
-
-def test_the_parts_of_a_batch_are_the_batch(both: list[dict[str, Any]]) -> None:
-    for number, maker in enumerate(makers()):
-        for step in range(4):
-            parts = [done["batches"][number][step] for done in both]
-            whole = maker[step]
-            assert [len(part.images) for part in parts] == [2, 3]
-            assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
-            for i in range(5):
-                part, place = (parts[0], i) if i < 2 else (parts[1], i - 2)
-                for ours, theirs in ((part.boxes, whole.boxes), (part.labels, whole.labels)):
-                    assert torch.equal(ours[part.image == place], theirs[whole.image == i])
 
 
 def test_a_run_goes_on_in_another_number_of_processes(
