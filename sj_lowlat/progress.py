@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,8 +21,9 @@ def one_run(folder: Path, name: str = "") -> Iterator[None]:
     :param folder: is made
     :param name: of a file in it, where the place is not the whole folder
     :raises InputError: if another run is in it
-    :raises OSError: if nothing can be written there
+    :raises OSError: if nothing can be written there; that of a full disk names the place
     """
+    made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock_file = folder / f"{name and '.'}{name}.lock"
     lock = FileLock(lock_file, timeout=0, is_singleton=True)
@@ -33,10 +35,15 @@ def one_run(folder: Path, name: str = "") -> Iterator[None]:
         ) from None
     try:
         yield
+    except OSError as error:
+        _name(error, folder / name)
+        raise
     finally:
         if lock.lock_counter == 1:
             with suppress(OSError):  # it is gone with its folder, or open, on Windows
                 lock_file.unlink()
+                if made:
+                    folder.rmdir()  # if it is empty: the run has failed
         lock.release()
 
 
@@ -55,11 +62,20 @@ def writing(path: Path, *foreign: type[Exception]) -> Iterator[None]:
             f"cannot write {path}: its folder is gone, removed or with its drive; give the same command again"
         ) from error
     except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)
+        _name(error, path)
         raise
     except foreign as error:
         raise OSError(f"cannot write {path} ({error}): is its disk full?") from error
+
+
+def is_full(error: Exception) -> bool:
+    """Whether a disk takes no more."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _name(error: OSError, path: Path) -> None:
+    if is_full(error) and error.filename is None:
+        error.filename = str(path)
 
 
 class Progress:

@@ -110,6 +110,9 @@ def test_one_run_at_a_time(name: str, tmp_path: Path) -> None:
     assert len(seen) == 1 and f"another run writes to {tmp_path / name}" in seen[0]
     assert refused.returncode == 1 and "another run writes to" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+    with one_run(tmp_path / "new", name):
+        pass
+    assert not (tmp_path / "new").exists()
     enter()
     assert len(seen) == 1
 

@@ -130,12 +130,10 @@ def run(
         print(failure["error"], file=sys.stderr)
     if result.failed:
         share = f"{len(result.failed)} of {len(dataset)} pictures cannot be read"
-        again = "" if place is None else "; the same command tries them again"
-        print(f"{share}; nothing counts as found in them{again}", file=sys.stderr)
+        print(f"{share}; nothing counts as found in them", file=sys.stderr)
     if place is not None and progress is not None:
         with writing(place):
             write_json(place, {"model": model, "data": data, "beside": ann, **result.to_json()})
         print(f"results are in {output}")
-        if not result.failed:
-            progress.unlink(missing_ok=True)
+        progress.unlink(missing_ok=True)
     return 1 if result.failed else 0
