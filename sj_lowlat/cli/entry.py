@@ -39,19 +39,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         3 for an error that was not expected; 130 after Ctrl-C, 143 after SIGTERM
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((word for word in arguments if not word.startswith("-")), None)
-    parser = VerbParser(
-        prog=PROG,
-        description="Low-latency spiking neural networks for object detection.",
-        epilog=_EXAMPLE,
-        version=__version__,
-    )
-    subcommands = parser.add_subcommands(required=True, dest="verb", title="verbs", metavar="VERB")
     in_main_thread = threading.current_thread() is threading.main_thread()  # only it may set handlers
     handler = signal.signal(signal.SIGTERM, _terminate) if in_main_thread else None
     before = sys.argv
     sys.argv = [PROG, *arguments]  # records of the run name this command, also where a program calls `main`
     try:
+        chosen = next((word for word in arguments if not word.startswith("-")), None)
+        parser = VerbParser(
+            prog=PROG,
+            description="Low-latency spiking neural networks for object detection.",
+            epilog=_EXAMPLE,
+            version=__version__,
+        )
+        subcommands = parser.add_subcommands(required=True, dest="verb", title="verbs", metavar="VERB")
         for name, summary in VERBS.items():
             verb_parser = VerbParser(description=summary)
             if name == chosen:
