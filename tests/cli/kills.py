@@ -28,12 +28,12 @@ from sj_lowlat.data import TrafficDataset
 from sj_lowlat.models import snn_tiny_yolov3
 
 VERBS = {
-    "evaluate": "--model {snn} --data traffic:30 --ann {quant} --readout 2,4 --monitored 4 --batch-size 2"
+    "evaluate": "--model {snn} --data traffic:12 --ann {quant} --readout 2,4 --monitored 4 --batch-size 2"
     " --output {output}/e.json",
     "detect": "{pictures} --model {snn} --min-score 0.05 --output {output}",
     "encode": "--data traffic:6 --frames 128 --size 64 --output {output}",
-    "finetune": "--model {ann} --data traffic:8 --levels 4 --calibration-images 2 --size 64 --batch-size 2"
-    " --iterations 25 --checkpoint-every 4 --log-every 3 --output {output}",
+    "finetune": "--model {quant} --data traffic:4 --size 64 --batch-size 2"
+    " --iterations 12 --checkpoint-every 5 --log-every 3 --output {output}",
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 _SECONDS = 300  # that a command may take
@@ -50,7 +50,7 @@ def kill(verb: str, kills: int, root: Path, seed: int = 0) -> Counter[str]:
     _wait(_process(["--version"]))  # the imports are done
 
     def start(output: Path) -> Any:
-        places = {name: root / name for name in ("ann", "quant", "snn", "pictures")}
+        places = {name: root / name for name in ("quant", "snn", "pictures")}
         return _process([verb, *(word.format(**places, output=output) for word in VERBS[verb].split())])
 
     begun = time.monotonic()
@@ -116,7 +116,7 @@ def _documents(path: Path) -> list[str]:
 
 
 def prepare_in(root: Path) -> None:
-    """Make a narrow network that finds something, as ANN, quantised and spiking, and pictures."""
+    """Make a narrow network that finds something, quantised and spiking, and pictures."""
     scenes = TrafficDataset(10, size=64, seed=3)
     scenes.write_coco(root)
     (root / "images").rename(root / "pictures")
@@ -127,14 +127,22 @@ def prepare_in(root: Path) -> None:
             if isinstance(module, nn.Conv2d) and module.bias is not None:
                 module.bias.fill_(0.5)
     quant = prepare(ann.eval(), 4, torch.stack([scenes[i].image for i in range(4)]) / 255)
-    for name, network in (("ann", ann), ("quant", quant), ("snn", convert(quant))):
+    for name, network in (("quant", quant), ("snn", convert(quant))):
         checkpoint.save(network, root / name)
 
 
 def _process(words: list[str]) -> Any:
     """A process that does what ``sj-lowlat`` does, forked from one that has done the imports."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sj_lowlat.demo", "sj_lowlat.cli.finetune", "sj_lowlat.spike_camera"])
+    context.set_forkserver_preload(
+        [
+            "torch.export._trace",
+            "torch.utils.tensorboard",
+            "sj_lowlat.demo",
+            "sj_lowlat.cli.finetune",
+            "sj_lowlat.spike_camera",
+        ]
+    )
     process = context.Process(target=_command, args=(words,))
     process.start()
     return process

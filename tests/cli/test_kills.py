@@ -1,4 +1,4 @@
-"""Real processes that real signals end at random moments lose nothing (``kills.py`` does the same for longer)."""
+"""Real processes that signals end at random moments lose nothing (``kills.py`` does the same for longer)."""
 
 from __future__ import annotations
 
