@@ -6,9 +6,12 @@ import sys
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sj_lowlat.cli.options import RunOptions, StreamOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def run(
@@ -71,13 +74,13 @@ def run(
     settings = {"model": model, **times, "min_score": min_score, "resize": resize, "encoder": options.encoder}
     settings |= provenance(options.seed)
 
-    def look(path: Path, name: Path) -> dict[str, Any]:
-        if path.suffix.lower() in SUFFIXES:
-            clip = detect_in_stream(path, name, folder, network, plan, streams, min_score)
-            for part in clip["answers"]:
-                print(f"{path}, {part['milliseconds']:.2f} ms: {_in_words(part)}")
-            return clip
-        image = read_image(path)
+    def in_stream(path: Path, name: Path) -> dict[str, Any]:
+        clip = detect_in_stream(path, name, folder, network, plan, streams, min_score)
+        for answer in clip["answers"]:
+            print(f"{path}, {answer['milliseconds']:.2f} ms: {_in_words(answer)}")
+        return clip
+
+    def in_picture(path: Path, name: Path, image: Tensor) -> dict[str, Any]:
         x, box = letterbox(image, info.size or 416, resize)
         (read,) = predict(network, x[None], [box], (min_score, 0.45, 100), **run)
         record = read.detections[0]
@@ -96,14 +99,21 @@ def run(
             print(f"{len(done)} of {len(pictures)} files were done before")
         try:
             for path, name in pictures:
+                answer, image = done.get(str(name)), None
                 try:
-                    answer = done.get(str(name)) or look(path, name)
+                    if answer is None and path.suffix.lower() in SUFFIXES:
+                        answer = in_stream(path, name)
+                    elif answer is None:
+                        image = read_image(path)
                 except (InputError, OSError) as error:
                     if is_full(error):
                         raise
                     print(error if str(path) in str(error) else f"{path}: {error}", file=sys.stderr)
                     results["failed"].append({"path": str(path), "error": str(error)})
                     continue
+                if image is not None:
+                    answer = in_picture(path, name, image)
+                assert answer is not None
                 if str(name) not in done:
                     kept.add({"name": str(name), "answer": answer})
                 results["streams" if "answers" in answer else "images"].append(answer)
@@ -112,8 +122,9 @@ def run(
             raise
         finally:
             tried = sum(map(len, results.values()))
-            whole = {**results, "left": len(pictures) - tried, "settings": settings}
-            write_json(folder / "detections.json", whole)
+            if tried:
+                whole = {**results, "left": len(pictures) - tried, "settings": settings}
+                write_json(folder / "detections.json", whole)
         unfinished.unlink(missing_ok=True)
     failed = results["failed"]
     print(f"{tried - len(failed)} drawn pictures and detections.json are in {folder}")

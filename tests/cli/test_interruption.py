@@ -91,6 +91,48 @@ def test_evaluate_goes_on_after_ctrl_c(
         assert "nothing is kept without --output" in run(*command).err
 
 
+def test_evaluate_goes_on_after_a_full_disk(places: Any, run: Run, tmp_path: Path) -> None:
+    command = ("evaluate", "--model", places.snn, "--data", places.data, "--monitored", 0)
+    assert run(*command, "--output", tmp_path / "whole.json").code == 0
+    with largest_file(15_000):
+        done = run(*command, "--output", tmp_path / "e.json")
+    place = tmp_path / "e.unfinished.jsonl"
+    assert done.code == 2 and f"'{place}'" in done.err
+    assert (
+        place.stat().st_size == 15_000 and len(place.read_bytes().splitlines()) > 2
+    )  # the last one is cut off
+    assert run(*command, "--output", tmp_path / "e.json").code == 0
+    assert without_command(tmp_path / "e.json") == without_command(tmp_path / "whole.json")
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "detect"])
+def test_a_folder_that_is_removed_meanwhile_is_a_sentence(
+    verb: str, places: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "o"
+    words = {
+        "evaluate": ("--model", places.snn, "--data", places.data, "--output", output / "e.json"),
+        "detect": (places.pictures, "--model", places.snn, "--output", output),
+    }[verb]
+    module = import_module(f"sj_lowlat.evaluation.{'curve' if verb == 'evaluate' else 'predict'}")
+    after(3, module, "predict", monkeypatch, lambda: shutil.rmtree(output))
+    done = run(verb, *words)
+    assert done.code == 2 and "unfinished.jsonl: its folder is gone" in done.err and "Errno" not in done.err
+
+
+def test_a_finished_training_is_extended(places: Any, run: Run, tmp_path: Path) -> None:
+    command = ("finetune", "--model", places.ann, "--data", places.data, "--size", 64, "--output", tmp_path)
+    assert run(*command, "--iterations", 2).code == 0
+    first = (tmp_path / "model.safetensors").read_bytes()
+    done = run(*command, "--iterations", 4)
+    assert done.code == 0, done.err
+    assert (tmp_path / "model.safetensors").read_bytes() != first
+    assert json.loads((tmp_path / "setup.json").read_text())["settings"]["iterations"] == 4
+    assert json.loads((tmp_path / "finetune.json").read_text())["config"]["iterations"] == 4
+    done = run(*command, "--iterations", 3)
+    assert done.code == 2 and "its iterations is 4, this run's 3" in done.err
+
+
 def test_an_output_that_cannot_be_is_told_before_the_run(
     places: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
