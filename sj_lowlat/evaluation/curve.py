@@ -176,8 +176,7 @@ def evaluate(
     :param stop: ``"stable"`` ends each image when its detections no longer change
     :param stop_reads: read-outs without a change that ``stop`` waits for
     :param progress: a file for what was found so far, from which the same call goes on after an interruption,
-        with the result of an uninterrupted run; one call at a time. It stays. An interruption among the
-        monitored images begins again with these
+        with the result of an uninterrupted run; one call at a time. It stays
     :param changes: overrides of single fields of the schedule, such as ``flush=4``
     :raises InputError: for arguments that are not possible, data without a box to find or a picture to read,
         and a ``progress`` that is of another call

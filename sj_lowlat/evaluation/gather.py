@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -54,55 +54,57 @@ def gather(
     :param look: detections of a batch by name, and the steps of each image
     :param names: that ``look`` gives
     :param progress: has the batches that were done before and gets the new ones, but for those with a picture
-        that cannot be read; a run that ended among the monitored images looks at these again
-    :param watched: monitors of the first images
+        that cannot be read
+    :param watched: monitors of the first images, whole batches
     :param monitored: how many these are
     :raises InputError: if no picture can be read, or those that were done are other ones
     """
     result = Gathered({name: [] for name in names})
-    done = {record["first"]: record for record in progress.records if "first" in record}
-    counts = next((record for record in progress.records if "energy" in record), None)
+    done = {record["first"]: record for record in progress.records}
     for first in list(done)[:1]:
         if [_picture_hash(dataset[first])] != done[first]["picture"]:
             raise InputError(
                 f"{progress.path} is of other pictures: give the same, another output, or remove the file"
             )
+    counts = []
     with ExitStack() as watching:
-        watch = watched is not None and counts is None
-        for monitor in (watched or ()) if watch else ():
+        for monitor in watched or ():
             watching.enter_context(monitor)
         for first in tqdm(range(0, len(dataset), batch_size), desc="evaluate", disable=None):
             count = min(batch_size, len(dataset) - first)
-            record = done.get(first)
-            if record is None or watch:
+            watch = watched is not None and monitored > 0
+            if not watch:
+                watching.close()
+            record = done.pop(first, None)
+            if record is None or (watch and record["counts"] is None):
                 samples, failed = _read(dataset, range(first, first + count))
                 found, ends = look(list(samples.values())) if samples else ({}, [])
-                record = {"first": first, "read": list(samples), "ends": ends}
+                record = {"first": first, "read": list(samples), "ends": ends, "counts": None}
                 record["picture"] = [_picture_hash(sample) for sample in samples.values()][:1]
                 record["found"] = {name: list(map(_lists, each)) for name, each in found.items()}
+                if watch and watched:
+                    record["counts"] = [watched[0].to_json(), watched[1].sums()]
+                    for monitor in watched:
+                        monitor.clear_recorded_data()
                 result.failed += failed
-                if first not in done and not failed:
+                if not failed:
                     progress.add(record)
-                monitored -= len(samples)
+            if watch:
+                counts.append(record["counts"])
+            monitored -= len(record["read"])
             for name, records in result.found.items():
                 new = dict(zip(record["read"], record["found"].get(name, []), strict=True))
                 records += [_detections(new.get(i, _NOTHING)) for i in range(first, first + count)]
             result.ends += record["ends"]
-            if watch and (monitored <= 0 or first + count == len(dataset)):
-                watching.close()  # only the first images are monitored
-                watch = False
-                if len(result.failed) == len(dataset):
-                    break
-                assert watched
-                counts = {"energy": asdict(energy(*watched)), "rates": watched[1].to_json()}
-                if not result.failed:
-                    progress.add(counts)
     if len(result.failed) == len(dataset):
         raise InputError(
             f"none of {len(dataset)} pictures can be read; the first: {result.failed[0]['error']}"
         )
-    if counts is not None:
-        result.energy, result.rates = EnergyReport(**counts["energy"]), counts["rates"]
+    if watched:
+        for synops, rates in counts:
+            watched[0].add(synops)
+            watched[1].add(rates)
+        result.energy, result.rates = energy(*watched), watched[1].to_json()
     return result
 
 
