@@ -82,7 +82,7 @@ def kill(verb: str, kills: int, root: Path, seed: int = 0) -> Counter[str]:
 def digest(folder: Path) -> dict[str, Any]:
     """What a command wrote, without times and commands."""
     found: dict[str, Any] = {}
-    for path in sorted(folder.rglob("*.*")):
+    for path in sorted(folder.rglob("[!.]*.*")):
         name = str(path.relative_to(folder))
         if path.suffix in (".json", ".jsonl"):
             rows = [json.loads(line) for line in _documents(path)]
