@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from typing import NoReturn
 
 from sj_lowlat.cli import convert, detect, encode, evaluate, monitor
 from sj_lowlat.cli.parser import VerbParser, fill
@@ -36,20 +40,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: the arguments after the program's name; ``sys.argv[1:]`` if not given
     :return: the exit code: 0; 1 if a part of the pictures could not be used; 2 for input that cannot be used;
-        130 after Ctrl-C
+        3 for an error that was not expected; 130 after Ctrl-C, 143 after SIGTERM
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((word for word in arguments if not word.startswith("-")), None)
-    parser = VerbParser(
-        prog=PROG,
-        description="Low-latency spiking neural networks for object detection.",
-        epilog=_EXAMPLE,
-        version=__version__,
-    )
-    subcommands = parser.add_subcommands(required=True, dest="verb", title="verbs", metavar="VERB")
+    in_main_thread = threading.current_thread() is threading.main_thread()  # only it may set handlers
+    handler = signal.signal(signal.SIGTERM, _terminate) if in_main_thread else None
     before = sys.argv
     sys.argv = [PROG, *arguments]  # records of the run name this command, also where a program calls `main`
     try:
+        chosen = next((word for word in arguments if not word.startswith("-")), None)
+        parser = VerbParser(
+            prog=PROG,
+            description="Low-latency spiking neural networks for object detection.",
+            epilog=_EXAMPLE,
+            version=__version__,
+        )
+        subcommands = parser.add_subcommands(required=True, dest="verb", title="verbs", metavar="VERB")
         for name, summary in VERBS.items():
             verb_parser = VerbParser(description=summary)
             if name == chosen:
@@ -65,12 +71,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         process = f" (process {os.environ.get('RANK')})" if _several() else ""
         print(f"{PROG}{process}: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        more = "; the same command goes on from the last checkpoint" if chosen == "finetune" else ""
-        print(f"{PROG}: interrupted{more}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stopped:
+        print("; ".join([f"{PROG}: interrupted", *getattr(stopped, "__notes__", ())]), file=sys.stderr)
+        return 143 if isinstance(stopped, Terminated) else 130
+    except Exception:
+        traceback.print_exc()
+        print(f"{PROG}: this error was not expected: please report it", file=sys.stderr)
+        return 3
     finally:
         sys.argv = before
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: files are closed and what is done is kept, as after Ctrl-C."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
 
 
 def _several() -> bool:

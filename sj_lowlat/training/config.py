@@ -16,7 +16,7 @@ RUN_FIELDS = ("workers", "checkpoint_every", "log_every")
 class FinetuneConfig:
     """Settings of :func:`~sj_lowlat.training.finetune`.
 
-    :param iterations: optimiser steps
+    :param iterations: optimiser steps; a finished run can be given more
     :param batch_size: images per step, in all processes together
     :param size: side of the square network input in pixels, a multiple of 32; if several, each step draws one
     :param lr: highest learning rate of the one-cycle schedule (AdamW)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sj_lowlat.files import atomic_write
+from sj_lowlat.progress import writing
 
 #: takes iteration, losses, learning rate and seconds
 Write = Callable[[int, dict[str, float], float, float], None]
@@ -27,7 +28,7 @@ def journal(output: Path | None, first: int) -> Iterator[Write]:
     path = output / "log.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if first and path.exists() else []
     whole = [line for line in lines if line.endswith("\n")]  # a crash may have cut off the last
-    with atomic_write(path) as temporary:
+    with writing(path), atomic_write(path) as temporary:
         kept = [line for line in whole if json.loads(line)["iteration"] <= first]
         temporary.write_text("".join(kept), encoding="utf-8")
 
@@ -35,7 +36,7 @@ def journal(output: Path | None, first: int) -> Iterator[Write]:
 
         def write(iteration: int, losses: dict[str, float], lr: float, seconds: float) -> None:
             record = {"iteration": iteration, "losses": losses, "lr": lr, "seconds": round(seconds, 3)}
-            with path.open("a", encoding="utf-8") as file:
+            with writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             if board:
                 for name, value in (losses | {"lr": lr}).items():
