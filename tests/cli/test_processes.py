@@ -14,6 +14,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from sj_lowlat.cli import main
@@ -117,8 +118,9 @@ def child(launcher: int, rank: int) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGTERM])
 def test_a_process_that_is_killed_ends_the_run_and_a_single_one_goes_on(
-    places: Places, run: Callable[..., Ran], tmp_path: Path
+    sign: signal.Signals, places: Places, run: Callable[..., Ran], tmp_path: Path
 ) -> None:
     words = ["finetune", "--model", places.ann, "--data", places.data, *TRAINING, "--log-every", 1]
     words += ["--iterations", 60, "--output", tmp_path]
@@ -129,11 +131,15 @@ def test_a_process_that_is_killed_ends_the_run_and_a_single_one_goes_on(
     while not (tmp_path / "checkpoint.pt").exists():
         assert job.poll() is None
         time.sleep(0.01)
-    os.kill(child(job.pid, 1), signal.SIGKILL)
+    os.kill(child(job.pid, 1), sign)
     _, told = job.communicate(timeout=60)
     assert job.returncode != 0
-    assert "sj-lowlat (process 0): error: another process of this run ended or did not answer" in told
     begun = len((tmp_path / "log.jsonl").read_text().splitlines())
+    if sign == signal.SIGKILL:
+        assert "sj-lowlat (process 0): error: another process of this run ended or did not answer" in told
+    else:  # all processes stop after the same step, and keep it
+        assert "sj-lowlat: interrupted; the same command goes on from the last step" in told
+        assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["iteration"] == begun
     assert 0 < begun < 60 and not (tmp_path / "finetune.json").exists()
     assert run(*words).code == 0
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
