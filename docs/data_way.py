@@ -22,7 +22,7 @@ from sj_lowlat.models import tiny_yolov3
 
 PACKAGE = Path(sj_lowlat.__file__).parent
 # they serve every part, and the data does not go through them
-SERVANTS = {"errors", "version", "record", "files", "class_names"}
+SERVANTS = {"errors", "version", "record", "files", "progress", "class_names", "distributed"}
 
 
 def floors() -> dict[str, int]:

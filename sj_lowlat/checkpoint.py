@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import operator
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from sj_lowlat.network import (
     root_from_rows,
     unwrapped,
 )
+from sj_lowlat.progress import writing
 from sj_lowlat.record import versions
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -38,7 +40,7 @@ _KINDS = {kind.__name__: kind for kind in (GraphNetwork, SpikingNetwork)}
 
 def save(model: nn.Module, folder: str | Path) -> Path:
     """Write a network's weights and structure; a network in this folder is replaced only when both new files
-    are whole.
+    are whole. The structure names its weights by a hash, so that files of two networks are never mixed.
 
     :param model: what ``replace_layers``, ``prepare`` or ``convert`` returned, which loads without code of
         its own class; a network of :mod:`sj_lowlat.models`; or any other one, of which only weights are kept
@@ -48,11 +50,21 @@ def save(model: nn.Module, folder: str | Path) -> Path:
     """
     folder, model = Path(folder), unwrapped(model)
     tensors = values(model)
-    text = json.dumps(describe(model), indent=1) + "\n"
-    with atomic_write(folder / CONFIG) as config_file, atomic_write(folder / WEIGHTS) as weights_file:
+    record = describe(model)
+    with (
+        writing(folder / WEIGHTS, SafetensorError),
+        atomic_write(folder / CONFIG) as config_file,
+        atomic_write(folder / WEIGHTS) as weights_file,
+    ):
         save_file(tensors, weights_file)
-        config_file.write_text(text, encoding="utf-8")
+        text = json.dumps({**record, "weights": _hash(weights_file)}, indent=1)
+        config_file.write_text(text + "\n", encoding="utf-8")
     return folder
+
+
+def _hash(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def values(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -100,6 +112,11 @@ def load(folder: str | Path, model: nn.Module | None = None) -> nn.Module:
         with suppress(OSError):  # a folder that cannot be written is read like this every time
             save(network, folder)
         return network
+    if isinstance(config, dict) and config.get("weights") not in (None, _hash(folder / WEIGHTS)):
+        raise InputError(
+            f"{folder / CONFIG} belongs to other weights than those in {WEIGHTS}, as after a save that was"
+            f' interrupted: save the network again. To use them all the same, remove "weights" from {CONFIG}'
+        )
     structure = isinstance(config, dict) and (config.get("build", 0), config.get("network", 0))
     if model is None and structure == (None, None):
         raise InputError(f"{folder}: a network not from sj_lowlat.models: give load(..., model=MyNetwork())")

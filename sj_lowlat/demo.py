@@ -23,6 +23,7 @@ from sj_lowlat.evaluation.predict import predict
 from sj_lowlat.files import atomic_write, write_json
 from sj_lowlat.models import snn_tiny_yolov3
 from sj_lowlat.plots import plot_images, plot_map_curve, plot_rates
+from sj_lowlat.progress import one_run
 from sj_lowlat.record import provenance
 from sj_lowlat.schedule import Schedule
 from sj_lowlat.training import FinetuneConfig, finetune
@@ -140,27 +141,28 @@ def demo(
         timed(f"{stage} ({plan.iterations} steps)", work)
         checkpoint.save(net, folder / name)
 
-    with torch.random.fork_rng():
-        torch.manual_seed(config.seed)
-        ann = snn_tiny_yolov3(len(train.class_names), config.width, train.class_names, config.size)
-    trained("training the ANN", "ann", ann, None, iterations=config.iterations, lr=3e-3, ema=0.99)
-    quant = prepare(ann, config.levels, next(iter(batches(train, 32, config.size))).images)
-    stage = f"fine-tuning with {config.levels} levels"
-    trained(stage, "quant", quant, ann, iterations=config.quant_iterations, lr=1e-3, ema=0.98)
-    spiking = {}
-    for label, neuron, flush in ROWS:
-        snn, total = convert(quant, neuron=neuron), config.levels + flush
-        steps = (2, 4, 6, total) if not flush else (config.levels + 2, config.levels + 4, total)
-        readout = [step for step in steps if step <= total]
-        spiking[label] = timed(
-            f"scoring {label}",
-            partial(evaluate, snn, test, config.levels, flush=flush, readout=readout, batch_size=10),
-        )
-    checkpoint.save(snn, folder / "snn")
-    result = DemoResult(evaluate(ann, test), evaluate(quant, test), spiking, seconds, folder)
-    write_json(folder / "demo.json", result.to_json())
-    _pictures(result, snn, test, config)
-    say(f"\n{result.table()}\n\n{_rates(result)}\n\nnetworks, pictures and demo.json are in {folder}")
+    with one_run(folder):
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            ann = snn_tiny_yolov3(len(train.class_names), config.width, train.class_names, config.size)
+        trained("training the ANN", "ann", ann, None, iterations=config.iterations, lr=3e-3, ema=0.99)
+        quant = prepare(ann, config.levels, next(iter(batches(train, 32, config.size))).images)
+        stage = f"fine-tuning with {config.levels} levels"
+        trained(stage, "quant", quant, ann, iterations=config.quant_iterations, lr=1e-3, ema=0.98)
+        spiking = {}
+        for label, neuron, flush in ROWS:
+            snn, total = convert(quant, neuron=neuron), config.levels + flush
+            steps = (2, 4, 6, total) if not flush else (config.levels + 2, config.levels + 4, total)
+            readout = [step for step in steps if step <= total]
+            spiking[label] = timed(
+                f"scoring {label}",
+                partial(evaluate, snn, test, config.levels, flush=flush, readout=readout, batch_size=10),
+            )
+        checkpoint.save(snn, folder / "snn")
+        result = DemoResult(evaluate(ann, test), evaluate(quant, test), spiking, seconds, folder)
+        write_json(folder / "demo.json", result.to_json())
+        _pictures(result, snn, test, config)
+        say(f"\n{result.table()}\n\n{_rates(result)}\n\nnetworks, pictures and demo.json are in {folder}")
     return result
 
 

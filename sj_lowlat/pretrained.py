@@ -28,6 +28,7 @@ from sj_lowlat.files import atomic_write, parse_json
 from sj_lowlat.functional import to_int8
 from sj_lowlat.layers import is_spiking
 from sj_lowlat.network import GraphNetwork, refuse_not_finite
+from sj_lowlat.progress import writing
 from sj_lowlat.schedule import Schedule
 
 SUFFIX = ".safetensors"
@@ -80,7 +81,7 @@ def pack(
         header = json.dumps({"config": config}, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"the card is no JSON ({error}): give numbers, strings, lists and dicts") from error
-    with atomic_write(path) as temporary:
+    with writing(path, SafetensorError), atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata={_HEADER: header})
     return path
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sj_lowlat import checkpoint, models, pretrained
+from sj_lowlat import checkpoint, distributed, models, pretrained
 from sj_lowlat.errors import FOREIGN, InputError
 from sj_lowlat.files import parse_json, read_text
 
@@ -78,18 +78,18 @@ def _names(path: str) -> list[str]:
 
 
 def find_device(name: str) -> torch.device:
-    """The device of that name: ``"auto"``, or as torch names it.
+    """The device of that name: ``"auto"``, or as torch names it; of several processes each has its own GPU.
 
-    :raises InputError: if this machine does not have it
+    :raises InputError: if this machine does not have it, or fewer GPUs than processes
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device is {name!r}, not usable here ({error}); give auto, cpu or cuda") from error
-    return device
+    return distributed.own_gpu(device) if device.type == "cuda" else device
 
 
 def _options(text: str) -> dict[str, Any]:

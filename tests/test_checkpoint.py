@@ -254,16 +254,66 @@ def test_wrong_builds(tmp_path: Path, build: Any, message: str) -> None:
         load(tmp_path)
 
 
+def forget_hash(folder: Path) -> None:
+    """Make a folder one of before weights were named by a hash."""
+    config = json.loads((folder / CONFIG).read_text())
+    del config["weights"]
+    (folder / CONFIG).write_text(json.dumps(config))
+
+
+def test_a_folder_of_before_weights_were_named_is_read(tmp_path: Path) -> None:
+    net = move(detector())
+    save(net, tmp_path)
+    forget_hash(tmp_path)
+    torch.testing.assert_close(run(load(tmp_path), IMAGES), run(net, IMAGES), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("renames", [0, 1])  # that are done when the power fails
+def test_a_save_that_dies_between_its_files_is_told(
+    renames: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new weights fit the old structure, whose levels are others: it would load, and compute nonsense."""
+
+    class PowerCut(BaseException):
+        pass
+
+    quant = [prepare(detector().eval(), levels, IMAGES) for levels in (4, 8)]
+    save(quant[0], tmp_path)
+    replace, done = Path.replace, list[Path]()
+
+    def cut(path: Path, target: Path) -> Path:
+        if len(done) == renames:
+            raise PowerCut
+        done.append(target)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", cut)
+    with pytest.raises(PowerCut):
+        save(move(quant[1]), tmp_path)
+    monkeypatch.undo()
+    if renames == 0:
+        torch.testing.assert_close(run(load(tmp_path), IMAGES), run(quant[0], IMAGES), rtol=0, atol=0)
+    else:
+        with pytest.raises(InputError, match="belongs to other weights .* save the network again"):
+            load(tmp_path)
+    save(quant[1], tmp_path)
+    torch.testing.assert_close(run(load(tmp_path), IMAGES), run(quant[1], IMAGES), rtol=0, atol=0)
+
+
 def test_weights_of_another_network(tmp_path: Path) -> None:
     save(detector(), tmp_path / "two")
     save(tiny_yolov3(num_classes=3, width=0.25, input_size=64), tmp_path / "three")
     (tmp_path / "three" / WEIGHTS).replace(tmp_path / "two" / WEIGHTS)
+    with pytest.raises(InputError, match=f"config.json belongs to other weights than those in {WEIGHTS}"):
+        load(tmp_path / "two")
+    forget_hash(tmp_path / "two")
     with pytest.raises(InputError, match="(?s)do not fit the network .*size mismatch"):
         load(tmp_path / "two")
     save(detector(), tmp_path / "two")
     tensors = load_file(tmp_path / "two" / WEIGHTS)
     del tensors["layers.0.conv.weight"]
     save_file(tensors, tmp_path / "two" / WEIGHTS)
+    forget_hash(tmp_path / "two")
     with pytest.raises(InputError, match="(?s)do not fit the network .*Missing key"):
         load(tmp_path / "two")
 

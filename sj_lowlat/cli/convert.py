@@ -65,36 +65,38 @@ def run(
     from sj_lowlat.errors import InputError
     from sj_lowlat.files import write_json
     from sj_lowlat.network import info_of
+    from sj_lowlat.progress import one_run
     from sj_lowlat.record import provenance
     from sj_lowlat.zoo import open_network
 
     folder = Path(output)
     check_output(folder, model)
-    ann = open_network(model)
-    size = info_of(ann).size or 416
-    images = take(open_data(calibration), calibration_images, size) if calibration is not None else None
-    if levels is not None:
-        ann = prepare(
-            ann,
-            levels,
-            images,
-            scale="mse" if scale == "trained" else scale,
-            per_channel=per_channel or None,
-            equalise=not (per_channel or has_depthwise(ann)),
-            finer=finer_factors(finer),
-            budget=budget,
-            sums=sums,
-            linear_neurons=linear_neurons,
+    with one_run(folder):
+        ann = open_network(model)
+        size = info_of(ann).size or 416
+        images = take(open_data(calibration), calibration_images, size) if calibration is not None else None
+        if levels is not None:
+            ann = prepare(
+                ann,
+                levels,
+                images,
+                scale="mse" if scale == "trained" else scale,
+                per_channel=per_channel or None,
+                equalise=not (per_channel or has_depthwise(ann)),
+                finer=finer_factors(finer),
+                budget=budget,
+                sums=sums,
+                linear_neurons=linear_neurons,
+            )
+            scale = "trained"
+        elif finer is not None or budget is not None:
+            raise InputError(f"finer is {finer!r} and budget {budget!r} without levels: give --levels too")
+        snn = convert(
+            ann, neuron=neuron, scale=scale, per_channel=per_channel or None, ratio=ratio, calibration=images
         )
-        scale = "trained"
-    elif finer is not None or budget is not None:
-        raise InputError(f"finer is {finer!r} and budget {budget!r} without levels: give --levels too")
-    snn = convert(
-        ann, neuron=neuron, scale=scale, per_channel=per_channel or None, ratio=ratio, calibration=images
-    )
-    report: Any = snn.conversion_report
-    checkpoint.save(snn, folder)
-    write_json(
-        folder / "conversion.json", {"model": model, "report": report.to_json(), "settings": provenance()}
-    )
+        report: Any = snn.conversion_report
+        checkpoint.save(snn, folder)
+        write_json(
+            folder / "conversion.json", {"model": model, "report": report.to_json(), "settings": provenance()}
+        )
     print(f"{report}\n\nthe spiking network is in {output}")

@@ -16,4 +16,8 @@ def run(settings: DemoConfig, output: str = "runs/demo") -> None:
     :param settings: sizes and seed
     :param output: folder for networks, pictures and demo.json; an interrupted training in it is resumed
     """
-    demo(output, settings)
+    try:
+        demo(output, settings)
+    except KeyboardInterrupt as stopped:
+        stopped.add_note("the same command goes on; a training does so from its last checkpoint")
+        raise

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sj_lowlat.cli.options import RunOptions, StreamOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def run(
@@ -20,8 +25,9 @@ def run(
 ) -> int:
     """Find objects in pictures and spike streams, and draw them.
 
-    A picture that cannot be read is reported and skipped, and the exit code is then 1. On the stream of a
-    spike camera (.dat, .npz, .npy) the network runs frame by frame, without a reset, and gives detections
+    A picture that cannot be read is reported and skipped, and the exit code is then 1. After an interruption
+    detections.json holds what was found so far, and the same command goes on. On the stream of a spike camera
+    (.dat, .npz, .npy) the network runs frame by frame, without a reset, and gives detections
     every few frames; the last ones are drawn as PNG, all of them (at most 100) as an animated GIF.
 
     examples::
@@ -46,9 +52,11 @@ def run(
     from sj_lowlat.data import letterbox, read_image
     from sj_lowlat.detect import draw, save_image
     from sj_lowlat.errors import InputError, printable
+    from sj_lowlat.evaluation.gather import network_hash
     from sj_lowlat.evaluation.predict import predict
     from sj_lowlat.files import write_json
     from sj_lowlat.network import info_of
+    from sj_lowlat.progress import Progress, is_full, one_run
     from sj_lowlat.record import provenance
 
     if not 0 <= min_score <= 1:
@@ -62,38 +70,76 @@ def run(
     network, plan = options.open(model)
     info = info_of(network)
     run = {"schedule": plan, "encoder": options.encoder, "seed": options.seed}
-    found, failed, recorded = [], [], []
-    for path, name in pictures:
-        try:
-            if path.suffix.lower() in SUFFIXES:
-                clip = detect_in_stream(path, name, folder, network, plan, streams, min_score)
-                recorded.append(clip)
-                for answer in clip["answers"]:
-                    print(printable(f"{path}, {answer['milliseconds']:.2f} ms: {_in_words(answer)}"))
-                continue
-            image = read_image(path)
-        except (InputError, OSError) as error:
-            print(printable(error if str(path) in str(error) else f"{path}: {error}"), file=sys.stderr)
-            failed.append({"path": str(path), "error": str(error)})
-            continue
+    times = plan.to_json() if plan else {"time_steps": None}
+    settings = {"model": model, **times, "min_score": min_score, "resize": resize, "encoder": options.encoder}
+    settings |= provenance(options.seed)
+
+    def in_stream(path: Path, name: Path) -> dict[str, Any]:
+        clip = detect_in_stream(path, name, folder, network, plan, streams, min_score)
+        for answer in clip["answers"]:
+            print(printable(f"{path}, {answer['milliseconds']:.2f} ms: {_in_words(answer)}"))
+        return clip
+
+    def in_picture(path: Path, name: Path, image: Tensor) -> dict[str, Any]:
         x, box = letterbox(image, info.size or 416, resize)
         (read,) = predict(network, x[None], [box], (min_score, 0.45, 100), **run)
         record = read.detections[0]
         save_image(folder / name, draw(image, record, info.class_names, min_score=min_score))
-        answer = record.to_dict(info.class_names)
-        found.append({"path": str(path), "drawn": str(name), "size": [box.width, box.height], **answer})
-        print(printable(f"{path}: {_in_words(answer)}"))
-    times = plan.to_json() if plan else {"time_steps": None}
-    settings = {"model": model, **times, "min_score": min_score, "resize": resize, "encoder": options.encoder}
-    settings |= provenance(options.seed)
-    write_json(
-        folder / "detections.json",
-        {"images": found, "streams": recorded, "failed": failed, "settings": settings},
-    )
-    print(f"{len(found) + len(recorded)} drawn pictures and detections.json are in {folder}")
+        found = record.to_dict(info.class_names)
+        print(printable(f"{path}: {_in_words(found)}"))
+        return {"path": str(path), "drawn": str(name), "size": [box.width, box.height], **found}
+
+    results: dict[str, list[Any]] = {"images": [], "streams": [], "failed": []}
+    unfinished = folder / "detections.unfinished.jsonl"
+    with one_run(folder):
+        request = {**settings, "command": None, "network": network_hash(network), "stream": asdict(streams)}
+        kept = Progress(unfinished, {**request, "device": options.device, "pictures": _state(pictures)})
+        done = {record["name"]: record["answer"] for record in kept.records}
+        if done:
+            print(f"{len(done)} of {len(pictures)} files were done before")
+        try:
+            for path, name in pictures:
+                answer, image = done.get(str(name)), None
+                try:
+                    if answer is None and path.suffix.lower() in SUFFIXES:
+                        answer = in_stream(path, name)
+                    elif answer is None:
+                        image = read_image(path)
+                except (InputError, OSError) as error:
+                    if is_full(error):
+                        raise
+                    print(
+                        printable(error if str(path) in str(error) else f"{path}: {error}"), file=sys.stderr
+                    )
+                    results["failed"].append({"path": str(path), "error": str(error)})
+                    continue
+                if image is not None:
+                    answer = in_picture(path, name, image)
+                assert answer is not None
+                if str(name) not in done:
+                    kept.add({"name": str(name), "answer": answer})
+                results["streams" if "answers" in answer else "images"].append(answer)
+        except KeyboardInterrupt as stopped:
+            stopped.add_note(f"what was found is in {folder}; the same command goes on")
+            raise
+        finally:
+            tried = sum(map(len, results.values()))
+            if tried:
+                whole = {**results, "left": len(pictures) - tried, "settings": settings}
+                write_json(folder / "detections.json", whole)
+        unfinished.unlink(missing_ok=True)
+    failed = results["failed"]
+    print(f"{tried - len(failed)} drawn pictures and detections.json are in {folder}")
     if failed:
         print(f"{len(failed)} of {len(pictures)} files could not be used", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _state(pictures: list[tuple[Path, Path]]) -> str:
+    """A hash of names, sizes and times of files."""
+    states = [(path, path.stat()) for path, _ in pictures]
+    rows = [(str(path), state.st_size, state.st_mtime_ns) for path, state in states]
+    return sha256(repr(rows).encode()).hexdigest()[:16]
 
 
 def _in_words(answer: dict[str, Any]) -> str:

@@ -54,15 +54,19 @@ def run(
     dataset = open_data(data)
     if not dataset.class_names:
         raise InputError(f"{data} has no boxes: give coco:..., voc:... or traffic:...")
-    if isinstance(dataset, TrafficDataset):
-        if dataset.seed:
-            raise InputError(f"{data} names a seed: leave it out, scenes follow from --seed")
-        if speed or shake:
-            raise InputError("speed and shake are for pictures; in traffic things move by themselves")
-        clips = len(dataset) if limit is None else min(limit, len(dataset))
-        path = encode_traffic(clips, Path(output), camera, steps_per_frame)
-    else:
-        path = encode_dataset(first_images(dataset, limit), Path(output), camera, speed, shake)
+    try:
+        if isinstance(dataset, TrafficDataset):
+            if dataset.seed:
+                raise InputError(f"{data} names a seed: leave it out, scenes follow from --seed")
+            if speed or shake:
+                raise InputError("speed and shake are for pictures; in traffic things move by themselves")
+            clips = len(dataset) if limit is None else min(limit, len(dataset))
+            path = encode_traffic(clips, Path(output), camera, steps_per_frame)
+        else:
+            path = encode_dataset(first_images(dataset, limit), Path(output), camera, speed, shake)
+    except KeyboardInterrupt as stopped:
+        stopped.add_note("the same command goes on behind the last whole stream")
+        raise
     done = SpikeDataset(path)
     boxes = sum(len(done.target(i)) for i in range(len(done)))
     print(f"{len(done)} clips of {frames} frames with {boxes} boxes of persons and vehicles: {path}")

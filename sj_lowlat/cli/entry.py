@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from typing import NoReturn
 
 from sj_lowlat.cli import convert, detect, encode, evaluate, monitor
 from sj_lowlat.cli.parser import VerbParser, fill
@@ -21,6 +27,8 @@ VERBS = {
     "encode": "Record a data set with a simulated spike camera.",
     "monitor": "Watch the neurons of a spiking network: firing rates and what is left in their membranes.",
 }
+#: verbs whose work several processes share
+SHARED = ("finetune", "evaluate")
 _EXAMPLE = f"""example:
   {PROG} demo --output runs/demo
 
@@ -32,20 +40,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: the arguments after the program's name; ``sys.argv[1:]`` if not given
     :return: the exit code: 0; 1 if a part of the pictures could not be used; 2 for input that cannot be used;
-        130 after Ctrl-C
+        3 for an error that was not expected; 130 after Ctrl-C, 143 after SIGTERM
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    chosen = next((word for word in arguments if not word.startswith("-")), None)
-    parser = VerbParser(
-        prog=PROG,
-        description="Low-latency spiking neural networks for object detection.",
-        epilog=_EXAMPLE,
-        version=__version__,
-    )
-    subcommands = parser.add_subcommands(required=True, dest="verb", title="verbs", metavar="VERB")
+    in_main_thread = threading.current_thread() is threading.main_thread()  # only it may set handlers
+    handler = signal.signal(signal.SIGTERM, _terminate) if in_main_thread else None
     before = sys.argv
     sys.argv = [PROG, *arguments]  # records of the run name this command, also where a program calls `main`
     try:
+        chosen = next((word for word in arguments if not word.startswith("-")), None)
+        parser = VerbParser(
+            prog=PROG,
+            description="Low-latency spiking neural networks for object detection.",
+            epilog=_EXAMPLE,
+            version=__version__,
+        )
+        subcommands = parser.add_subcommands(required=True, dest="verb", title="verbs", metavar="VERB")
         for name, summary in VERBS.items():
             verb_parser = VerbParser(description=summary)
             if name == chosen:
@@ -53,19 +63,59 @@ def main(argv: Sequence[str] | None = None) -> int:
             subcommands.add_subcommand(name, verb_parser, help=summary)
             verb_parser.prog = f"{PROG} {name}"
         options = parser.parse_args(arguments)
-        return call(options[options["verb"]]) or 0
+        with _together(options["verb"]):
+            return call(options[options["verb"]]) or 0
     except SystemExit as stop:  # --help, --version, and options that cannot be understood
         return stop.code if isinstance(stop.code, int) else 2
     except (InputError, FloatingPointError, OverflowError, OSError) as error:
+        process = f" (process {os.environ.get('RANK')})" if _several() else ""
         message = "\n".join(map(printable, str(error).split("\n")))
-        print(f"{PROG}: error: {message}", file=sys.stderr)
+        print(f"{PROG}{process}: error: {message}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        more = "; the same command goes on from the last checkpoint" if chosen == "finetune" else ""
-        print(f"{PROG}: interrupted{more}", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stopped:
+        print("; ".join([f"{PROG}: interrupted", *getattr(stopped, "__notes__", ())]), file=sys.stderr)
+        return 143 if isinstance(stopped, Terminated) else 130
+    except Exception:
+        traceback.print_exc()
+        print(f"{PROG}: this error was not expected: please report it", file=sys.stderr)
+        return 3
     finally:
         sys.argv = before
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: files are closed and what is done is kept, as after Ctrl-C."""
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
+
+
+def _several() -> bool:
+    """Whether a launcher such as ``torchrun`` started more than one process."""
+    return (os.environ.get("WORLD_SIZE") or "1") != "1"
+
+
+@contextmanager
+def _together(verb: str) -> Iterator[None]:
+    """Context manager: all processes that ``torchrun`` started are one run, of which process 0 prints."""
+    if not _several():
+        yield
+        return
+    from sj_lowlat import distributed  # it imports torch
+
+    count = distributed.asked()
+    if verb not in SHARED:
+        raise InputError(
+            f"{count} processes were started, and each would do all the work of {verb}: start"
+            f" one process, or unset WORLD_SIZE if it is one; {' and '.join(SHARED)} can share their work"
+        )
+    with distributed.joined(), open(os.devnull, "w") as nowhere, ExitStack() as quiet:
+        if not distributed.is_main():
+            quiet.enter_context(redirect_stdout(nowhere))
+        yield
 
 
 def _verb(name: str) -> Callable[..., int | None]:

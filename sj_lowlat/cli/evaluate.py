@@ -24,8 +24,14 @@ def run(
     limit: int | None = None,
     monitored: int = 16,
     output: str | None = None,
-) -> None:
+) -> int:
     """Score a network, spiking or not, on a labelled data set.
+
+    A picture that cannot be read is reported and counts as one in which nothing is found; the exit code is
+    then 1. With an output, what is found is kept beside it while the run lasts: to resume an interrupted run,
+    give the same command again.
+
+    Several processes share the images under torchrun --nproc-per-node N -m sj_lowlat evaluate ...
 
     examples::
 
@@ -55,15 +61,27 @@ def run(
     :param monitored: number of images, from the first, to count firing rates and energy on; 0 for none
     :param output: JSON file for all results
     """
+    import sys
+    from pathlib import Path
+
+    from sj_lowlat import distributed
     from sj_lowlat.cli.pictures import first_images
     from sj_lowlat.cli.sources import DATA_FORMS, open_data
     from sj_lowlat.conversion import set_precision
     from sj_lowlat.errors import InputError
     from sj_lowlat.evaluation import APResult, evaluate
     from sj_lowlat.files import write_json
+    from sj_lowlat.progress import writing
     from sj_lowlat.record import table
     from sj_lowlat.zoo import open_network
 
+    place = None if output is None else Path(output)
+    if place is not None and place.is_dir():
+        raise InputError(
+            f"output is {place}, a folder: give a file in it, such as {place / 'evaluation.json'}"
+        )
+    own = "" if distributed.is_main() else f".{distributed.rank()}"
+    progress = place and place.with_suffix(f"{own}.unfinished.jsonl")
     try:
         steps = None if readout is None else [int(word) for word in readout.split(",")]
     except ValueError:
@@ -74,25 +92,31 @@ def run(
     network, plan = options.open(model)
     if precision != "fp32":
         network = set_precision(network, precision)
-    result = evaluate(
-        network,
-        dataset,
-        plan,
-        readout=steps,
-        ann=None if ann is None else open_network(ann, seed=options.seed, device=options.device),
-        size=size,
-        resize=resize,
-        batch_size=batch_size,
-        protocol=protocol,
-        encoder=options.encoder,
-        seed=options.seed,
-        monitored=monitored,
-        mode=mode,
-        stop=stop,
-        stop_reads=stop_reads,
-    )
-    if output is not None:
-        write_json(output, {"model": model, "data": data, "beside": ann, **result.to_json()})
+    try:
+        result = evaluate(
+            network,
+            dataset,
+            plan,
+            readout=steps,
+            ann=None if ann is None else open_network(ann, seed=options.seed, device=options.device),
+            size=size,
+            resize=resize,
+            batch_size=batch_size,
+            protocol=protocol,
+            encoder=options.encoder,
+            seed=options.seed,
+            monitored=monitored,
+            mode=mode,
+            stop=stop,
+            stop_reads=stop_reads,
+            progress=progress,
+        )
+    except KeyboardInterrupt as stopped:
+        kept = "nothing is kept without --output"
+        stopped.add_note(
+            kept if progress is None else f"what was found is in {progress}; the same command goes on"
+        )
+        raise
 
     def cells(ap: APResult) -> list[str]:
         return [f"{100 * ap.map50:.2f}", "-" if ap.map is None else f"{100 * ap.map:.2f}"]
@@ -106,5 +130,15 @@ def run(
         print(f"steps per image: {result.mean_steps:.2f}")
     if result.energy is not None:
         print(result.energy)
-    if output is not None:
+    for failure in result.failed:
+        print(failure["error"], file=sys.stderr)
+    if result.failed:
+        share = f"{len(result.failed)} of {len(dataset)} pictures cannot be read"
+        print(f"{share}; nothing counts as found in them", file=sys.stderr)
+    if place is not None and progress is not None:
+        if distributed.is_main():
+            with writing(place):
+                write_json(place, {"model": model, "data": data, "beside": ann, **result.to_json()})
         print(f"results are in {output}")
+        progress.unlink(missing_ok=True)
+    return 1 if result.failed else 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from sj_lowlat import checkpoint
+from sj_lowlat import checkpoint, distributed
 from sj_lowlat.cli.options import check_output, finer_factors
 from sj_lowlat.cli.pictures import calibration_images as take
 from sj_lowlat.cli.sources import open_data
@@ -14,6 +15,7 @@ from sj_lowlat.conversion import prepare, replace_layers
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import read_json, write_json
 from sj_lowlat.layers import is_spiking
+from sj_lowlat.progress import one_run, writing
 from sj_lowlat.training import FinetuneConfig, finetune
 from sj_lowlat.zoo import find_device, open_network
 
@@ -36,7 +38,9 @@ def run(
 ) -> None:
     """Train a network on labels, on a teacher's outputs, or on both.
 
-    To resume an interrupted run, give the same command again.
+    To resume an interrupted run, give the same command again; to extend a finished one, give it with more
+    iterations. Several processes share the batches under
+    torchrun --nproc-per-node N -m sj_lowlat finetune ...
 
     examples::
 
@@ -79,24 +83,34 @@ def run(
     if is_spiking(student):
         raise InputError(f"{model} is a spiking network: finetune the network that it was converted from")
     guide = open_network(teacher, device=device) if teacher is not None else None
-    _claim(folder, setup, restart)
     factors = finer_factors(finer)
-    if replace or only_activations or levels is not None:
-        images = take(dataset, calibration_images, max(settings.sizes)).to(find_device(device))
-        if replace or only_activations:
-            student = replace_layers(
-                student, images, calibration_images=calibration_images, only_activations=only_activations
-            )
-        if levels is not None:
-            student = prepare(student, levels, images, scale=scale, equalise=equalise, finer=factors)
-    print(f"training {model} on {len(dataset)} images, {settings.iterations} steps", flush=True)
-    finetune(student, dataset, guide, settings, folder)
-    checkpoint.save(student, folder)
+    main = distributed.is_main()
+    with one_run(folder) if main else nullcontext():
+        if main:
+            _claim(folder, setup, settings, restart)
+        distributed.gathered(None)  # the others look into the folder afterwards
+        if replace or only_activations or levels is not None:
+            images = take(dataset, calibration_images, max(settings.sizes)).to(find_device(device))
+            if replace or only_activations:
+                student = replace_layers(
+                    student, images, calibration_images=calibration_images, only_activations=only_activations
+                )
+            if levels is not None:
+                student = prepare(student, levels, images, scale=scale, equalise=equalise, finer=factors)
+        print(f"training {model} on {len(dataset)} images, {settings.iterations} steps", flush=True)
+        try:
+            finetune(student, dataset, guide, settings, folder)
+        except KeyboardInterrupt as stopped:
+            stopped.add_note("the same command goes on from the last step that is in checkpoint.pt")
+            raise
+        if not main:
+            return
+        checkpoint.save(student, folder)
     losses = json.loads((folder / "finetune.json").read_text(encoding="utf-8"))["losses"]
     print(f"last loss {losses['total']:.4g}; the trained network is in {output}")
 
 
-def _claim(folder: Path, setup: dict[str, Any], restart: bool) -> None:
+def _claim(folder: Path, setup: dict[str, Any], settings: FinetuneConfig, restart: bool) -> None:
     """Write down what the folder is for; refuse to resume a checkpoint of another run."""
     place, begun = folder / "setup.json", folder / "checkpoint.pt"
     if restart:
@@ -109,4 +123,5 @@ def _claim(folder: Path, setup: dict[str, Any], restart: bool) -> None:
             if saved.get(name) != value:
                 other = f"{folder} holds a run whose {name} is {saved.get(name)!r}, this one's is {value!r}"
                 raise InputError(f"{other}: give another output folder, or --restart to start over")
-    write_json(place, setup)
+    with writing(place):
+        write_json(place, {**setup, "settings": settings.to_json()})

@@ -40,6 +40,7 @@ def run(
     from sj_lowlat.files import atomic_write, write_json
     from sj_lowlat.monitors import FiringRateMonitor, RemainderMonitor
     from sj_lowlat.network import info_of
+    from sj_lowlat.progress import one_run
     from sj_lowlat.record import provenance
     from sj_lowlat.simulation import simulate
 
@@ -48,20 +49,21 @@ def run(
     if plan is None:
         raise InputError(f"{model} has no spiking neurons to watch: give one that sj-lowlat convert wrote")
     folder = Path(output)
-    with FiringRateMonitor(snn) as rates, RemainderMonitor(snn, max_count=plan.charge) as remainders:
-        loaded = batches(dataset, batch_size, info_of(snn).size or 416)
-        for images, _, _ in tqdm(loaded, desc="monitor", disable=None):
-            simulate(snn, images, plan, encoder=options.encoder, seed=options.seed)
-    settings = {"model": model, "data": data, "images": len(dataset), **plan.to_json()}
-    settings |= {"encoder": options.encoder, **provenance(options.seed)}
-    write_json(
-        folder / "monitor.json",
-        {"rates": rates.to_json(), "remainders": remainders.to_json(), "settings": settings},
-    )
-    for name, watched in (("firing_rates.png", rates), ("remainders.png", remainders)):
-        with atomic_write(folder / name) as temporary:
-            watched.plot().savefig(temporary, dpi=120)
-    times = f"{plan.time_steps} steps and {plan.flush} of flush"
-    print(f"{model} on {len(dataset)} images of {data}, {times}\n")
-    print(f"firing rates\n{rates.table()}\n\nwhat is left in the membranes\n{remainders.table()}\n")
+    with one_run(folder):
+        with FiringRateMonitor(snn) as rates, RemainderMonitor(snn, max_count=plan.charge) as remainders:
+            loaded = batches(dataset, batch_size, info_of(snn).size or 416)
+            for images, _, _ in tqdm(loaded, desc="monitor", disable=None):
+                simulate(snn, images, plan, encoder=options.encoder, seed=options.seed)
+        settings = {"model": model, "data": data, "images": len(dataset), **plan.to_json()}
+        settings |= {"encoder": options.encoder, **provenance(options.seed)}
+        times = f"{plan.time_steps} steps and {plan.flush} of flush"
+        print(f"{model} on {len(dataset)} images of {data}, {times}\n")
+        print(f"firing rates\n{rates.table()}\n\nwhat is left in the membranes\n{remainders.table()}\n")
+        write_json(
+            folder / "monitor.json",
+            {"rates": rates.to_json(), "remainders": remainders.to_json(), "settings": settings},
+        )
+        for name, watched in (("firing_rates.png", rates), ("remainders.png", remainders)):
+            with atomic_write(folder / name) as temporary:
+                watched.plot().savefig(temporary, dpi=120)
     print(f"monitor.json, firing_rates.png and remainders.png are in {folder}")

@@ -67,12 +67,12 @@ class HeadSpec(Head):
 
     def decode(self, outputs: Sequence[Tensor]) -> Decoded:
         """Boxes ``[N, M, 4]`` and scores ``[N, M, K]``, M over anchors, rows, columns."""
-        raw = split_head(outputs[0], self)
+        raw = split_head(outputs[0].float(), self)
         return boxes_of(raw, self).flatten(1, 3), scores_of(raw, self).flatten(1, 3)
 
     def candidates(self, outputs: Sequence[Tensor], score_threshold: float) -> list[Decoded]:
         """Only the boxes whose objectness is above a score: no class can score more."""
-        raw = split_head(outputs[0], self)
+        raw = split_head(outputs[0].float(), self)
         promising = raw.objectness.sigmoid() > score_threshold  # [N, A, H, W]
         found = [raw[image][chosen.nonzero(as_tuple=True)] for image, chosen in enumerate(promising)]
         return [(boxes_of(cells, self), scores_of(cells, self)) for cells in found]
@@ -95,7 +95,7 @@ class RawHead:
 
 
 def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
-    """View a raw map ``[N, A * (5 + num_classes), H, W]`` as :class:`RawHead`."""
+    """View a raw map ``[N, A * (5 + num_classes), H, W]`` as :class:`RawHead`, in float32 or float64."""
     if head_map.dim() != 4 or head_map.shape[1] != spec.channels:
         raise InputError(
             f"a head map is {list(head_map.shape)}; its HeadSpec ({len(spec.anchors)} anchors, "
@@ -103,7 +103,8 @@ def split_head(head_map: Tensor, spec: HeadSpec) -> RawHead:
         )
     n, _, rows, columns = head_map.shape
     # [N, A, 5 + K, H, W] -> [N, A, H, W, 5 + K]
-    values = head_map.float().reshape(n, len(spec.anchors), -1, rows, columns).permute(0, 1, 3, 4, 2)
+    values = head_map.to(torch.promote_types(head_map.dtype, torch.float32))
+    values = values.reshape(n, len(spec.anchors), -1, rows, columns).permute(0, 1, 3, 4, 2)
     sides = [torch.arange(side, device=values.device) for side in (rows, columns)]
     y, x = torch.meshgrid(*sides, indexing="ij")
     anchors = torch.tensor(spec.anchors, dtype=torch.float32, device=values.device).view(-1, 1, 1, 2)

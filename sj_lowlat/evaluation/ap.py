@@ -51,19 +51,33 @@ class Scene:
         return self.truth.crowd | self.truth.difficult
 
 
+def scored_labels(targets: Sequence[Target], classes: int, class_map: Mapping[int, int] | None) -> list[int]:
+    """The data set labels that are scored.
+
+    :param classes: number of the data set's
+    :param class_map: as for :func:`~sj_lowlat.evaluation.coco_ap`
+    :raises InputError: if they are none of the data set's, or no box is to be found
+    """
+    labels = sorted(set(class_map.values())) if class_map is not None else list(range(classes))
+    if not all(0 <= label < classes for label in labels):
+        raise InputError(f"class_map points at labels {labels}: the data set has {classes}")
+    wanted = torch.tensor(labels, dtype=torch.int64)
+    if not any(torch.isin(t.labels[~(t.crowd | t.difficult)], wanted).any() for t in targets):
+        raise InputError("the data set has no box of any scored class: give one that has some")
+    return labels
+
+
 def pair_up(
     dataset: DetectionDataset, detections: Sequence[Detections], class_map: Mapping[int, int] | None
 ) -> tuple[list[Scene], list[int]]:
     """Check what ``coco_ap`` and ``voc_ap`` are given; return scenes, and the data set labels to score."""
-    targets, class_count = ground_truth(dataset), len(dataset.class_names)
+    targets, classes = ground_truth(dataset), len(dataset.class_names)
     if len(detections) != len(targets):
         raise InputError(
             f"{len(detections)} detection records for {len(targets)} images: give one each, in order"
         )
-    table = dict(class_map) if class_map is not None else {label: label for label in range(class_count)}
-    labels = sorted(set(table.values()))
-    if not all(0 <= label < class_count for label in labels):
-        raise InputError(f"class_map points at labels {labels}: the data set has {class_count}")
+    labels = scored_labels(targets, classes, class_map)
+    table = {label: label for label in labels} if class_map is None else class_map
     scenes = []
     for target, found in zip(targets, detections, strict=True):
         mapped = torch.tensor([table.get(label, -1) for label in found.labels.tolist()], dtype=torch.int64)
@@ -71,11 +85,8 @@ def pair_up(
         if class_map is None and not keep.all():
             raise InputError(
                 f"a detection has the label {int(found.labels.cpu()[~keep][0])}, but the data set has the "
-                f"labels 0 to {class_count - 1}: "
+                f"labels 0 to {classes - 1}: "
                 "give class_map=match_classes(model.class_names, dataset.class_names)"
             )
         scenes.append(Scene(target, Detections(boxes[keep], scores[keep], mapped[keep])))
-    wanted = torch.tensor(labels, dtype=torch.int64)
-    if not any(torch.isin(scene.truth.labels[~scene.ignored], wanted).any() for scene in scenes):
-        raise InputError("the data set has no box of any scored class: give one that has some")
     return scenes, labels

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sj_lowlat.kernels import SpikeSums
@@ -134,6 +135,21 @@ class FiringRateMonitor(PresentationMonitor[SpikeSums, _RateSums, LayerRate]):
             spikes_per_neuron_and_image=spikes / sums.neurons,
             events_per_neuron_and_image=sums.events / sums.neurons,
         )
+
+    def sums(self) -> dict[str, list[Any]]:
+        """Return everything counted so far in whole numbers, as ``json`` can write it; for :meth:`add`."""
+        totals = {name: self._total(name) for name in (*self._sums, *self._running)}
+        return {
+            name: [value.tolist() if isinstance(value, Tensor) else value for value in vars(sums).values()]
+            for name, sums in totals.items()
+        }
+
+    def add(self, counted: dict[str, list[Any]]) -> None:
+        """Add what a monitor of the same network counted (its :meth:`sums`) to the counts."""
+        for name, values in counted.items():
+            fields: list[Any] = [torch.tensor(v) if isinstance(v, list) else v for v in values]
+            sums = _RateSums(*fields)
+            self._sums[name] = self._sums[name] + sums if name in self._sums else sums
 
     def rates(self) -> dict[str, float]:
         """Return layer name -> spikes per neuron and step, for ``plots.plot_rates``."""

@@ -192,6 +192,14 @@ class SynOpMonitor(BaseMonitor):
         """Return everything counted so far as plain numbers, lists and strings."""
         return {"images": self.images, "layers": [asdict(layer) for layer in self.layers()]}
 
+    def add(self, counted: dict[str, Any]) -> None:
+        """Add what a monitor of the same network counted (its :meth:`to_json`) to the counts."""
+        self.images += counted["images"]
+        for row in counted["layers"]:
+            ops = self._ops[row["name"]]
+            ops.spikes, ops.synops = ops.spikes + row["spikes"], ops.synops + row["synops"]
+            ops.macs, ops.ann_macs = ops.macs + row["macs"], row["ann_macs"] or ops.ann_macs
+
     def table(self) -> str:
         """Return one aligned line per layer, all figures per image."""
         rows = []

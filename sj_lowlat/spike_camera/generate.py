@@ -18,6 +18,7 @@ from torchvision.transforms.v2 import functional as F
 from sj_lowlat.data import DetectionDataset, Target, moving_sequence
 from sj_lowlat.errors import FOREIGN, InputError
 from sj_lowlat.files import read_json, write_json
+from sj_lowlat.progress import one_run
 from sj_lowlat.spike_camera.dataset import SPIKE_CLASSES, as_traffic
 from sj_lowlat.spike_camera.encode import SpikeEncoder
 from sj_lowlat.spike_camera.files import write_stream
@@ -77,7 +78,8 @@ def encode_dataset(
     :param speed: of the pan, px a frame
     :param shake: see :class:`~sj_lowlat.spike_camera.Motion`, px
     :return: the JSON
-    :raises InputError: if a value cannot be, or the folder was begun otherwise
+    :raises InputError: if a value cannot be, the folder was begun otherwise, or another run writes to it
+    :raises OSError: if the folder cannot be written, or is removed meanwhile
     """
     camera = camera or Camera()
     if not speed >= 0 or not math.isfinite(speed):
@@ -95,7 +97,8 @@ def encode_dataset(
             yield target, image.shape[1:], view.blocks()
 
     request = {"images": len(data), "classes": list(data.class_names), "speed": speed, "shake": shake}
-    return _record(clips(), Path(folder), camera, request)
+    with one_run(Path(folder)):
+        return _record(clips(), Path(folder), camera, request)
 
 
 def encode_traffic(
@@ -127,7 +130,8 @@ def encode_traffic(
             yield as_traffic(target, sequence.class_names), light.shape[1:], [light]
 
     request = {"clips": clips, "source": "traffic", "steps_per_frame": steps_per_frame}
-    return _record(scenes(), Path(folder), camera, request)
+    with one_run(Path(folder)):
+        return _record(scenes(), Path(folder), camera, request)
 
 
 def _resized(image: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
@@ -184,6 +188,8 @@ def _record(clips: Iterator[_Clip], folder: Path, camera: Camera, request: dict[
         images.append(row | recorded)
         annotations += _annotations(target, index + 1, len(annotations) + 1)
     categories = [{"id": number, "name": name} for number, name in enumerate(SPIKE_CLASSES, 1)]
+    if not all((folder / image["file_name"]).is_file() for image in images):
+        raise OSError(f"streams in {folder} were removed meanwhile: give the same request again")
     record = {"info": request, "images": images, "annotations": annotations, "categories": categories}
     write_json(path, record)
     return path

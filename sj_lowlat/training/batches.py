@@ -1,8 +1,9 @@
-"""Batches as a pure function of the seed and the step, so that a resumed run sees the same ones."""
+"""Batches as a pure function of the seed and the step, so that a resumed run sees the same ones, and so do
+several processes, each of which makes a part."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from sj_lowlat import distributed
 from sj_lowlat.class_names import match_classes
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.data.sample import DetectionDataset
@@ -19,7 +21,7 @@ from sj_lowlat.training.config import FinetuneConfig
 
 
 class Batch(NamedTuple):
-    """One step's pictures and objects.
+    """One step's pictures and objects, or this process's part of them.
 
     :param images: ``[N, C, S, S]`` in [0, 1]
     :param boxes: and ``labels``, ``image``: as in :class:`~sj_lowlat.training.losses.Targets`
@@ -32,7 +34,7 @@ class Batch(NamedTuple):
 
 
 class BatchMaker(Dataset[Batch]):
-    """``[step]`` is the whole batch of that step.
+    """``[step]`` is the batch of that step, or this process's part of it.
 
     Every epoch has its own order and views of the pictures; a batch may reach into the next epoch.
 
@@ -47,6 +49,7 @@ class BatchMaker(Dataset[Batch]):
         if len(data) == 0:
             raise InputError("the dataset has no images; finetune needs at least one")
         self.length, self.config, self.labels = len(data), config, dict(labels)
+        self.places = places(config)
         if isinstance(data, AugmentedDataset):
             if config.sizes != (data.size,):
                 raise InputError(
@@ -62,7 +65,8 @@ class BatchMaker(Dataset[Batch]):
         view = self.views[sizes[generator(self.config.seed, "size", step).integers(len(sizes))]]
         images, boxes, labels, image = [], [], [], []
         picked = picks(self.length, self.config.batch_size, self.config.seed, step)
-        for i, (epoch, index) in enumerate(picked):
+        for i, place in enumerate(self.places):
+            epoch, index = picked[place]
             view.set_epoch(epoch)
             picture, found, classes = view[index]
             known = torch.tensor([self.labels.get(int(c), -1) for c in classes], dtype=torch.int64)
@@ -71,7 +75,7 @@ class BatchMaker(Dataset[Batch]):
             labels.append(known[known >= 0])
             image.append(torch.full((len(labels[-1]),), i))
         batch = Batch(torch.stack(images), torch.cat(boxes), torch.cat(labels), torch.cat(image))
-        return mixed(batch, self.config.mix, generator(self.config.seed, "mix", step))
+        return mixed(batch, self.config, step, self.places)
 
     def load(self, first: int, device: torch.device) -> Iterator[Batch]:
         """The batches from step ``first`` on, made ahead by ``config.workers`` processes, on a device."""
@@ -89,21 +93,38 @@ class BatchMaker(Dataset[Batch]):
             yield moved._replace(images=moved.images.contiguous(memory_format=torch.channels_last))
 
 
-def mixed(batch: Batch, probability: float, draw: np.random.Generator) -> Batch:
-    """Mix-up: blend pictures, each with this probability, with the one before, with a weight of 1/2 to 1 for
-    the picture itself; objects of both count."""
-    count = len(batch.images)
-    chosen = torch.from_numpy(draw.random(count) < probability)
-    if count < 2 or not chosen.any():
-        return batch
-    device = batch.images.device
-    own = torch.where(chosen, torch.from_numpy(draw.uniform(0.5, 1, count)).float(), 1.0).view(-1, 1, 1, 1)
-    own, chosen = own.to(device), chosen.to(device)
-    images = batch.images * own + batch.images.roll(1, 0) * (1 - own)
-    after = (batch.image + 1) % count  # the picture that an object is blended into
-    added = chosen[after]
-    more = batch.boxes[added], batch.labels[added], after[added]
-    return Batch(images, *(torch.cat(pair) for pair in zip(batch[1:], more, strict=True)))
+def places(config: FinetuneConfig) -> list[int]:
+    """Places in the batch whose pictures this process makes: its share, and with mix-up the one before.
+
+    :raises InputError: if there are more processes than pictures
+    """
+    own = distributed.share(config.batch_size)
+    if config.mix == 0 or len(own) == config.batch_size:
+        return list(own)
+    return [(own.start - 1) % config.batch_size, *own]
+
+
+def mixed(batch: Batch, config: FinetuneConfig, step: int, made: Sequence[int]) -> Batch:
+    """Mix-up: blend pictures, each with the probability ``config.mix``, with the one before, with a weight of
+    1/2 to 1 for the picture itself; objects of both count.
+
+    :param made: which pictures of the whole batch these are (:func:`places`)
+    :return: the share of this process
+    """
+    draw, size, count = generator(config.seed, "mix", step), config.batch_size, len(made)
+    chosen = torch.from_numpy(draw.random(size) < config.mix)[made]
+    if size > 1 and chosen.any():
+        device = batch.images.device
+        weight = torch.from_numpy(draw.uniform(0.5, 1, size)).float()[made]
+        own = torch.where(chosen, weight, 1.0).view(-1, 1, 1, 1).to(device)
+        images = batch.images * own + batch.images.roll(1, 0) * (1 - own)
+        after = (batch.image + 1) % count  # the picture that an object is blended into
+        added = chosen.to(device)[after]
+        more = batch.boxes[added], batch.labels[added], after[added]
+        batch = Batch(images, *(torch.cat(pair) for pair in zip(batch[1:], more, strict=True)))
+    first = count - len(distributed.share(size))
+    kept = batch.image >= first
+    return Batch(batch.images[first:], batch.boxes[kept], batch.labels[kept], batch.image[kept] - first)
 
 
 def picks(length: int, batch_size: int, seed: int, step: int) -> list[tuple[int, int]]:

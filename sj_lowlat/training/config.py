@@ -16,8 +16,8 @@ RUN_FIELDS = ("workers", "checkpoint_every", "log_every")
 class FinetuneConfig:
     """Settings of :func:`~sj_lowlat.training.finetune`.
 
-    :param iterations: optimiser steps
-    :param batch_size: images per step
+    :param iterations: optimiser steps; a finished run can be given more
+    :param batch_size: images per step, in all processes together
     :param size: side of the square network input in pixels, a multiple of 32; if several, each step draws one
     :param lr: highest learning rate of the one-cycle schedule (AdamW)
     :param weight_decay: decoupled weight decay of weights; biases, norms and clips have none
@@ -32,7 +32,7 @@ class FinetuneConfig:
     :param precision: ``"bf16"`` (autocast) or ``"fp32"``
     :param grad_clip: gradient clipping: largest norm of the gradient
     :param seed: of the order, the augmentation, the sizes and any dropout
-    :param workers: processes that prepare batches ahead; 0: prepare them between steps
+    :param workers: processes that prepare batches ahead, for each that trains; 0: prepare them between steps
     :param augment_on_device: decode all pictures once onto the network's device and augment them there, for
         a GPU that waits for ``workers``; a picture takes ``3 (1.5 size)^2`` bytes, 1.2 MB at 416 px
     :param checkpoint_every: steps between checkpoints

@@ -15,7 +15,7 @@ from torchvision.transforms.v2.functional import resize
 from sj_lowlat.data.augment import GREY, JITTER, SCALE, AugmentedDataset, visible
 from sj_lowlat.data.sample import DetectionDataset, Sample
 from sj_lowlat.errors import InputError
-from sj_lowlat.training.batches import Batch, generator, mixed, picks
+from sj_lowlat.training.batches import Batch, generator, mixed, picks, places
 from sj_lowlat.training.config import FinetuneConfig
 
 _LUMA = (0.2989, 0.587, 0.114)
@@ -38,11 +38,12 @@ class Window(NamedTuple):
 
 
 class DeviceBatches:
-    """``[step]`` is the whole batch of that step, made by the device that trains.
+    """``[step]`` is the batch of that step, or this process's part of it, made by the device that trains.
 
     The views are those of :func:`~sj_lowlat.data.augment.train_transform` (flip, colours, scale, place),
     with colours changed in one order and pixels interpolated once. One picture takes
-    ``3 (1.5 S)^2`` bytes, S being the largest training size: 1.2 MB at 416 px.
+    ``3 (1.5 S)^2`` bytes, S being the largest training size: 1.2 MB at 416 px. Of several processes each
+    holds all pictures, because any of them can be in its part of a batch.
 
     :param labels: class index of the data -> of the network; objects of other classes are left out
     :raises InputError: if there are no pictures, or more than the GPU holds
@@ -60,6 +61,7 @@ class DeviceBatches:
         if isinstance(data, AugmentedDataset):
             raise InputError("augment_on_device augments by itself: pass the plain dataset")
         self.config, self.device, self.length = config, device, len(data)
+        self.places = places(config)
         side = max(config.sizes) * 3 // 2
         size = 3 * side * side * len(data)
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else size
@@ -97,8 +99,10 @@ class DeviceBatches:
     def __getitem__(self, step: int) -> Batch:
         config, count = self.config, self.config.batch_size
         size = config.sizes[generator(config.seed, "size", step).integers(len(config.sizes))]
-        chosen = [index for _, index in picks(self.length, count, config.seed, step)]
-        draws = torch.from_numpy(generator(config.seed, "view", step).random((count, 7)).astype(np.float32))
+        picked = picks(self.length, count, config.seed, step)
+        chosen = [picked[place][1] for place in self.places]
+        drawn = generator(config.seed, "view", step).random((count, 7)).astype(np.float32)
+        draws = torch.from_numpy(drawn)[self.places]
         extents = self.extents[chosen]
         scale = torch.lerp(torch.tensor(SCALE[0]), torch.tensor(SCALE[1]), draws[:, 0])
         factor = scale * size / extents.amax(1)
@@ -119,7 +123,7 @@ class DeviceBatches:
             labels.append(known[keep])
             image.append(torch.full((len(labels[-1]),), i))
         objects = (torch.cat(part).to(self.device) for part in (boxes, labels, image))
-        return mixed(Batch(images, *objects), config.mix, generator(config.seed, "mix", step))
+        return mixed(Batch(images, *objects), config, step, self.places)
 
 
 def views(pictures: Tensor, window: Window, means: Tensor, draws: Tensor, size: int) -> Tensor:

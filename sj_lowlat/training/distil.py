@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from sj_lowlat import distributed
 from sj_lowlat.detect.heads import HeadSpec, check_specs, split_head
 from sj_lowlat.errors import InputError
 from sj_lowlat.network import unwrapped
@@ -32,6 +33,8 @@ def distillation_loss(
     - ``distil_box``: sum o (squared differences of sigmoid(xy) and of raw wh) / S
     - ``distil_logit``: :data:`LOGIT_GAIN` times the mean squared difference of objectness logits
 
+    Where several processes share a batch, S and N are those of all: the losses sum up to the batch's.
+
     :param student: raw maps ``[N, A (5 + num_classes), H, W]``, one per spec
     :param teacher: the same shapes; no gradient flows into them
     :raises InputError: if shapes differ or do not fit the specs
@@ -40,26 +43,36 @@ def distillation_loss(
     check_specs(specs, student)
     names = ("distil_objectness", "distil_classes", "distil_box", "distil_logit")
     total = {name: torch.zeros((), device=student[0].device) for name in names}
+    (pictures,) = distributed.totals(len(student[0]))
+    part = len(student[0]) / pictures
     for student_map, teacher_map, spec in zip(student, teacher, specs, strict=True):
         s, t = split_head(student_map, spec), split_head(teacher_map.detach(), spec)
         weight = t.objectness.sigmoid()  # [N, A, H, W]
-        scale = 1 / (weight.sum().clamp(min=len(student_map)) * len(specs))
+        scale = 1 / (distributed.total(weight.sum()).clamp(min=pictures) * len(specs))
         box = (s.xy.sigmoid() - t.xy.sigmoid()).square().sum(-1) + (s.wh - t.wh).square().sum(-1)
         total["distil_objectness"] += bernoulli_kl(s.objectness, t.objectness).sum() * scale
         total["distil_classes"] += (weight * _class_divergence(s.classes, t.classes, spec)).sum() * scale
         total["distil_box"] += (weight * box).sum() * scale
-        total["distil_logit"] += LOGIT_GAIN * F.mse_loss(s.objectness, t.objectness) / len(specs)
+        total["distil_logit"] += LOGIT_GAIN * part * F.mse_loss(s.objectness, t.objectness) / len(specs)
     return total
 
 
 def output_distance(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[str, Tensor]:
     """Mean squared difference of the outputs of any two networks, averaged over outputs: ``distil_mse``.
 
+    Where several processes share a batch, it is this process's part of the mean over all pictures.
+
     :raises InputError: if numbers or shapes of the outputs differ
     """
     check_same_shapes(student, teacher)
-    distances = [F.mse_loss(s.float(), t.detach().float()) for s, t in zip(student, teacher, strict=True)]
-    return {"distil_mse": torch.stack(distances).mean()}
+    distances = [F.mse_loss(_wide(s), _wide(t.detach())) for s, t in zip(student, teacher, strict=True)]
+    (pictures,) = distributed.totals(len(student[0]))
+    return {"distil_mse": torch.stack(distances).mean() * (len(student[0]) / pictures)}
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float32 at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def bernoulli_kl(student: Tensor, teacher: Tensor) -> Tensor:
@@ -122,6 +135,8 @@ def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[s
     :math:`1 - \mathrm{corr}` over channels and layers; 0 where each is the teacher's up to scale and offset.
 
     Scale and offset do not count, because equalising channels changes them without changing the function.
+    Where several processes share a batch, correlations are over all pictures, and the loss is divided by the
+    number of processes.
     Maps of more than 104 positions a side are left out, if there are smaller ones. Of maps of k times 52
     positions every k-th one is compared, because neighbours in large maps are nearly equal.
 
@@ -133,7 +148,7 @@ def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> dict[s
     pairs = list(zip(student, teacher, strict=True))
     pairs = [(s, t) for s, t in pairs if max(s.shape[2:], default=1) <= 2 * _POSITIONS] or pairs
     distances = [1 - _correlation(s, t.detach()).mean() for s, t in pairs]
-    return {"distil_features": torch.stack(distances).mean()}
+    return {"distil_features": torch.stack(distances).mean() / distributed.processes()}
 
 
 def _correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -142,7 +157,9 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
     rows = []
     for maps in (a, b):
         picked = maps[..., ::stride, ::stride] if maps.dim() == 4 else maps
-        row = picked.transpose(0, 1).flatten(1).float()  # [C, N * positions]
-        rows.append(row - row.mean(1, keepdim=True))
-    covariance = (rows[0] * rows[1]).sum(1)
-    return covariance / (rows[0].square().sum(1) * rows[1].square().sum(1)).clamp_min(1e-12).sqrt()
+        row = _wide(picked.transpose(0, 1).flatten(1))  # [C, N * positions]
+        part = row.shape[1] / distributed.totals(row.shape[1])[0]
+        rows.append(row - distributed.total(row.mean(1, keepdim=True) * part))
+    products = [(rows[i] * rows[j]).sum(1) for i, j in ((0, 1), (0, 0), (1, 1))]
+    covariance, ours, theirs = distributed.total(torch.stack(products))
+    return covariance / (ours * theirs).clamp_min(1e-12).sqrt()

@@ -10,6 +10,7 @@ from typing import Any
 
 from sj_lowlat.errors import FOREIGN
 from sj_lowlat.files import atomic_write
+from sj_lowlat.progress import writing
 
 #: takes iteration, losses, learning rate and seconds
 Write = Callable[[int, dict[str, float], float, float], None]
@@ -28,7 +29,7 @@ def journal(output: Path | None, first: int) -> Iterator[Write]:
         return
     path = output / "log.jsonl"
     lines = path.read_bytes().decode("utf-8", "replace").split("\n")[:-1] if first and path.exists() else []
-    with atomic_write(path) as temporary:
+    with writing(path), atomic_write(path) as temporary:
         kept = [f"{line}\n" for line in lines if 0 <= _iteration(line) <= first]
         temporary.write_text("".join(kept), encoding="utf-8")
 
@@ -36,7 +37,7 @@ def journal(output: Path | None, first: int) -> Iterator[Write]:
 
         def write(iteration: int, losses: dict[str, float], lr: float, seconds: float) -> None:
             record = {"iteration": iteration, "losses": losses, "lr": lr, "seconds": round(seconds, 3)}
-            with path.open("a", encoding="utf-8") as file:
+            with writing(path), path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             if board:
                 for name, value in (losses | {"lr": lr}).items():

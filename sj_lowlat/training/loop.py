@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import math
+import signal
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from sj_lowlat import distributed
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import write_json
+from sj_lowlat.progress import one_run, writing
 from sj_lowlat.record import evaluating, provenance
 from sj_lowlat.training.batches import Batch, BatchMaker, label_map
-from sj_lowlat.training.config import FinetuneConfig
+from sj_lowlat.training.config import RUN_FIELDS, FinetuneConfig
 from sj_lowlat.training.device_batches import DeviceBatches
 from sj_lowlat.training.journal import journal
 from sj_lowlat.training.objective import Objective
-from sj_lowlat.training.resume import TrainingState, load_checkpoint, save_checkpoint
+from sj_lowlat.training.resume import TrainingState, load_checkpoint, one_cycle, save_checkpoint
+from sj_lowlat.training.stop import StopAfterStep
 
 
 def finetune(
@@ -38,6 +42,12 @@ def finetune(
 ) -> nn.Module:
     """Train ``model`` in place on labels, on a teacher's outputs, or on both.
 
+    With an output, SIGINT (Ctrl-C) and SIGTERM wait for the end of a step and are preceded by a checkpoint.
+
+    Called by all processes of ``torchrun``, it trains by ``DistributedDataParallel``: each process takes its
+    share of every batch, and all end with the model that a single one makes, but for rounding. Process 0
+    alone writes files; a run goes on in any number of processes.
+
     :param model: any network; with ``head_specs`` it can learn from boxes
     :param data: a detection dataset (its items are ``Sample``), augmented here, or an ``AugmentedDataset``.
         Classes are matched to the model's by name. Without ``class_names`` it is unlabelled: give a teacher
@@ -45,12 +55,16 @@ def finetune(
     :param config: settings; None: ``FinetuneConfig()``
     :param output: folder for ``checkpoint.pt``, ``log.jsonl``, ``finetune.json``, TensorBoard; None: no files
     :param resume: resume from ``checkpoint.pt`` in ``output`` where there is one; the result is that of an
-        uninterrupted run, bit for bit on a CPU. False: start over and overwrite it
+        uninterrupted run, bit for bit on a CPU. A finished run goes on to more ``iterations``, with another
+        cycle of the learning rate over the steps that are added. False: start over and overwrite it
     :return: ``model`` with the exponential moving average of its weights; train and eval flags are restored
-    :raises InputError: if there is nothing to learn from, or the checkpoint is of another run
+    :raises InputError: if there is nothing to learn from, the checkpoint is of another run, or another run
+        writes to ``output`` now
+    :raises OSError: if ``output`` cannot be written
     :raises FloatingPointError: if a loss term or the gradient is not finite; the last checkpoint stays
     """
     config = config or FinetuneConfig()
+    main = distributed.is_main()
     device = _device_of(model, teacher)
     objective = Objective(model, data, teacher, config)
     labels = label_map(data, model) if objective.detection else {}
@@ -68,13 +82,20 @@ def finetune(
         model.to(memory_format=torch.channels_last)
         uses = {"detection": objective.detection, "distillation": objective.teacher is not None}
         state = _start(objective, {"images": len(data), **uses}, device)
-        if folder and resume and (folder / "checkpoint.pt").exists():
-            load_checkpoint(folder / "checkpoint.pt", state)
-        _train(state, objective, maker, folder)
+        with one_run(folder) if folder and main else nullcontext():
+            if folder and resume and (folder / "checkpoint.pt").exists():
+                load_checkpoint(folder / "checkpoint.pt", state)
+            same = {name: value for name, value in config.to_json().items() if name not in RUN_FIELDS}
+            same |= {**state.run, "iteration": state.iteration, "output": folder is not None}
+            distributed.check_same(same)
+            objective.model = distributed.parallel(model)
+            _train(state, objective, maker, folder)
         model.load_state_dict(state.ema.module.state_dict())
-    if folder:
+    if folder and main:
         end = {"seconds": round(state.seconds, 3), "losses": state.losses}
-        write_json(folder / "finetune.json", {"config": config.to_json(), **provenance(config.seed), **end})
+        path = folder / "finetune.json"
+        with writing(path):
+            write_json(path, {"config": config.to_json(), **provenance(config.seed), **end})
     return model
 
 
@@ -83,23 +104,30 @@ def _train(
 ) -> None:
     """Take the steps that are left."""
     config, before, start = state.config, state.seconds, time.perf_counter()
-    bar = tqdm(total=config.iterations, initial=state.iteration, desc="finetune", unit="step", disable=None)
-    with journal(folder, state.iteration) as write, bar:
-        recent: list[dict[str, float]] = []
+    hidden = None if distributed.is_main() else True
+    bar = tqdm(total=config.iterations, initial=state.iteration, desc="finetune", unit="step", disable=hidden)
+    stop = StopAfterStep() if folder else None
+    folder = folder if distributed.is_main() else None
+    with stop or nullcontext(), journal(folder, state.iteration) as write, bar:
         for batch in maker.load(state.iteration, state.device):
             lr = float(state.scheduler.get_last_lr()[0])
             state.losses = _step(state, objective, batch)
             state.seconds = before + time.perf_counter() - start
-            recent.append(state.losses)
+            state.recent.append(state.losses)
             done = state.iteration == config.iterations
             bar.update()
             if done or state.iteration % config.log_every == 0:
-                means = {name: sum(r[name] for r in recent) / len(recent) for name in state.losses}
+                means = {n: sum(r[n] for r in state.recent) / len(state.recent) for n in state.losses}
                 write(state.iteration, means, lr, state.seconds)
                 bar.set_postfix(loss=f"{means['total']:.4g}")
-                recent = []
-            if folder and (done or state.iteration % config.checkpoint_every == 0):
+                state.recent = []
+            if stop and distributed.totals(stop.came or 0)[0]:
+                stop.came = stop.came or signal.SIGTERM  # of another process
+            stopped = bool(stop and stop.came)
+            if folder and (done or stopped or state.iteration % config.checkpoint_every == 0):
                 save_checkpoint(folder / "checkpoint.pt", state)
+            if stopped:
+                break
 
 
 def _step(state: TrainingState, objective: Objective, batch: Batch) -> dict[str, float]:
@@ -109,10 +137,10 @@ def _step(state: TrainingState, objective: Objective, batch: Batch) -> dict[str,
     state.optimiser.zero_grad()
     total.backward()
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), state.config.grad_clip)
-    values = terms | {"total": total, "gradient": norm}
+    values = torch.stack([value.detach().float() for value in (*terms.values(), total)])
     # one transfer from the device for all
-    found = torch.stack([value.detach().float() for value in values.values()]).tolist()
-    numbers = dict(zip(values, found, strict=True))
+    found = [*distributed.total(values), norm.float()]
+    numbers = dict(zip((*terms, "total", "gradient"), torch.stack(found).tolist(), strict=True))
     for name, number in numbers.items():
         if not math.isfinite(number):
             raise FloatingPointError(
@@ -129,10 +157,7 @@ def _step(state: TrainingState, objective: Objective, batch: Batch) -> dict[str,
 def _start(objective: Objective, run: dict[str, Any], device: torch.device) -> TrainingState:
     model, config = objective.model, objective.config
     optimiser = AdamW(parameter_groups(model, config.weight_decay), lr=config.lr, fused=True)
-    # the rise must last longer than one step, and the schedule two: OneCycleLR divides by both lengths
-    steps = max(config.iterations, 2)
-    rise = max(config.warmup, 1.5 / steps)
-    scheduler = OneCycleLR(optimiser, config.lr, steps, pct_start=rise, cycle_momentum=False)
+    scheduler = one_cycle(optimiser, config, config.iterations)
     average = moving_average(model, config.ema)
     return TrainingState(config, run, device, model, average, optimiser, scheduler)
 

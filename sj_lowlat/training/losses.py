@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_iou, complete_box_iou_loss
 
+from sj_lowlat import distributed
 from sj_lowlat.detect.heads import HeadSpec, boxes_of, check_specs, split_head
 
 BOX_GAIN = 5.0
@@ -88,7 +89,8 @@ def detection_loss(
     Boxes: 1 - CIoU (Zheng et al. 2020, arXiv:1911.08287) times :data:`BOX_GAIN`. Objectness: BCE, 1 in
     answering cells, 0 elsewhere; free cells whose box has an IoU with an object above :data:`IGNORE_IOU`
     do not count. Classes: BCE summed over classes (cross-entropy in ``region`` heads). Each sum is divided by
-    the number of answering cells of that head, at least one a picture, so that no head drowns another.
+    the number of answering cells of that head, at least one a picture, so that no head drowns another. Where
+    several processes share a batch, cells and pictures of all are counted: the losses sum up to the batch's.
 
     :param head_maps: raw maps ``[N, A (5 + num_classes), H, W]``, one per spec
     :param targets: objects in pixels of the network input
@@ -101,7 +103,7 @@ def detection_loss(
     for head_map, spec, (cell, target) in zip(head_maps, specs, assignments, strict=True):
         raw = split_head(head_map, spec)
         boxes = boxes_of(raw, spec)
-        weight = 1 / (max(len(cell), len(head_map)) * len(specs))
+        weight = 1 / (max(distributed.totals(len(cell), len(head_map))) * len(specs))
         owned = torch.zeros(raw.objectness.numel(), device=head_map.device)
         owned[cell] = 1
         free = (owned == 0) & (best_iou(boxes.detach(), targets).flatten() > IGNORE_IOU)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from sj_lowlat import distributed
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.detect import HeadSpec
@@ -15,6 +18,7 @@ from sj_lowlat.training.batches import Batch
 from sj_lowlat.training.config import FinetuneConfig
 from sj_lowlat.training.distil import distillation_loss, feature_loss, output_distance, shared_layers, watch
 from sj_lowlat.training.losses import Targets, detection_loss
+from sj_lowlat.training.whole_batch import WholeBatch
 
 
 class Objective:
@@ -58,7 +62,9 @@ class Objective:
         raise InputError(f"nothing to learn from: {reason}")
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
-        """Run the networks on a batch on their device and return the weighted terms, float32 scalars."""
+        """Run the networks on a batch on their device and return the weighted terms, scalars; where several
+        processes share a batch, their sum over the processes is the batch's.
+        """
         config, parts = self.config, []
         if self.teacher is not None:
             with torch.no_grad():
@@ -77,7 +83,9 @@ class Objective:
 
     def _run(self, network: nn.Module, images: Tensor) -> tuple[tuple[Tensor, ...], list[Tensor]]:
         """Outputs and features. An autocast region each: weights cast under no_grad must not be reused."""
-        autocast = torch.autocast(images.device.type, torch.bfloat16, self.config.precision == "bf16")
-        with autocast, watch(network, self.features) as features:
+        config, images = self.config, images.to(next(network.parameters(), images).dtype)
+        autocast = torch.autocast(images.device.type, torch.bfloat16, config.precision == "bf16")
+        whole = WholeBatch(config.batch_size) if distributed.processes() > 1 else nullcontext()
+        with autocast, whole, watch(network, self.features) as features:
             outputs = network(images)
         return tuple(tree_leaves(outputs)), features

@@ -11,9 +11,10 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
 import sj_lowlat
-from sj_lowlat.cli.entry import VERBS
+from sj_lowlat.cli.entry import SHARED, VERBS
 from sj_lowlat.cli.parser import VerbParser, fill
 
 _LEAN_HELP = """
@@ -126,3 +127,38 @@ def test_python_m_and_quick_help() -> None:
     lean = subprocess.run([sys.executable, "-c", _LEAN_HELP], capture_output=True, text=True, timeout=300)
     assert lean.returncode == 0, lean.stderr
     assert lean.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in SHARED])
+def test_verbs_for_one_process(
+    verb: str, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", "3")
+    needed = {"convert": ["--model", "x", "--output", "y"], "detect": ["x"]}
+    needed |= {"encode": ["--data", "x", "--output", "y"], "monitor": ["--model", "x", "--data", "y"]}
+    code, out, err = run(verb, *needed.get(verb, []))
+    assert code == 2 and not out and not [*tmp_path.iterdir()]
+    assert err.startswith("sj-lowlat (process 3): error: 4 processes were started, and each would do all")
+    assert f"the work of {verb}: start one process" in err
+
+
+@pytest.mark.parametrize("number", ["two", "0", "-1"])
+def test_no_number_of_processes(
+    number: str, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", number)
+    code, _, err = run("detect", "x")
+    assert code == 2 and f"WORLD_SIZE is {number!r}: it is the number of processes" in err
+
+
+def test_processes_that_do_not_find_each_other(
+    run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    code, _, err = run("evaluate", "--model", "x", "--data", "y")
+    assert code == 2 and "WORLD_SIZE is 2, but the processes do not find each other" in err
+    assert "torchrun --nproc-per-node N -m sj_lowlat" in err and not dist.is_initialized()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import torch
@@ -50,6 +51,28 @@ def test_simulating_in_chunks_is_counted_like_running_step_by_step(chunk: int) -
         assert one.to_json() == other.to_json()
     assert simulated[0]["1"].images == simulated[2].images == 3
     assert simulated[0]["3"].negative_spikes > 0 and simulated[2]["2"].synops > 0
+
+
+def test_counts_of_parts_are_added_to_those_of_the_whole() -> None:
+    net = network()
+    images = torch.randint(0, 9, (5, 1, 7, 6), generator=torch.Generator().manual_seed(4)) / 8
+    with FiringRateMonitor(net) as rates, SynOpMonitor(net) as synops:
+        for part in images.split(2):
+            simulate(net, part, time_steps=8)
+        whole = rates.to_json(), synops.to_json()
+        rates.clear_recorded_data()
+        synops.clear_recorded_data()
+        counted = []
+        for part in images.split(2):
+            simulate(net, part, time_steps=8)
+            counted.append(json.loads(json.dumps([rates.sums(), synops.to_json()])))
+            rates.clear_recorded_data()
+            synops.clear_recorded_data()
+    for of_rates, of_synops in counted:
+        rates.add(of_rates)
+        synops.add(of_synops)
+    assert (rates.to_json(), synops.to_json()) == whole
+    assert rates["1"].images == synops.images == 5
 
 
 def test_a_flush_counts_steps_and_spikes_but_no_more_image() -> None:

@@ -6,6 +6,7 @@ import copy
 import io
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from torch import nn
 
 from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.errors import InputError
+from sj_lowlat.kernels import cpp_kernel
 from sj_lowlat.layers import clock_of
+from sj_lowlat.monitors import FiringRateMonitor
 from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import simulate, simulate_steps
 
@@ -25,8 +28,8 @@ SCHEDULE = Schedule(4, flush=8, burst=2, charge=LEVELS)  # twice the charge in a
 BUSY = "in the middle of another simulation: finish or close that one first, or simulate a copy"
 
 
-def network(*front: nn.Module) -> nn.Module:
-    torch.manual_seed(3)
+def network(*front: nn.Module, seed: int = 3) -> nn.Module:
+    torch.manual_seed(seed)
     net = nn.Sequential(
         *front, nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, 2, 1), nn.ReLU(),
         nn.ConvTranspose2d(6, 4, 2, 2), nn.ReLU(), nn.Conv2d(4, 2, 1),
@@ -120,18 +123,21 @@ def test_a_network_that_is_used_in_between(snn: nn.Module, meddle: Callable[[nn.
     final(snn)
 
 
-def in_threads(*jobs: Callable[[], torch.Tensor]) -> list[torch.Tensor | InputError]:
-    barrier, results = threading.Barrier(len(jobs)), []
+def in_threads(*jobs: Callable[[], Any]) -> list[list[Any]]:
+    """What ten runs of each job give, all jobs at once."""
+    barrier = threading.Barrier(len(jobs))
+    results: list[list[Any]] = [[] for _ in jobs]
 
-    def work(job: Callable[[], torch.Tensor]) -> None:
+    def work(job: Callable[[], Any], found: list[Any]) -> None:
         barrier.wait()
         for _ in range(10):
             try:
-                results.append(job())
+                found.append(job())
             except InputError as error:
-                results.append(error)
+                found.append(error)
 
-    threads = [threading.Thread(target=work, args=(job,)) for job in jobs]
+    pairs = zip(jobs, results, strict=True)
+    threads = [threading.Thread(target=work, args=pair) for pair in pairs]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -139,13 +145,54 @@ def in_threads(*jobs: Callable[[], torch.Tensor]) -> list[torch.Tensor | InputEr
     return results
 
 
-def test_threads(quant: nn.Module) -> None:
-    snn, other = convert(quant), convert(quant)
-    want = final(snn)
-    for result in in_threads(lambda: final(snn), lambda: final(snn)):
+def watched(snn: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, list[Any]]:
+    """Outputs and firing rates."""
+    with FiringRateMonitor(snn) as rates:
+        outputs = simulate(snn, images, SCHEDULE, readout=(3, 12)).outputs
+    return torch.stack(outputs), rates.layers()
+
+
+@pytest.mark.parametrize("kernel", ["cpp", "reference"])
+def test_two_networks_in_two_threads(kernel: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kernel == "cpp" and not cpp_kernel.available():
+        pytest.skip("no C++ compiler")
+    monkeypatch.setenv("SJ_LOWLAT_KERNEL", kernel)
+    images = torch.rand(2, 3, 2, 40, 40, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    snns = [convert(network(seed=seed)) for seed in (3, 4)]
+    jobs = [partial(watched, snn, each) for snn, each in zip(snns, images, strict=True)]
+    want = [job() for job in jobs]
+    assert not torch.equal(want[0][0], want[1][0])
+    for found, (outputs, rates) in zip(in_threads(*jobs), want, strict=True):
+        assert len(found) == 10
+        assert all(torch.equal(ours, outputs) and layers == rates for ours, layers in found)
+
+
+@pytest.mark.parametrize("kernel", ["cpp", "reference"])
+def test_one_network_in_two_threads(kernel: str, snn: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    if kernel == "cpp" and not cpp_kernel.available():
+        pytest.skip("no C++ compiler")
+    monkeypatch.setenv("SJ_LOWLAT_KERNEL", kernel)
+    want, before = final(snn), copy.deepcopy(snn.state_dict())
+    first, tried = threading.Event(), threading.Event()
+
+    def wait(_read: Any) -> None:
+        first.set()
+        assert tried.wait(60)
+
+    found: list[torch.Tensor] = []
+    run = partial(simulate, snn, IMAGES, SCHEDULE, readout=range(1, 13), callback=wait)
+    thread = threading.Thread(target=lambda: found.append(run().final))
+    thread.start()
+    assert first.wait(60)
+    with pytest.raises(InputError, match=BUSY):
+        final(snn)
+    tried.set()
+    thread.join()
+    assert torch.equal(found[0], want)  # neither the run nor the network has noticed
+    assert all(torch.equal(before[name], value) for name, value in snn.state_dict().items())
+    for result in sum(in_threads(lambda: final(snn), lambda: final(snn)), []):
         assert BUSY in str(result) if isinstance(result, InputError) else torch.equal(result, want)
-    results = in_threads(lambda: final(snn), lambda: final(other))
-    assert len(results) == 20 and all(torch.equal(result, want) for result in results)  # type: ignore[arg-type]
+    assert torch.equal(final(snn), want)
 
 
 class Normalised(nn.Module):

@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from sj_lowlat import distributed
 from sj_lowlat.data.augment import AugmentedDataset
 from sj_lowlat.errors import InputError
 from sj_lowlat.training import FinetuneConfig
-from sj_lowlat.training.batches import Batch, BatchMaker, label_map, mixed, picks
+from sj_lowlat.training.batches import Batch, BatchMaker, label_map, mixed, picks, places
+from sj_lowlat.training.device_batches import DeviceBatches
 
 SAME = {0: 0, 1: 1, 2: 2}
+CPU = torch.device("cpu")
 
 
 @settings(max_examples=50, deadline=None)
@@ -88,7 +91,8 @@ def test_mixed_pictures_have_the_objects_of_both(count: int, objects: int, seed:
     labels = torch.arange(objects)
     pictures = torch.eye(count)[:, :, None, None].expand(-1, -1, 2, 2)  # picture i is 1 in channel i
     batch = Batch(pictures, boxes, labels, image)
-    got = mixed(batch, 0.5, np.random.default_rng(seed))
+    config = FinetuneConfig(batch_size=count, mix=0.5, seed=seed)
+    got = mixed(batch, config, 0, places(config))
     assert torch.equal(got.images.sum(1), torch.ones(count, 2, 2))
     for i in range(count):
         shares = got.images[i, :, 0, 0]
@@ -100,7 +104,37 @@ def test_mixed_pictures_have_the_objects_of_both(count: int, objects: int, seed:
         found = got.labels[got.image == i]
         assert sorted(found.tolist()) == sorted(want)
         assert torch.equal(got.boxes[got.image == i], boxes[found])
-    assert mixed(batch, 0.0, np.random.default_rng(seed)) is batch
+    same = mixed(batch, replace(config, mix=0.0), 0, places(config))
+    assert all(torch.equal(x, y) for x, y in zip(same, batch, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["workers", "device"])
+@pytest.mark.parametrize("mix", [0.0, 0.7])
+def test_any_number_of_processes_makes_the_same_batches(
+    kind: str, mix: float, make_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = FinetuneConfig(batch_size=5, size=(32, 64), mix=mix)
+
+    def made(number: int, own: int) -> list[Batch]:
+        monkeypatch.setattr(distributed, "processes", lambda: number)
+        monkeypatch.setattr(distributed, "rank", lambda: own)
+        data = make_data(7)
+        on_device = kind == "device"
+        maker = DeviceBatches(data, config, SAME, CPU) if on_device else BatchMaker(data, config, SAME)
+        return [maker[step] for step in range(3)]
+
+    want = made(1, 0)
+    for number in (2, 4):
+        for whole, *parts in zip(want, *(made(number, own) for own in range(number)), strict=True):
+            assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+            place = 0
+            for part in parts:
+                for i in range(len(part.images)):
+                    ours, theirs = part.image == i, whole.image == place
+                    assert torch.equal(part.boxes[ours], whole.boxes[theirs])
+                    assert torch.equal(part.labels[ours], whole.labels[theirs])
+                    place += 1
+            assert place == 5
 
 
 def test_no_pictures(make_data: Any) -> None:

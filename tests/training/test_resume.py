@@ -71,7 +71,7 @@ def test_start_over(make_detector: Any, make_data: Any, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "name"),
-    [({"lr": 0.5}, "lr"), ({"size": 64}, "size"), ({"seed": 3}, "seed"), ({"iterations": 8}, "iterations")],
+    [({"lr": 0.5}, "lr"), ({"size": 64}, "size"), ({"seed": 3}, "seed"), ({"iterations": 6}, "iterations")],
 )
 def test_another_config_is_named(
     change: dict[str, Any], name: str, make_detector: Any, make_data: Any, tmp_path: Path
