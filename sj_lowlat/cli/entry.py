@@ -43,8 +43,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         3 for an error that was not expected; 130 after Ctrl-C, 143 after SIGTERM
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    in_main_thread = threading.current_thread() is threading.main_thread()  # only it may set handlers
-    handler = signal.signal(signal.SIGTERM, _terminate) if in_main_thread else None
+    came: list[int] = []
+
+    def struck(number: int, _frame: object) -> NoReturn:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():  # only it may set handlers
+        asked = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        handlers = {number: signal.signal(number, struck) or signal.SIG_DFL for number in asked}
     before = sys.argv
     sys.argv = [PROG, *arguments]  # records of the run name this command, also where a program calls `main`
     try:
@@ -67,30 +75,30 @@ def main(argv: Sequence[str] | None = None) -> int:
             return call(options[options["verb"]]) or 0
     except SystemExit as stop:  # --help, --version, and options that cannot be understood
         return stop.code if isinstance(stop.code, int) else 2
-    except (InputError, FloatingPointError, OverflowError, OSError) as error:
+    except (Exception, KeyboardInterrupt) as error:
+        return _tell(error, came)
+    finally:
+        sys.argv = before
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _tell(error: BaseException, came: Sequence[int]) -> int:
+    """Print what ended a verb; return the exit code.
+
+    :param came: numbers of signals; a library may have made another error of one
+    """
+    if came or isinstance(error, KeyboardInterrupt):
+        print("; ".join([f"{PROG}: interrupted", *getattr(error, "__notes__", ())]), file=sys.stderr)
+        return 128 + (came[-1] if came else signal.SIGINT)
+    if isinstance(error, InputError | FloatingPointError | OverflowError | OSError):
         process = f" (process {os.environ.get('RANK')})" if _several() else ""
         message = "\n".join(map(printable, str(error).split("\n")))
         print(f"{PROG}{process}: error: {message}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt as stopped:
-        print("; ".join([f"{PROG}: interrupted", *getattr(stopped, "__notes__", ())]), file=sys.stderr)
-        return 143 if isinstance(stopped, Terminated) else 130
-    except Exception:
-        traceback.print_exc()
-        print(f"{PROG}: this error was not expected: please report it", file=sys.stderr)
-        return 3
-    finally:
-        sys.argv = before
-        if in_main_thread:
-            signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM came: files are closed and what is done is kept, as after Ctrl-C."""
-
-
-def _terminate(*_: object) -> NoReturn:
-    raise Terminated
+    traceback.print_exception(error)
+    print(f"{PROG}: this error was not expected: please report it", file=sys.stderr)
+    return 3
 
 
 def _several() -> bool:

@@ -311,12 +311,28 @@ def test_errors_that_were_not_expected_have_a_code_of_their_own(
     assert done.code == 3 and "RuntimeError: a fault" in done.err and "please report it" in done.err
 
 
-def test_sigterm_ends_a_command_as_ctrl_c_does(
-    places: Any, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("hidden", [False, True])  # by a library that makes another error of it
+def test_a_signal_ends_a_command(
+    hidden: bool,
+    number: signal.Signals,
+    code: int,
+    places: Any,
+    run: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    after(3, import_module("sj_lowlat.evaluation.curve"), "predict", monkeypatch,
-          lambda: os.kill(os.getpid(), signal.SIGTERM))  # fmt: skip
+    def strike() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except BaseException as error:
+            if hidden:
+                raise RuntimeError("something else") from error
+            raise
+
+    before = signal.getsignal(number)
+    after(3, import_module("sj_lowlat.evaluation.curve"), "predict", monkeypatch, strike)
     done = run("evaluate", "--model", places.ann, "--data", places.data, "--output", tmp_path / "e.json")
-    assert done.code == 143 and "the same command goes on" in done.err
-    assert signal.getsignal(signal.SIGTERM) is before and names(tmp_path) == ["e.unfinished.jsonl"]
+    assert done.code == code and "interrupted" in done.err and "Traceback" not in done.err
+    assert hidden or "the same command goes on" in done.err
+    assert signal.getsignal(number) is before and names(tmp_path) == ["e.unfinished.jsonl"]
