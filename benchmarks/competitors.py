@@ -117,9 +117,9 @@ def spikingjelly_network(snn: nn.Module, steps: int | None = None) -> nn.Module:
         if isinstance(module, RateReadout):
             new: nn.Module = module.layer
         elif isinstance(module, LowLatencyIFNode):
-            if module.rule != FireRule.plain() or module.v_threshold.dim():
+            if module.rule != FireRule.plain() or module.threshold.dim():
                 raise ValueError(f"SpikingJelly's IFNode cannot do what {name} does: {module}, {module.rule}")
-            node = IFNode(float(module.v_threshold), None, step_mode="s" if steps is None else "m")
+            node = IFNode(module.v_threshold, None, step_mode="s" if steps is None else "m")
             node.set_reset_value("v", float(module.v_initial))
             new = node if steps is None else MergedSteps(node, steps)
         else:

@@ -54,14 +54,16 @@ def kill(verb: str, kills: int, root: Path, seed: int = 0) -> Counter[str]:
         return _process([verb, *(word.format(**places, output=output) for word in VERBS[verb].split())])
 
     begun = time.monotonic()
-    _wait(start(root / f"{verb} whole"))
+    alone = start(root / f"{verb} whole")
+    _wait(alone)
+    assert alone.exitcode == 0, f"{verb} ends with {alone.exitcode} by itself"
     seconds, whole, struck = time.monotonic() - begun, digest(root / f"{verb} whole"), False
     while counts["kills"] < kills or struck:
         output, number = (
             root / f"{verb} {counts['results']}",
             SIGNALS[(counts["kills"] + seed) % len(SIGNALS)],
         )
-        process = start(output)
+        begun, process = time.monotonic(), start(output)
         if counts["kills"] < kills:
             process.join(draw.uniform(0, seconds))
             if process.exitcode is None:
@@ -69,10 +71,12 @@ def kill(verb: str, kills: int, root: Path, seed: int = 0) -> Counter[str]:
         _wait(process)
         struck = process.exitcode != 0
         if struck:
+            assert process.exitcode not in (1, 2, 3), f"{verb} ends with {process.exitcode} in {output}"
             counts["kills"] += 1
             counts[f"{number.name}: exit code {process.exitcode}"] += 1
             counts["broken"] += broken(output)
             continue
+        seconds = min(seconds, time.monotonic() - begun)  # the first one may have been slow
         counts["results"] += 1
         counts["identical"] += digest(output) == whole
         counts["temporary"] += sum(path.name.startswith(".") for path in output.rglob("*"))
