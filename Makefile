@@ -14,7 +14,7 @@ DEV_DONE := $(VENV)/.installed-dev
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz lint types imports docs build compatibility clean
+.PHONY: help demo test coverage fuzz lint types imports docs build compatibility clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -27,6 +27,10 @@ demo: $(RUN_DONE)  ## train, convert and score a small spiking detector on built
 test: $(DEV_DONE)  ## all tests
 	@echo "== tests"
 	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+coverage: $(DEV_DONE)  ## all tests, and which lines and branches none of them runs
+	@echo "== coverage"
+	$(ONE_THREAD) $(BIN)/python -m pytest $(PYTEST_ARGS) --cov=sj_lowlat --cov-branch --cov-report=term-missing:skip-covered
 
 fuzz: $(DEV_DONE)  ## coverage-guided fuzzing of every reader, some minutes
 	@echo "== fuzz"
