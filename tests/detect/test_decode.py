@@ -117,6 +117,7 @@ def test_names_what_is_not_finite(value, name) -> None:
         ([], [], "one HeadSpec per head map"),
         ([torch.zeros(1, 7, 2, 2)], [1], r"\[1, 7, 2, 2\].*\[N, 6, H, W\]"),
         ([torch.zeros(6, 2, 2)], [1], r"\[6, 2, 2\]"),
+        ([torch.zeros(2, 6, 2)], [1], r"\[2, 6, 2\]"),
         ([torch.zeros(1, 6, 2, 2, dtype=torch.int64)], [1], "int64"),
         ([torch.zeros(1, 6, 2, 2), torch.zeros(1, 7, 2, 2)], [1, 2], "same classes"),
         ([torch.zeros(1, 6, 2, 2), torch.zeros(2, 6, 2, 2)], [1, 1], "batch sizes"),

@@ -37,8 +37,9 @@ def test_scaled(found) -> None:
     assert found.scaled(2, 0.5).boxes[0].tolist() == [2, 1, 6, 3]
     assert found.scaled(2).boxes[0].tolist() == [2, 4, 6, 12]
     assert found.boxes[0].tolist() == [1, 2, 3, 6]
-    with pytest.raises(InputError, match="positive"):
-        found.scaled(1, 0)
+    for bad in ((1, 0), (0, 1), (1, -2), (-2, 1), (float("nan"), 1)):
+        with pytest.raises(InputError, match="positive"):
+            found.scaled(*bad)
 
 
 def test_to_dict_is_json(found) -> None:
@@ -58,6 +59,11 @@ def test_prints_every_detection(found) -> None:
     assert lines[0] == "2 detections"
     assert "class   2" in lines[1] and "0.750" in lines[1] and "1.0 2.0 3.0 6.0" in lines[1]
     assert str(found.filter(1.0)) == "0 detections"
+
+
+def test_takes_the_ends_of_the_ranges(found) -> None:
+    made = replace(found, boxes=found.boxes[:, [0, 1, 0, 1]], scores=torch.tensor([0.0, 1.0]))
+    assert made.scores.tolist() == [0, 1] and made.boxes[0].tolist() == [1, 2, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,9 @@ def test_label_shows_name_and_score(image) -> None:
     assert len(changed) and changed[:, 0].max() < 40  # the score, in the label at the box's top
     ink = (first[:, 12:40, 12:120].float() - torch.tensor(class_colour(1)).view(3, 1, 1)).abs().sum(0)
     assert (ink > 200).sum() > 40  # letters stand out from their ground
+    outside = torch.ones_like(first[0], dtype=torch.bool)
+    outside[10:111, 10:151] = False
+    assert torch.equal(first[:, outside], image[:, outside])  # the label lies in the box
     renamed = draw(image, _detections((box, 0.91, 1)), ["x", "another"])
     assert not torch.equal(renamed, first)
 

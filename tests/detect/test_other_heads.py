@@ -152,5 +152,9 @@ def test_bad_values_are_refused() -> None:
         AnchorHead(1, HEADS[2].grids, "raw")
     with pytest.raises(InputError, match="four positive weights"):
         AnchorHead(1, (), "softmax")
+    for classes, weights in ((0, (1.0,) * 4), (1, (1.0,) * 3), (1, (1.0, 1.0, 0.0, 1.0))):
+        with pytest.raises(InputError, match="four positive weights"):
+            AnchorHead(classes, HEADS[2].grids, "sigmoid", weights=weights)
+    assert AnchorHead(1, HEADS[2].grids, "sigmoid").num_classes == 1
     with pytest.raises(InputError, match="1 or more"):
         CustomHead("mine", 1, 0)

@@ -41,6 +41,14 @@ def test_same_objects(after: Detections, same: bool) -> None:
     assert same_detections(record((1, 1, 20, 20, 0), (30, 30, 50, 50, 1)), after) is same
 
 
+def test_as_many_objects_of_each_class() -> None:
+    """Boxes that all overlap say nothing of how many there are of a class."""
+    box = (1, 1, 20, 20)
+    one, other = record((*box, 1), (*box, 1), (*box, 2)), record((*box, 1), (*box, 2), (*box, 2))
+    assert not same_detections(one, other) and not same_detections(other, one)
+    assert same_detections(one, one)
+
+
 def test_nothing_is_the_same_as_nothing() -> None:
     assert same_detections(record(), record())
 
