@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 _CONVERSION = ("fold", "normalise", "equalise", "statistics", "options", "additions", "convert",
                "replace", "refusals", "precision")  # fmt: skip
 TARGETS = {
-    "functional": (["functional.py"], ["test_functional.py", "layers/test_spiking.py", "layers/test_quant_relu.py", "oracles"]),
+    "functional": (["functional.py"], ["test_functional.py", "layers/test_quant_relu.py", "oracles"]),
     "layers": (["layers"], ["layers"]),
     "conversion": (["conversion"], [f"conversion/test_{name}.py" for name in _CONVERSION]),
     "detect": (["detect"], ["detect", "oracles"]),

@@ -1,4 +1,4 @@
-"""The equations of one step against SpikingJelly's neuron and plain Python; rounding against its definition."""
+"""The equations of one step against SpikingJelly's neuron and plain Python, rounding against what it is."""
 
 from __future__ import annotations
 
