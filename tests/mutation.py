@@ -26,7 +26,7 @@ _CONVERSION = ("fold", "normalise", "equalise", "statistics", "options", "additi
                "replace", "refusals", "precision")  # fmt: skip
 TARGETS = {
     "functional": (["functional.py"], ["test_functional.py", "layers/test_quant_relu.py", "oracles"]),
-    "layers": (["layers"], ["layers"]),
+    "layers": (["layers"], ["layers", "models/test_darknet_layers.py"]),
     "conversion": (["conversion"], [f"conversion/test_{name}.py" for name in _CONVERSION]),
     "detect": (["detect"], ["detect", "oracles"]),
 }  # fmt: skip

@@ -92,7 +92,7 @@ def _tell(error: BaseException, came: Sequence[int]) -> int:
         print("; ".join([f"{PROG}: interrupted", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return 128 + (came[-1] if came else signal.SIGINT)
     if isinstance(error, InputError | FloatingPointError | OverflowError | OSError):
-        process = f" (process {os.environ.get('RANK')})" if _several() else ""
+        process = f" (process {os.environ['RANK']})" if _several() and "RANK" in os.environ else ""
         message = "\n".join(map(printable, str(error).split("\n")))
         print(f"{PROG}{process}: error: {message}", file=sys.stderr)
         return 2
