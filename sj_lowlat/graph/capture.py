@@ -11,6 +11,7 @@ import os
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from threading import RLock
 from typing import Any, cast
 
 import torch
@@ -27,6 +28,7 @@ from sj_lowlat.record import evaluating
 IMAGES = 2
 # frames of these folders are not the user's code; torchvision's models are as good as the user's
 _INNER = tuple(str(Path(str(path)).parent) + os.sep for path in (torch.__file__, __file__))
+_EXPORTING = RLock()  # torch's tracer keeps its state in globals: one thread at a time
 _RESHAPES = {"aten::view", "aten::reshape", "aten::_unsafe_view"}
 _REMEDY = "write its forward without branches on values, without NumPy and lists of numbers from tensors"
 
@@ -81,7 +83,7 @@ def capture(
 
 
 def _export(network: nn.Module, images: torch.Tensor, free: dict[int, Any]) -> Any:
-    with torch.no_grad(), evaluating(network):
+    with _EXPORTING, torch.no_grad(), evaluating(network):
         return torch.export.export(network, (images,), dynamic_shapes=(free,), strict=False)
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -243,3 +244,17 @@ def test_the_batch_may_be_read_from_the_image() -> None:
     with torch.no_grad():
         torch.testing.assert_close(out, quant(images), rtol=0, atol=1e-12)
     assert out.shape == (3, 1, 2)
+
+
+def test_threads_capture_at_once() -> None:
+    """torch's tracer keeps its state in globals."""
+
+    def work(seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        images = torch.rand(2, 3, 8, 8, generator=generator)
+        net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
+        return simulate(convert(prepare(net, 8, images)), images, 8, flush=8).final - net(images)
+
+    with ThreadPoolExecutor(4) as threads:
+        errors = list(threads.map(work, range(8)))
+    assert all(bool(error.isfinite().all()) for error in errors)
