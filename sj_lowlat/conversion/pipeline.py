@@ -2,37 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
 import torch
-from spikingjelly.activation_based import functional
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sj_lowlat.conversion.additions import complete_sums, place_products, place_sums
+from sj_lowlat.conversion.additions import complete_sums
 from sj_lowlat.conversion.analysis import make_plan
+from sj_lowlat.conversion.build import Folded
 from sj_lowlat.conversion.examples import Images, find_example
 from sj_lowlat.conversion.fold import fold_batch_norm, has_depthwise
-from sj_lowlat.conversion.normalise import normalise_layer, probe_input_scales, sum_factors
+from sj_lowlat.conversion.methods import Case, Method, find_method
 from sj_lowlat.conversion.plan import LayerPlan
-from sj_lowlat.conversion.spike import NEURONS, activation_types, refuse_leaky
-from sj_lowlat.conversion.statistics import collect_scales
+from sj_lowlat.conversion.spike import activation_types, refuse_leaky
 from sj_lowlat.errors import ConversionError, InputError
-from sj_lowlat.graph.edit import drop_layer, one_call_each, replace_layer
-from sj_lowlat.layers import PointwiseIFNode, RateReadout, SpikeMaxPool
-from sj_lowlat.network import ConversionReport, GraphNetwork, LayerReport, SpikingNetwork, refuse_spiking
-from sj_lowlat.schedule import Schedule
+from sj_lowlat.graph.edit import drop_layer, one_call_each
+from sj_lowlat.network import GraphNetwork, SpikingNetwork, refuse_spiking
 
 
 def convert(
     model: nn.Module,
     *,
-    neuron: str = "signed",
-    scale: str = "trained",
+    method: str | Method | None = None,
+    neuron: str | None = None,
+    scale: str | Mapping[str, torch.Tensor] | None = None,
     per_channel: bool | None = None,
-    ratio: float = 0.5,
+    ratio: float | None = None,
     calibration: Images | None = None,
+    time_steps: int = 32,
     example: torch.Tensor | None = None,
 ) -> SpikingNetwork:
     """Turn a network of convolutions, (leaky) ReLUs and batch norms into a spiking network.
@@ -44,25 +44,63 @@ def convert(
 
     :param model: the network, left untouched; every activation is its own module. Usually from
         :func:`~sj_lowlat.conversion.prepare`
-    :param neuron: ``"signed"``, ``"residual-fix"``, ``"if"`` or ``"imbalanced"``; for leaky ReLUs
-        ``"signed"`` or ``"imbalanced"``, which have negative spikes
+    :param method: a published method by its name, a key of ``sj_lowlat.conversion.METHODS``, or a
+        :class:`~sj_lowlat.conversion.Method`: it gives neurons, scales, start and corrections
+    :param neuron: instead of a method the kind of the neurons alone, by default ``"signed"``; others are
+        ``"residual-fix"``, ``"if"``, ``"imbalanced"``. For leaky ReLUs ``"signed"`` or ``"imbalanced"``,
+        which have negative spikes
     :param scale: ``"trained"``, the clips of the network's :class:`~sj_lowlat.layers.QuantReLU`; or a
-        statistic on ``calibration`` images: ``"max"``, ``"99.9%"``
+        statistic on ``calibration`` images: ``"max"``, ``"99.9%"``, ``"mse"``; or the scale of each activation
+        by its name. By default the method's
     :param per_channel: per-channel scales instead of one per layer (for a statistic; trained clips stay); by
         default for networks with depthwise convolutions
-    :param ratio: V(0) in units of the threshold; 0.5 is the residual fix. ``neuron="if"`` starts at 0;
+    :param ratio: V(0) in units of the threshold; 0.5, the residual fix, by default. ``neuron="if"`` starts at 0;
         neurons of functions other than (leaky) ReLU round by themselves
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches, for a statistic
+    :param time_steps: T that a method's corrections, or clips of least square error, are made for
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
     :return: a :class:`~sj_lowlat.network.SpikingNetwork` in eval mode, with ``conversion_report``
     :raises ConversionError: if a part has no spiking form (names the module and the remedy), or there is
         nothing to convert
     :raises InputError: for options that contradict each other or the network
     """
-    types = activation_types(neuron)
+    chosen = _method(method, neuron).changed(scale, per_channel, ratio)
     refuse_spiking(model)
     sample = find_example(model, calibration, example)
-    network = GraphNetwork.of(model, sample).eval()
+    folded = fold(GraphNetwork.of(model, sample), chosen, sample)
+    refuse_leaky(folded.network, folded.plan.activations, chosen.neuron)
+    wanted = has_depthwise(folded.network) if chosen.per_channel is None else chosen.per_channel
+    case = Case(folded, calibration, time_steps, wanted, chosen.neurons())
+    case.scales = chosen.scales(case)
+    if not chosen.corrections:
+        snn = folded.spiking(case.scales, case.neurons)
+    else:
+        snn = case.build(case.scales)
+        for correct in chosen.corrections:
+            correct(snn, case)
+    report = snn.info.report
+    assert report is not None
+    report.method = chosen.name
+    return snn
+
+
+def _method(method: str | Method | None, neuron: str | None) -> Method:
+    if method is None:
+        kind = neuron or "signed"
+        return Method(kind, "", kind)
+    if neuron is not None:
+        name = method if isinstance(method, str) else method.name
+        raise InputError(f"neuron={neuron!r} and method={name!r}, which has its own neurons: give one")
+    return find_method(method)
+
+
+def fold(network: GraphNetwork, method: Method, sample: torch.Tensor) -> Folded:
+    """Fold the batch norms of a captured network and edit it as the method says, in place.
+
+    :raises ConversionError: if a part has no spiking form, or there is no activation
+    """
+    network.eval()
+    types = activation_types(method.neuron)
     one_call_each(network)
     complete_sums(network, types, sample)
     plan = make_plan(network, types)
@@ -73,43 +111,10 @@ def convert(
             "nothing to convert: no activation module was found between the layers; "
             "run replace_layers first, or write functional activations as modules (self.act = nn.ReLU())"
         )
-    refuse_leaky(network, plan.activations, neuron)
-    report = ConversionReport(replaced=dict(network.info.replaced))
-    per_channel = has_depthwise(network) if per_channel is None else per_channel
-    norms = _fold(network, plan.layers)
-    scales = _find_scales(network, plan.activations, scale, per_channel, calibration)
-    bursts = _find_bursts(network, plan.activations)
-    # scale of one spike a step: a neuron of finer levels fires several spikes at its clip
-    units = {name: scale.double() / bursts[name] for name, scale in scales.items()}
-    found = probe_input_scales(network, plan, units, sample)
-    fires_as = {name: _spike(network, name, neuron, ratio, bursts[name]) for name in plan.activations}
-    for name in plan.activations:
-        node = network.get_submodule(name)
-        if isinstance(node, PointwiseIFNode):
-            node.scale = scales[name].to(sample)
-    for own in plan.layers:
-        layer = network.get_submodule(own.name)
-        scale_out = units[own.activation] if own.activation else torch.ones(())
-        normalise_layer(layer, found[own.name, 0], scale_out)
-        becomes = fires_as[own.activation] if own.activation else "current"
-        if own.is_head:
-            replace_layer(network, own.name, RateReadout(network.get_submodule(own.name)))
-            becomes = RateReadout.__name__
-        report.layers.append(
-            LayerReport(own.name, type(layer).__name__, norms.get(own.name), own.activation, becomes,
-                        _span(scale_out.to(sample.dtype)), _span(found[own.name, 0]))
-        )  # fmt: skip
-    place_products(network, plan.products, network.info.levels)
-    report.sums += place_sums(network, plan.sums, sum_factors(plan, found, units))
-    for name in plan.pools:
-        replace_layer(network, name, SpikeMaxPool(network.get_submodule(name)))
-        report.pools.append(name)
-    info = network.info
-    schedule = info.schedule or (Schedule(info.levels) if info.levels else None)
-    snn = SpikingNetwork.from_graph(network, replace(info, report=report, schedule=schedule))
-    snn.to(sample.device)
-    functional.invalidate_reset_cache(snn)
-    return snn
+    folded = Folded(network, plan, sample, _fold(network, plan.layers))
+    for edit in method.edits:
+        edit(folded)
+    return replace(folded, plan=make_plan(network, types)) if method.edits else folded
 
 
 def _fold(network: GraphNetwork, plans: list[LayerPlan]) -> dict[str, str]:
@@ -119,40 +124,3 @@ def _fold(network: GraphNetwork, plans: list[LayerPlan]) -> dict[str, str]:
     for norm in set(folded.values()):  # convolutions may share one
         drop_layer(network, norm)
     return folded
-
-
-def _find_scales(
-    network: GraphNetwork, names: list[str], scale: str, per_channel: bool, calibration: Images | None
-) -> dict[str, torch.Tensor]:
-    if scale == "trained":
-        untrained = [name for name in names if not hasattr(network.get_submodule(name), "clip")]
-        if untrained:
-            raise InputError(
-                f"scale='trained' needs a QuantReLU everywhere, but {', '.join(untrained[:3])} "
-                f"({len(untrained)} in all) has no clip: call prepare first, or give scale='99.9%' and "
-                "calibration images"
-            )
-        return {name: cast(torch.Tensor, network.get_submodule(name).clip).detach().clone() for name in names}
-    if calibration is None:
-        raise InputError(
-            f"scale={scale!r} needs calibration images, a tensor [N, C, H, W] or an iterable of batches"
-        )
-    return collect_scales(network, names, calibration, scale, per_channel)
-
-
-def _find_bursts(network: GraphNetwork, names: list[str]) -> dict[str, int]:
-    """Spikes per step of a neuron at its clip: 1, or by how much its levels are finer than the network's."""
-    base = network.info.levels
-    levels = {name: getattr(network.get_submodule(name), "levels", base) for name in names}
-    return {name: own // base if base and own and own % base == 0 else 1 for name, own in levels.items()}
-
-
-def _spike(network: GraphNetwork, name: str, neuron: str, ratio: float, burst: int) -> str:
-    node = NEURONS[neuron](network.get_submodule(name), ratio)
-    node.burst = burst
-    replace_layer(network, name, node)
-    return type(node).__name__ + (f" x{burst}" if burst > 1 else "")
-
-
-def _span(scale: torch.Tensor) -> tuple[float, ...]:
-    return tuple(sorted({float(scale.min()), float(scale.max())}))

@@ -14,6 +14,8 @@ from sj_lowlat.conversion.analysis import make_plan
 from sj_lowlat.conversion.equalise import equalise_channels
 from sj_lowlat.conversion.examples import Images, find_example, first_images
 from sj_lowlat.conversion.fold import has_depthwise
+from sj_lowlat.conversion.forms import trainable_form
+from sj_lowlat.conversion.methods import Method, find_method
 from sj_lowlat.conversion.spike import activation_types, is_pointwise, negative_slope
 from sj_lowlat.conversion.statistics import collect_scales
 from sj_lowlat.errors import ConversionError, InputError
@@ -27,9 +29,10 @@ _BUDGET = 32  # levels="auto"
 
 def prepare(
     model: nn.Module,
-    levels: int | str,
+    levels: int | str | None = None,
     calibration: Images | None = None,
     *,
+    method: str | Method | None = None,
     scale: str = "99.9%",
     per_channel: bool | None = None,
     equalise: bool = False,
@@ -49,6 +52,8 @@ def prepare(
         default of 32), multiples of it for the activations that need more
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches; not needed for a network that is
         prepared already (its levels change, its clips stay)
+    :param method: that ``convert`` gets later; where it trains a network without levels, that network is returned:
+        batch norms folded, edited, its ReLUs as they are or clipped (:class:`~sj_lowlat.layers.RateNorm`)
     :param scale: statistic of the ReLU's output that the clips start from: ``"max"``, a percentage, or
         ``"mse"``, the least square error of the quantised ReLU
     :param per_channel: per-channel clips instead of one per layer; by default for networks with depthwise
@@ -71,6 +76,11 @@ def prepare(
     :raises ConversionError: if a part could not be converted later, or there is no activation
     :raises InputError: for options that contradict each other or the network
     """
+    chosen = None if method is None else find_method(method)
+    if chosen is not None and chosen.form != "quantised":
+        if levels is not None:
+            raise InputError(f"levels is {levels!r}, and method={chosen.name!r} has none: leave them out")
+        return trainable_form(model, chosen, calibration)
     refuse_spiking(model)
     levels, budget = _base_levels(levels, budget)
     sample = find_example(model, calibration, example)
@@ -165,7 +175,7 @@ def _check_finer(finer: Mapping[str, int], names: list[str]) -> None:
             raise InputError(f"finer gives {name!r} the factor {factor!r}: give a whole number of at least 1")
 
 
-def _base_levels(levels: int | str, budget: float | None) -> tuple[int, float | None]:
+def _base_levels(levels: int | str | None, budget: float | None) -> tuple[int, float | None]:
     """L and the budget that ``"auto"`` stands for."""
     if isinstance(levels, int):
         return levels, budget

@@ -9,11 +9,14 @@ from torch import nn
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.operations import LEAF_TYPES
 from sj_lowlat.layers import (
+    DifferentialIFNode,
     ImbalancedIFNode,
     LowLatencyIFNode,
+    MultiThresholdIFNode,
     PointwiseIFNode,
     QuantPointwise,
     QuantReLU,
+    RateNorm,
     ResidualFixIFNode,
     SignedIFNode,
     Symmetric,
@@ -62,13 +65,15 @@ NEURONS: dict[str, NeuronFactory] = {
     "residual-fix": lambda activation, ratio: ResidualFixIFNode(ratio=ratio),
     "if": lambda activation, ratio: ResidualFixIFNode(ratio=0.0),
     "imbalanced": _imbalanced,
+    "multi-threshold": lambda activation, ratio: MultiThresholdIFNode(ratio=ratio),
+    "differential": lambda activation, ratio: DifferentialIFNode(ratio=ratio),
 }
 
 #: kinds of neurons with negative spikes, which a leaky ReLU needs
 LEAKY = ("signed", "imbalanced")
 
 #: activation types that any kind of neuron can replace, unless they have a negative slope
-ACTIVATIONS: set[type[nn.Module]] = {nn.ReLU, nn.ReLU6, QuantReLU}
+ACTIVATIONS: set[type[nn.Module]] = {nn.ReLU, nn.ReLU6, QuantReLU, RateNorm}
 
 
 def register_activation(kind: type[nn.Module], *, pointwise: bool = False) -> None:

@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import QuantReLU, SameMaxPool, Symmetric
+from sj_lowlat.layers import QuantReLU, RateNorm, SameMaxPool, Symmetric
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ _FRESH = ("new_", "zeros", "ones", "full", "empty", "rand", "arange", "linspace"
 _WRITTEN = {"copy_": "__setitem__", **{name: "interpolate" for name in FUNCTIONS if "upsample" in name}}
 
 #: childless modules that become one node though they don't derive from a layer of torch.nn
-LEAF_TYPES: set[type[nn.Module]] = {QuantReLU, Symmetric}
+LEAF_TYPES: set[type[nn.Module]] = {QuantReLU, RateNorm, Symmetric}
 
 
 def register_operation(what: type[nn.Module] | str, operation: Operation) -> None:

@@ -2,11 +2,13 @@
 
 from sj_lowlat.layers.branch_sum import BranchSum, Symmetric
 from sj_lowlat.layers.clock import Clock, Clocked, Pass, clock_of, reader_of, share_clock
+from sj_lowlat.layers.graded import DifferentialIFNode, MultiThresholdIFNode
 from sj_lowlat.layers.int8_conv import Int8Conv2d
 from sj_lowlat.layers.merged import MergedTime
 from sj_lowlat.layers.neurons import ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
 from sj_lowlat.layers.pointwise import PointwiseIFNode, QuantPointwise
 from sj_lowlat.layers.quant_relu import QuantReLU
+from sj_lowlat.layers.rate_norm import RateNorm
 from sj_lowlat.layers.readout import RateReadout
 from sj_lowlat.layers.same_max_pool import SameMaxPool
 from sj_lowlat.layers.spike_max_pool import SpikeMaxPool
@@ -18,14 +20,17 @@ __all__ = [
     "BranchSum",
     "Clock",
     "Clocked",
+    "DifferentialIFNode",
     "ImbalancedIFNode",
     "Int8Conv2d",
     "LowLatencyIFNode",
     "MergedTime",
+    "MultiThresholdIFNode",
     "Pass",
     "PointwiseIFNode",
     "QuantPointwise",
     "QuantReLU",
+    "RateNorm",
     "RateReadout",
     "ResidualFixIFNode",
     "SameMaxPool",

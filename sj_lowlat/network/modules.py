@@ -22,11 +22,19 @@ _AROUND: dict[str, Callable[[nn.Module], nn.Module]] = {
     "RateReadout": layers.RateReadout, "SpikeMaxPool": layers.SpikeMaxPool,
 }  # fmt: skip
 _NEURONS: dict[str, type[layers.LowLatencyIFNode]] = {
-    kind.__name__: kind for kind in (layers.ResidualFixIFNode, layers.SignedIFNode, layers.ImbalancedIFNode)
+    kind.__name__: kind
+    for kind in (
+        layers.ResidualFixIFNode,
+        layers.SignedIFNode,
+        layers.ImbalancedIFNode,
+        layers.MultiThresholdIFNode,
+        layers.DifferentialIFNode,
+    )
 }
 _OWN: dict[str, Callable[..., nn.Module]] = {
     **_NEURONS,
     "QuantReLU": layers.QuantReLU,
+    "RateNorm": layers.RateNorm,
     "SameMaxPool": layers.SameMaxPool,
     "Symmetric": layers.Symmetric,
     "QuantPointwise": layers.QuantPointwise,
@@ -103,7 +111,7 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
         return {"args": {"size": size, "stride": stride, "padding": padding}}
     if isinstance(module, layers.BranchSum):
         return {"args": {"shapes": module.shapes, "spikes": list(module.spikes)}}
-    if isinstance(module, layers.Symmetric):
+    if isinstance(module, (layers.Symmetric, layers.RateNorm)):
         return {}
     if isinstance(module, layers.Int8Conv2d):
         kind = nn.Conv2d

@@ -43,12 +43,14 @@ class ConversionReport:
     :param replaced: module name -> what it was and what it became
     :param pools: max-pools that compare counts of spikes
     :param sums: sums of branches
+    :param method: name of the method, or the kind of its neurons
     """
 
     layers: list[LayerReport] = field(default_factory=list)
     replaced: dict[str, str] = field(default_factory=dict)
     pools: list[str] = field(default_factory=list)
     sums: list[str] = field(default_factory=list)
+    method: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The report as plain lists and dictionaries."""
@@ -59,7 +61,8 @@ class ConversionReport:
         """The report that :meth:`to_json` gave, as JSON keeps it."""
         spans = ("scale", "scale_in")
         rows = [LayerReport(**{**row, **{key: tuple(row[key]) for key in spans}}) for row in record["layers"]]
-        return cls(rows, record["replaced"], record.get("pools", []), record.get("sums", []))
+        more = record.get("pools", []), record.get("sums", []), str(record.get("method", ""))
+        return cls(rows, record["replaced"], *more)
 
     def table(self) -> str:
         """An aligned text table."""
