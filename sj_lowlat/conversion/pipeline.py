@@ -44,14 +44,14 @@ def convert(
 
     :param model: the network, left untouched; every activation is its own module. Usually from
         :func:`~sj_lowlat.conversion.prepare`
-    :param neuron: ``"signed"``, ``"residual-fix"``, ``"if"`` or ``"imbalanced"``; for leaky ReLUs
-        ``"signed"`` or ``"imbalanced"``, which have negative spikes
+    :param neuron: ``"signed"``, ``"residual-fix"``, ``"if"``, ``"hard-reset"`` or ``"imbalanced"``; for leaky
+        ReLUs ``"signed"`` or ``"imbalanced"``, which have negative spikes
     :param scale: ``"trained"``, the clips of the network's :class:`~sj_lowlat.layers.QuantReLU`; or a
         statistic on ``calibration`` images: ``"max"``, ``"99.9%"``
     :param per_channel: per-channel scales instead of one per layer (for a statistic; trained clips stay); by
         default for networks with depthwise convolutions
-    :param ratio: V(0) in units of the threshold; 0.5 is the residual fix. ``neuron="if"`` starts at 0;
-        neurons of functions other than (leaky) ReLU round by themselves
+    :param ratio: V(0) in units of the threshold; 0.5 is the residual fix. ``"if"`` and ``"hard-reset"`` start
+        at 0; neurons of functions other than (leaky) ReLU round by themselves
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches, for a statistic
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape
     :return: a :class:`~sj_lowlat.network.SpikingNetwork` in eval mode, with ``conversion_report``

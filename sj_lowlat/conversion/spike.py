@@ -9,6 +9,7 @@ from torch import nn
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.operations import LEAF_TYPES
 from sj_lowlat.layers import (
+    HardResetIFNode,
     ImbalancedIFNode,
     LowLatencyIFNode,
     PointwiseIFNode,
@@ -62,6 +63,7 @@ NEURONS: dict[str, NeuronFactory] = {
     "residual-fix": lambda activation, ratio: ResidualFixIFNode(ratio=ratio),
     "if": lambda activation, ratio: ResidualFixIFNode(ratio=0.0),
     "imbalanced": _imbalanced,
+    "hard-reset": lambda activation, ratio: HardResetIFNode(),
 }
 
 #: kinds of neurons with negative spikes, which a leaky ReLU needs

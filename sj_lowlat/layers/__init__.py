@@ -4,7 +4,7 @@ from sj_lowlat.layers.branch_sum import BranchSum, Symmetric
 from sj_lowlat.layers.clock import Clock, Clocked, Pass, clock_of, reader_of, share_clock
 from sj_lowlat.layers.int8_conv import Int8Conv2d
 from sj_lowlat.layers.merged import MergedTime
-from sj_lowlat.layers.neurons import ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
+from sj_lowlat.layers.neurons import HardResetIFNode, ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
 from sj_lowlat.layers.pointwise import PointwiseIFNode, QuantPointwise
 from sj_lowlat.layers.quant_relu import QuantReLU
 from sj_lowlat.layers.readout import RateReadout
@@ -18,6 +18,7 @@ __all__ = [
     "BranchSum",
     "Clock",
     "Clocked",
+    "HardResetIFNode",
     "ImbalancedIFNode",
     "Int8Conv2d",
     "LowLatencyIFNode",

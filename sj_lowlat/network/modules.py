@@ -22,7 +22,13 @@ _AROUND: dict[str, Callable[[nn.Module], nn.Module]] = {
     "RateReadout": layers.RateReadout, "SpikeMaxPool": layers.SpikeMaxPool,
 }  # fmt: skip
 _NEURONS: dict[str, type[layers.LowLatencyIFNode]] = {
-    kind.__name__: kind for kind in (layers.ResidualFixIFNode, layers.SignedIFNode, layers.ImbalancedIFNode)
+    kind.__name__: kind
+    for kind in (
+        layers.ResidualFixIFNode,
+        layers.SignedIFNode,
+        layers.ImbalancedIFNode,
+        layers.HardResetIFNode,
+    )
 }
 _OWN: dict[str, Callable[..., nn.Module]] = {
     **_NEURONS,
