@@ -29,7 +29,8 @@ from sj_lowlat.evaluation.predict import predict
 from sj_lowlat.models import grey_input
 from sj_lowlat.network import info_of
 
-NEURONS = {"if": "plain IF", "residual-fix": "residual fix", "signed": "signed"}
+NEURONS = {"if": "plain IF", "residual-fix": "residual fix", "signed": "signed", "hard-reset": "hard reset"}
+_USUAL = ("if", "residual-fix", "signed")
 PHOTOS = ("coco", "in-darknet-5k", "voc")
 
 
@@ -141,11 +142,11 @@ def levels_of(spec: str) -> int | None:
 
 
 def neurons_for(spec: str) -> dict[str, str]:
-    """The neurons that can stand for a network's activations, and what they are called; only signed ones
-    stand for leaky ReLUs."""
+    """The neurons that a table scores where it names none, and what they are called; only signed ones stand
+    for leaky ReLUs."""
     modules = open_network(spec).modules()
     leaky = any(getattr(module, "negative_slope", 0) or getattr(module, "slope", 0) for module in modules)
-    return {"signed": NEURONS["signed"]} if leaky else NEURONS
+    return {name: NEURONS[name] for name in (("signed",) if leaky else _USUAL)}
 
 
 @cache

@@ -124,7 +124,7 @@ def _step(
 ) -> tuple[Tensor, Tensor, Any]:
     threshold = torch.as_tensor(v_threshold, dtype=v.dtype, device=v.device)
     spike = fired(v, count, threshold, rule)
-    return spike, v - charge_of(spike, count, threshold, rule), None if count is None else count + spike
+    return spike, v - charge_of(spike, v, count, threshold, rule), None if count is None else count + spike
 
 
 def constant_input_count(z: Tensor, time_steps: int, v0: float = 0.5) -> Tensor:

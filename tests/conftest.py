@@ -80,7 +80,7 @@ def scalar_neuron() -> Callable[..., tuple[list[int], float, int]]:
                 continue
             may_fire = kind != "signed" or max_count is None or count < max_count
             if v >= threshold and may_fire:
-                spike, v = 1, v - threshold
+                spike, v = 1, 0.0 if rule.hard_reset else v - threshold
             elif kind == "imbalanced" and v <= -(threshold / slope):
                 spike, v = -1, v + threshold / slope
             elif kind == "signed" and v < 0 and count > 0:

@@ -72,6 +72,7 @@ STAGES: dict[str, Callable[[nn.Module, torch.Tensor], nn.Module]] = {
     "prepared twice": lambda net, x: prepare(prepare(replace_layers(net, x), 8, x, per_channel=True), 4),
     "signed": lambda net, x: convert(prepare(replace_layers(net, x), 8, x)),
     "plain IF": lambda net, x: convert(prepare(replace_layers(net, x), 8, x, per_channel=True), neuron="if"),
+    "hard reset": lambda net, x: convert(prepare(replace_layers(net, x), 8, x), neuron="hard-reset"),
     "leaky": lambda net, x: convert(prepare(replace_but_leaky(net, x), 8, x)),
     "by statistic": lambda net, x: convert(
         replace_layers(net, x),

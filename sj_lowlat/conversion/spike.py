@@ -10,6 +10,7 @@ from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.operations import LEAF_TYPES
 from sj_lowlat.layers import (
     DifferentialIFNode,
+    HardResetIFNode,
     ImbalancedIFNode,
     LowLatencyIFNode,
     MultiThresholdIFNode,
@@ -67,6 +68,7 @@ NEURONS: dict[str, NeuronFactory] = {
     "imbalanced": _imbalanced,
     "multi-threshold": lambda activation, ratio: MultiThresholdIFNode(ratio=ratio),
     "differential": lambda activation, ratio: DifferentialIFNode(ratio=ratio),
+    "hard-reset": lambda activation, ratio: HardResetIFNode(),
 }
 
 #: kinds of neurons with negative spikes, which a leaky ReLU needs

@@ -28,7 +28,7 @@ def trainable(
     surrogate_function: torch.nn.Module,
 ) -> bool:
     """Whether :func:`multi_step_training` can run these neurons: the target ``"linear"``, one spike a step,
-    SpikingJelly's ``Sigmoid`` or ``ATan``, no gradient of thresholds."""
+    soft reset, SpikingJelly's ``Sigmoid`` or ``ATan``, no gradient of thresholds."""
     variant = variant_for(currents, v, v_threshold, rule, count, training=True)
     known = type(surrogate_function) in _SURROGATES and bool(surrogate_function.spiking)
     return variant is not None and known and not v_threshold.requires_grad

@@ -70,10 +70,10 @@ def variant_for(
             )
     dtype, spikes = currents.dtype, None if spikes == currents.dtype else spikes
     known = dtype in CURRENTS and (spikes or dtype) in SPIKES and rule.target in LEVELS
-    if not known or (training and (rule.target != "linear" or rule.up > 1)):
+    if not known or (training and (rule.target != "linear" or rule.up > 1 or rule.hard_reset)):
         return None
     rounds = 0 if table is None else table.rounds
-    variant = Variant(dtype, rule.target, rule.counts, training, spikes, rounds)
+    variant = Variant(dtype, rule.target, rule.counts, training, spikes, rounds, rule.hard_reset)
     if any(tensor.dtype != variant.membrane for tensor in (*state, v_threshold)):
         return None
     # by a threshold on the CPU torch divides in another way on a GPU

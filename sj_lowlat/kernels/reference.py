@@ -43,6 +43,8 @@ def multi_step_reference(
             after = charge_of_all(now if count is None else count)
             v.sub_(after) if charge is None else v.add_(charge.sub_(after))
             charge = None if count is None else after
+        elif rule.hard_reset:
+            v.masked_fill_(now > 0, 0.0)
         elif rule.resets:
             v.sub_(now if unit else now * v_threshold)
         if now is not spike:
@@ -111,8 +113,14 @@ def leaky_charge(count: Tensor, v_threshold: Tensor | float, slope: float) -> Te
     return count * torch.where(count < 0, threshold / slope, threshold)
 
 
-def charge_of(spike: Tensor, count: Tensor | None, v_threshold: Tensor, rule: FireRule) -> Tensor:
-    """Charge that spikes carry away: that of the count after them less that of the count before."""
+def charge_of(spike: Tensor, v: Tensor, count: Tensor | None, v_threshold: Tensor, rule: FireRule) -> Tensor:
+    """Charge that spikes carry away: that of the count after them less that of the count before; with a hard
+    reset all that is there.
+
+    :param v: membrane potentials with the current of the step
+    """
+    if rule.hard_reset:
+        return spike * v
     if not rule.slope:
         return spike * v_threshold
     if count is None:

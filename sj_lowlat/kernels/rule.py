@@ -36,6 +36,8 @@ class FireRule:
     :param down: most spikes of -1 in one step
     :param slope: negative slope of the leaky ReLU that the neuron stands for; 0 for a ReLU
     :param target: name of the function that gives the level
+    :param hard_reset: whether a spike sets V to 0, whatever V was
+    :raises InputError: for a hard reset of anything but single positive spikes
     """
 
     counts: bool = False
@@ -45,6 +47,14 @@ class FireRule:
     down: int = 0
     slope: float = 0.0
     target: str = "linear"
+    hard_reset: bool = False
+
+    def __post_init__(self) -> None:
+        if self.hard_reset and (self.counts or self.target != "linear" or (self.down, self.up) != (0, 1)):
+            raise InputError(
+                f"a hard reset came with {-self.down} to {self.up} spikes a step, counts={self.counts} and the "
+                f"target {self.target!r}: it is for the plain neuron with single spikes (burst 1, slope 0)"
+            )
 
     @classmethod
     def plain(cls, burst: int = 1) -> FireRule:
@@ -56,6 +66,12 @@ class FireRule:
         if burst < 1:
             raise InputError(f"burst is {burst}, it must be at least 1 (1 for an imbalanced neuron)")
         return cls(up=burst)
+
+    @classmethod
+    def hard(cls) -> FireRule:
+        """IF neuron with hard reset (Cao et al. 2015, Diehl et al. 2015): V = 0 after a spike, so that what was
+        above the threshold is lost; has no bursts."""
+        return cls(hard_reset=True)
 
     @classmethod
     def signed(cls, max_count: int | None = None, slope: float = 0.0, burst: int = 1) -> FireRule:

@@ -25,6 +25,7 @@ class Variant:
     :param training: keep V of every step and add the backward kernel; only for ``"linear"``, single spikes
     :param spikes: dtype of the spikes; ``None``: that of the currents
     :param rounds: that of the table, for ``"table"``
+    :param hard_reset: whether a spike sets V to 0
     """
 
     currents: torch.dtype
@@ -33,6 +34,7 @@ class Variant:
     training: bool = False
     spikes: torch.dtype | None = None
     rounds: int = 0
+    hard_reset: bool = False
 
     @property
     def membrane(self) -> torch.dtype:
@@ -56,6 +58,7 @@ class Variant:
             "SLOPED": int(self.target in ("leaky", "imbalanced")),
             "RESETS": int(self.target != "table"),
             "ROUNDS": self.rounds,
+            "HARD_RESET": int(self.hard_reset),
             "COUNTS": int(self.counts),
             "TRAINING": int(self.training),
         }
@@ -156,6 +159,8 @@ INLINE real fire(
     const real after = plus(n, spike);
 #if SLOPED
     potential = minus(potential, minus(charge(after, threshold, low), charge(n, threshold, low)));
+#elif HARD_RESET
+    potential = spike > 0 ? (real)0 : potential;
 #elif RESETS
     potential = minus(potential, times(spike, threshold));
 #endif

@@ -5,7 +5,7 @@ from sj_lowlat.layers.clock import Clock, Clocked, Pass, clock_of, reader_of, sh
 from sj_lowlat.layers.graded import DifferentialIFNode, MultiThresholdIFNode
 from sj_lowlat.layers.int8_conv import Int8Conv2d
 from sj_lowlat.layers.merged import MergedTime
-from sj_lowlat.layers.neurons import ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
+from sj_lowlat.layers.neurons import HardResetIFNode, ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
 from sj_lowlat.layers.pointwise import PointwiseIFNode, QuantPointwise
 from sj_lowlat.layers.quant_relu import QuantReLU
 from sj_lowlat.layers.rate_norm import RateNorm
@@ -21,6 +21,7 @@ __all__ = [
     "Clock",
     "Clocked",
     "DifferentialIFNode",
+    "HardResetIFNode",
     "ImbalancedIFNode",
     "Int8Conv2d",
     "LowLatencyIFNode",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from sj_lowlat.kernels import FireRule
@@ -15,6 +16,27 @@ class ResidualFixIFNode(LowLatencyIFNode):
     :math:`N(T) = \mathrm{clip}(\lfloor z T + 1/2 \rfloor, 0, T)` times, so that N/T is the quantised ReLU
     with L = T. ``ratio=0`` gives the plain IF neuron.
     """
+
+
+class HardResetIFNode(LowLatencyIFNode):
+    r"""IF neuron with hard reset, that of the first conversions (Cao et al., "Spiking deep convolutional
+    neural networks for energy-efficient object recognition", IJCV 2015; Diehl et al., IJCNN 2015):
+
+    .. math::
+        V \leftarrow V + current, \qquad spike = [V \ge V_{th}], \qquad V \leftarrow (1 - spike) \, V
+
+    What a spike leaves above the threshold is lost, so that for a constant input of z thresholds a step it
+    fires once in :math:`\lceil 1/z \rceil` steps: the rate is below z wherever 1/z is no whole number. It is
+    SpikingJelly's ``IFNode(v_reset=0.)``; ``v_reset`` stays ``None`` here, and there are no bursts.
+    """
+
+    def __init__(self, v_threshold: Any = 1.0, ratio: Any = 0.0, *args: Any, **kwargs: Any) -> None:
+        super().__init__(v_threshold, ratio, *args, **kwargs)
+
+    @property
+    def rule(self) -> FireRule:
+        """That of the plain neuron, with a hard reset."""
+        return replace(super().rule, hard_reset=True)
 
 
 class ImbalancedIFNode(LowLatencyIFNode):

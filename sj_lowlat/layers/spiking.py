@@ -164,7 +164,8 @@ class LowLatencyIFNode(MergedTime, Thresholds):
         threshold = self._per_channel(self.threshold, x).to(v.dtype)
         v = v + x
         spike = fire_with_gradients(v, count, threshold, self.rule, self.surrogate_function)
-        carried = charge_of(spike.detach() if self.detach_reset else spike, count, threshold, self.rule)
+        fired = spike.detach() if self.detach_reset else spike
+        carried = charge_of(fired, v, count, threshold, self.rule)
         counted = () if count is None else (count + spike.detach(),)
         return (spike.to(self.spike_dtype or x.dtype),), (v - carried, *counted)
 

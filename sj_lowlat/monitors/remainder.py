@@ -77,7 +77,8 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
     :param max_count: highest count of neurons that hold no limit themselves; needed for runs with a flush:
         the levels of the quantised network
     :raises InputError: if ``net`` has no such neuron; or while it runs, if a neuron without ``count`` is met
-        in the middle of a presentation; or for max_count < 1
+        in the middle of a presentation, or one with hard reset, whose V does not tell what it has lost; or
+        for max_count < 1
     """
 
     def __init__(
@@ -93,6 +94,10 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
 
     def _begin(self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int) -> _Membranes:
         state = _Membranes(node)
+        if node.rule.hard_reset:
+            raise InputError(
+                f"layer {name!r} has a hard reset: its V does not tell how often it should have fired"
+            )
         if not hasattr(node, "count"):
             if first_step:
                 raise InputError(f"{first_step} steps of layer {name!r} were not watched: reset the network")

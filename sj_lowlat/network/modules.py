@@ -29,6 +29,7 @@ _NEURONS: dict[str, type[layers.LowLatencyIFNode]] = {
         layers.ImbalancedIFNode,
         layers.MultiThresholdIFNode,
         layers.DifferentialIFNode,
+        layers.HardResetIFNode,
     )
 }
 _OWN: dict[str, Callable[..., nn.Module]] = {

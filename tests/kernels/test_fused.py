@@ -17,6 +17,7 @@ from sj_lowlat.kernels.source import Variant
 limits, bursts = st.one_of(st.none(), st.integers(1, 5)), st.integers(2, 5)
 RULES = {
     "if": st.just(FireRule.plain()),
+    "hard reset": st.just(FireRule.hard()),
     "bursts": st.builds(FireRule.plain, burst=bursts),
     "signed": st.builds(FireRule.signed, limits),
     "signed bursts": st.builds(FireRule.signed, limits, burst=bursts),
@@ -132,6 +133,7 @@ def test_sums_are_those_of_the_spikes(
     "rule",
     [
         FireRule.plain(),
+        FireRule.hard(),
         FireRule.plain(burst=2),
         FireRule.signed(),
         FireRule.signed(slope=0.25),

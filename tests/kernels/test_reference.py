@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from sj_lowlat.kernels import FireRule
 
 rules = st.one_of(
     st.builds(FireRule.plain, burst=st.integers(1, 3)),
+    st.just(FireRule.hard()),
     st.builds(
         FireRule.signed,
         max_count=st.one_of(st.none(), st.integers(1, 6)),
@@ -105,6 +107,10 @@ def test_kernel_is_the_step_function_in_float32(
             spike, want_v, want_count = functional.signed_step(
                 want_v, want_count, current, threshold, rule.highest, rule.up, rule.slope
             )
+        elif rule.hard_reset:
+            want_v = want_v + current
+            spike = (want_v >= threshold).to(want_v)
+            want_v = torch.where(spike > 0, torch.zeros(()), want_v)
         elif not rule.slope:
             spike, want_v = functional.soft_reset_step(want_v, current, threshold, rule.up)
         else:
@@ -157,6 +163,9 @@ def test_bad_input() -> None:
         (lambda: FireRule.signed(burst=0), "burst is 0"),
         (lambda: FireRule.signed(slope=-0.1), "slope is -0.1"),
         (lambda: FireRule.imbalanced(0.1, burst=2), "burst is 2, .*1 for an imbalanced"),
+        (lambda: replace(FireRule.plain(2), hard_reset=True), "hard reset came with 0 to 2 spikes.*burst 1"),
+        (lambda: replace(FireRule.imbalanced(0.1), hard_reset=True), "hard reset .* -1 to 1 .*'imbalanced'"),
+        (lambda: replace(FireRule.signed(), hard_reset=True), "hard reset .*counts=True"),
         (lambda: FireRule.imbalanced(0.0), "slope is 0.0"),
         (lambda: FireRule.imbalanced(1.5), "slope is 1.5"),
         (lambda: FireRule.imbalanced(float("nan")), "slope is nan"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import (
+    HardResetIFNode,
     ImbalancedIFNode,
     LowLatencyIFNode,
     MergedTime,
@@ -22,7 +23,7 @@ from sj_lowlat.layers import (
     SignedIFNode,
 )
 
-CLASSES = [ResidualFixIFNode, SignedIFNode, ImbalancedIFNode]
+CLASSES = [ResidualFixIFNode, SignedIFNode, ImbalancedIFNode, HardResetIFNode]
 every_class = pytest.mark.parametrize("cls", CLASSES)
 classes = st.sampled_from(CLASSES)
 seeds = st.integers(0, 2**31)
@@ -166,6 +167,30 @@ def test_ratio_0_is_the_plain_if_node(shape: tuple[int, ...], seed: int) -> None
     assert torch.equal(ours(currents), theirs(currents))
 
 
+@given(shape=shapes, threshold=st.floats(0.2, 5), seed=seeds)
+def test_hard_reset_is_the_if_node_of_spikingjelly(
+    shape: tuple[int, ...], threshold: float, seed: int
+) -> None:
+    theirs = IFNode(v_threshold=threshold, v_reset=0.0, step_mode="m").double()
+    ours = HardResetIFNode(step_mode="m").double()
+    ours.threshold.fill_(threshold)  # a buffer begins in float32
+    currents = noise(shape, seed).double() * threshold
+    assert torch.equal(ours(currents), theirs(currents))
+    assert torch.equal(ours.v, theirs.v)
+
+
+def test_hard_reset_of_a_constant_input() -> None:
+    """It loses what is above the threshold: one spike in ceil(1 / z) steps."""
+    z = torch.arange(1, 65) / 64
+    node = HardResetIFNode(step_mode="m")
+    counts = node(z.expand(200, 1, -1)).sum(0)[0]
+    assert torch.equal(counts, (200 / (1 / z).ceil()).floor())
+    assert (
+        float(counts[43]) == 100
+        and float(ResidualFixIFNode(step_mode="m")(z.expand(200, 1, -1))[..., 43].sum()) == 138
+    )
+
+
 @every_class
 @pytest.mark.parametrize("channels", [None, 3])
 @pytest.mark.parametrize("mode", ["s", "m"])
@@ -215,7 +240,8 @@ def test_store_v_seq(cls: type) -> None:
 @every_class
 def test_is_an_if_node_with_a_readable_repr(cls: type) -> None:
     assert isinstance(cls(), IFNode)
-    assert "v_threshold=[3]" in repr(build(cls, 3)) and "v_threshold=1, ratio=0.5" in repr(cls())
+    ratio = 0 if cls is HardResetIFNode else 0.5
+    assert "v_threshold=[3]" in repr(build(cls, 3)) and f"v_threshold=1, ratio={ratio}" in repr(cls())
 
 
 @pytest.mark.parametrize(
@@ -230,6 +256,9 @@ def test_is_an_if_node_with_a_readable_repr(cls: type) -> None:
         (lambda: ResidualFixIFNode(torch.ones(3), torch.ones(2)), "2 ratios came for 3 thresholds"),
         (lambda: SignedIFNode(max_count=0), "max_count is 0"),
         (lambda: ImbalancedIFNode(slope=0.0), "slope is 0.0"),
+        (lambda: HardResetIFNode(burst=2), "hard reset .*burst 1, slope 0"),
+        (lambda: HardResetIFNode(slope=0.1), "hard reset .*'imbalanced'"),
+        (lambda: HardResetIFNode(counts=True), "hard reset .*counts=True"),
     ],
 )
 def test_bad_arguments(make: Callable[[], LowLatencyIFNode], message: str) -> None:

@@ -10,9 +10,15 @@ from spikingjelly.activation_based import functional, surrogate
 from spikingjelly.activation_based.neuron import IFNode
 from torch import Tensor, nn
 
-from sj_lowlat.layers import ImbalancedIFNode, LowLatencyIFNode, ResidualFixIFNode, SignedIFNode
+from sj_lowlat.layers import (
+    HardResetIFNode,
+    ImbalancedIFNode,
+    LowLatencyIFNode,
+    ResidualFixIFNode,
+    SignedIFNode,
+)
 
-CLASSES = [ResidualFixIFNode, SignedIFNode, ImbalancedIFNode]
+CLASSES = [ResidualFixIFNode, SignedIFNode, ImbalancedIFNode, HardResetIFNode]
 
 
 def gradient(node: nn.Module, currents: Tensor, weight: Tensor) -> Tensor:
@@ -27,12 +33,17 @@ def gradient(node: nn.Module, currents: Tensor, weight: Tensor) -> Tensor:
 )
 @pytest.mark.parametrize("detach_reset", [False, True])
 @pytest.mark.parametrize("threshold", [0.5, 1.0])
+@pytest.mark.parametrize(("cls", "v_reset"), [(ResidualFixIFNode, None), (HardResetIFNode, 0.0)])
 def test_gradient_is_that_of_spikingjelly(
-    make: Callable[[], nn.Module], detach_reset: bool, threshold: float
+    make: Callable[[], nn.Module],
+    detach_reset: bool,
+    threshold: float,
+    cls: type[LowLatencyIFNode],
+    v_reset: float | None,
 ) -> None:
     arguments = {"surrogate_function": make(), "detach_reset": detach_reset, "step_mode": "m"}
-    theirs = IFNode(v_threshold=threshold, v_reset=None, **arguments)
-    ours = ResidualFixIFNode(v_threshold=threshold, ratio=0.0, **arguments)
+    theirs = IFNode(v_threshold=threshold, v_reset=v_reset, **arguments)
+    ours = cls(v_threshold=threshold, ratio=0.0, **arguments)
     currents, weight = torch.randn(8, 3, 5) + 0.3, torch.randn(8, 3, 5)
     assert torch.equal(ours(currents), theirs(currents))
     functional.reset_net(ours), functional.reset_net(theirs)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
+from sj_lowlat.layers import HardResetIFNode, ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
 from sj_lowlat.monitors import RemainderMonitor
 
 MODES = ["s", "m", "merged"]
@@ -119,6 +119,12 @@ def test_a_spike_that_came_too_early_is_over_fired_unless_it_is_taken_back(mode:
             # V(T) = 0.5 + 2 - 1, in 2 steps
             assert monitor[0].mean_re == pytest.approx(0.75)
             assert monitor[0].mean_re_per_channel == pytest.approx([0.75])
+
+
+def test_a_hard_reset_is_refused(run: Run) -> None:
+    net = nn.Sequential(HardResetIFNode())
+    with RemainderMonitor(net), pytest.raises(InputError, match="layer '0' has a hard reset"):
+        run(net, torch.ones(2, 1, 1), "merged")
 
 
 def test_the_last_presentation_is_read_at_its_end_not_from_the_next_one(run: Run) -> None:
