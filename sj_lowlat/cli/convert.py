@@ -12,14 +12,16 @@ def run(
     levels: int | Literal["auto"] | None = None,
     finer: str | None = None,
     budget: float | None = None,
-    neuron: Literal["signed", "residual-fix", "if", "imbalanced", "hard-reset"] = "signed",
-    ratio: float = 0.5,
-    scale: str = "trained",
+    method: str | None = None,
+    neuron: Literal["signed", "residual-fix", "if", "imbalanced", "hard-reset"] | None = None,
+    ratio: float | None = None,
+    scale: str | None = None,
     per_channel: bool = False,
     sums: Literal["rescale", "tie", "neuron"] = "rescale",
     linear_neurons: bool = False,
     calibration: str | None = None,
     calibration_images: int = 32,
+    time_steps: int = 32,
 ) -> None:
     """Turn a trained network into a spiking one.
 
@@ -32,6 +34,8 @@ def run(
       sj-lowlat convert --model runs/quant --output runs/snn
       sj-lowlat convert --model runs/ann --output runs/snn --neuron residual-fix --scale 99.9% \\
         --calibration traffic:64
+      sj-lowlat convert --model yolov3-tiny.weights --method spiking-yolo --calibration my/photos \\
+        --output runs/spiking-yolo
 
     :param model: a folder that sj-lowlat finetune or demo wrote, a darknet file (NET.weights or
         NET.cfg,NET.weights[,NET.names]) or NET.onnx, or the network that ships with sj_lowlat
@@ -43,10 +47,14 @@ def run(
     :param finer: with levels: activations that get a multiple of the levels, such as layers.0.act=2
     :param budget: with levels: choose the multiples by calibration images, for about the spikes of so many
         levels everywhere: --levels 16 --budget 32, which is --levels auto
-    :param neuron: kind of the neurons: signed and imbalanced can replace leaky ReLU; "if" is plain IF, which
+    :param method: a published method, which gives neurons, scales, start, corrections and schedule: cao,
+        diehl, rueckauer, spike-norm, spiking-yolo, rate-norm, calibration-light, calibration-advanced, qcfs,
+        srp, cos, fast-snn, burst, group, multi-threshold, differential, wait, bit-serial, graded,
+        single-spike, signed, residual-fix, if, imbalanced
+    :param neuron: instead of a method the kind of the neurons (by default signed): signed and imbalanced can replace leaky ReLU; "if" is plain IF, which
         starts at 0 (without the residual fix); so does hard-reset, which loses what a spike leaves of V
-    :param ratio: initial membrane potential in thresholds; 0.5 is the residual fix
-    :param scale: trained (the clips of quantised activations), or a statistic of calibration images: max,
+    :param ratio: initial membrane potential in thresholds; by default 0.5, the residual fix, or the method's
+    :param scale: by default the method's, or trained (the clips of quantised activations), or a statistic of calibration images: max,
         99.9%; with levels, trained means the clips of least square error
     :param per_channel: per-channel scales instead of one per layer; networks with depthwise convolutions,
         which need them, get them anyway
@@ -55,6 +63,7 @@ def run(
     :param linear_neurons: with levels, neurons also behind layers without an activation
     :param calibration: data for levels or a statistic, in the same forms as evaluate's data
     :param calibration_images: number of calibration images that are used
+    :param time_steps: of the runs that a method's corrections are made for
     """
     from sj_lowlat import checkpoint
     from sj_lowlat.cli.options import check_output, finer_factors
@@ -80,7 +89,7 @@ def run(
                 ann,
                 levels,
                 images,
-                scale="mse" if scale == "trained" else scale,
+                scale="mse" if scale in (None, "trained") else scale,
                 per_channel=per_channel or None,
                 equalise=not (per_channel or has_depthwise(ann)),
                 finer=finer_factors(finer),
@@ -88,11 +97,18 @@ def run(
                 sums=sums,
                 linear_neurons=linear_neurons,
             )
-            scale = "trained"
+            scale = None
         elif finer is not None or budget is not None:
             raise InputError(f"finer is {finer!r} and budget {budget!r} without levels: give --levels too")
         snn = convert(
-            ann, neuron=neuron, scale=scale, per_channel=per_channel or None, ratio=ratio, calibration=images
+            ann,
+            method=method,
+            neuron=neuron,
+            scale=scale,
+            per_channel=per_channel or None,
+            ratio=ratio,
+            calibration=images,
+            time_steps=time_steps,
         )
         report: Any = snn.conversion_report
         checkpoint.save(snn, folder)

@@ -29,6 +29,7 @@ def run(
     replace: bool = False,
     only_activations: bool = False,
     levels: int | None = None,
+    method: str | None = None,
     scale: str = "99.9%",
     equalise: bool = False,
     finer: str | None = None,
@@ -68,6 +69,7 @@ def run(
         as in the paper
     :param only_activations: first replace leaky activations only; max-pools stay, as convert can handle them
     :param levels: L, first quantise the activations to L levels, the time steps of the later spiking network
+    :param method: of the later conversion (see convert), where it trains a network without levels: cao, rate-norm
     :param scale: initial clips: max, a percentage such as 99.9%, or mse (least square error)
     :param equalise: before quantising, equalise channel ranges by moving their differences into the weights
     :param finer: activations that get a multiple of the levels, such as layers.0.act=4,layers.2.act=4
@@ -89,14 +91,15 @@ def run(
         if main:
             _claim(folder, setup, settings, restart)
         distributed.gathered(None)  # the others look into the folder afterwards
-        if replace or only_activations or levels is not None:
+        if replace or only_activations or levels is not None or method is not None:
             images = take(dataset, calibration_images, max(settings.sizes)).to(find_device(device))
             if replace or only_activations:
                 student = replace_layers(
                     student, images, calibration_images=calibration_images, only_activations=only_activations
                 )
-            if levels is not None:
-                student = prepare(student, levels, images, scale=scale, equalise=equalise, finer=factors)
+            if levels is not None or method is not None:
+                options: dict[str, Any] = {"scale": scale, "equalise": equalise, "finer": factors}
+                student = prepare(student, levels, images, method=method, **options)
         print(f"training {model} on {len(dataset)} images, {settings.iterations} steps", flush=True)
         try:
             finetune(student, dataset, guide, settings, folder)

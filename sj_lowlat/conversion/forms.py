@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from sj_lowlat.conversion.examples import Images, find_example
@@ -15,7 +16,9 @@ from sj_lowlat.layers import RateNorm
 from sj_lowlat.network import GraphNetwork, refuse_spiking
 
 
-def trainable_form(model: nn.Module, method: Method, calibration: Images | None) -> GraphNetwork:
+def trainable_form(
+    model: nn.Module, method: Method, calibration: Images | None, example: torch.Tensor | None
+) -> GraphNetwork:
     """The network as a method's training wants it: batch norms folded, edited, its ReLUs clipped or not.
 
     :param model: left untouched
@@ -23,7 +26,7 @@ def trainable_form(model: nn.Module, method: Method, calibration: Images | None)
     :raises ConversionError: if a part could not be converted later
     """
     refuse_spiking(model)
-    sample = find_example(model, calibration, None)
+    sample = find_example(model, calibration, example)
     folded = fold(GraphNetwork.of(model, sample), method, sample)
     network, names = folded.network, folded.plan.activations
     refuse_leaky(network, names, method.neuron)

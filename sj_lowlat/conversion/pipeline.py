@@ -45,7 +45,8 @@ def convert(
     :param model: the network, left untouched; every activation is its own module. Usually from
         :func:`~sj_lowlat.conversion.prepare`
     :param method: a published method by its name, a key of ``sj_lowlat.conversion.METHODS``, or a
-        :class:`~sj_lowlat.conversion.Method`: it gives neurons, scales, start and corrections
+        :class:`~sj_lowlat.conversion.Method`: it gives neurons, scales, start, corrections and the schedule
+        of the network
     :param neuron: instead of a method the kind of the neurons alone, by default ``"signed"``; others are
         ``"residual-fix"``, ``"if"``, ``"hard-reset"``, ``"imbalanced"``. For leaky ReLUs ``"signed"`` or ``"imbalanced"``,
         which have negative spikes
@@ -81,6 +82,9 @@ def convert(
     report = snn.info.report
     assert report is not None
     report.method = chosen.name
+    if method is not None:
+        total = snn.info.levels or time_steps
+        snn.info = replace(snn.info, schedule=chosen.run(snn, total)["schedule"])
     return snn
 
 

@@ -80,7 +80,7 @@ def prepare(
     if chosen is not None and chosen.form != "quantised":
         if levels is not None:
             raise InputError(f"levels is {levels!r}, and method={chosen.name!r} has none: leave them out")
-        return trainable_form(model, chosen, calibration)
+        return trainable_form(model, chosen, calibration, example)
     refuse_spiking(model)
     levels, budget = _base_levels(levels, budget)
     sample = find_example(model, calibration, example)

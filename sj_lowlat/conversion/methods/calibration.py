@@ -51,10 +51,9 @@ def correct_weights(snn: SpikingNetwork, case: Case) -> None:
         if layer.bias is None:
             shift_bias(snn, name, torch.zeros(want[0].shape[1]))
         best = [parameter.detach().clone() for parameter in (layer.weight, layer.bias)]
-        least, before = _distance(have, want), [rates.clone() for rates in have]
         with torch.no_grad():
-            off = [now - _current(layer, x, most) for now, x in zip(before, inputs, strict=True)]
-        rate = _RATE * float(layer.weight.abs().mean())
+            off = [now - _current(layer, x, most) for now, x in zip(have, inputs, strict=True)]
+        rate = _RATE * float(layer.weight.detach().abs().mean())
         with torch.enable_grad():
             tuned = [value.clone().requires_grad_() for value in best]
             optimiser = torch.optim.Adam(tuned, lr=rate)
@@ -65,7 +64,7 @@ def correct_weights(snn: SpikingNetwork, case: Case) -> None:
                 (found - want[k]).square().mean().backward()
                 optimiser.step()
         _put(layer, tuned)
-        if _distance(_mean(snn, case, name), want) >= least:  # the simulation has the last word
+        if _distance(_mean(snn, case, name), want) >= _distance(have, want):  # the simulation has the last word
             _put(layer, best)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from sj_lowlat.conversion.build import Folded, Neurons
 from sj_lowlat.conversion.examples import Images, like_parameters
 from sj_lowlat.conversion.statistics import collect_scales, image_batches
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import SpikeMaxPool
+from sj_lowlat.layers import LowLatencyIFNode, SpikeMaxPool
 from sj_lowlat.network import SpikingNetwork
 from sj_lowlat.schedule import Schedule
 
@@ -114,6 +114,15 @@ Correction: TypeAlias = Callable[[SpikingNetwork, Case], None]
 Plan: TypeAlias = Callable[[int, int | None, int], Schedule]
 
 
+def depth_of(snn: SpikingNetwork) -> int:
+    """Neurons one behind the other on the longest way from the image to a head."""
+    depth: dict[Any, int] = {}
+    for node in snn.graph.nodes:
+        fires = isinstance(snn.module_of(node), LowLatencyIFNode)
+        depth[node] = max((depth[source] for source in node.all_input_nodes), default=0) + fires
+    return max(depth.values())
+
+
 def all_input(total: int, levels: int | None, depth: int) -> Schedule:
     """Every step has input, and T steps carry the charge of T."""
     return Schedule(total, charge=total)
@@ -167,6 +176,14 @@ class Method:
     def trains(self) -> bool:
         """Whether it is meant for a network that was trained in its form."""
         return self.form != "plain" or bool(self.edits)
+
+    def run(self, snn: SpikingNetwork, total: int) -> dict[str, Any]:
+        """Arguments of :func:`~sj_lowlat.simulation.simulate` for an answer after so many steps.
+
+        :param snn: that this method made
+        :param total: steps in all; a method whose latency is fixed by its levels and depth takes no notice
+        """
+        return {"schedule": self.schedule(total, snn.info.levels, depth_of(snn)), "mode": self.mode}
 
     def neurons(self) -> Neurons:
         """What takes the place of activations and max-pools."""
