@@ -8,7 +8,7 @@ from spikingjelly.activation_based.neuron import IFNode
 from torch import nn
 
 from sj_lowlat.conversion import convert, prepare
-from sj_lowlat.errors import ConversionError
+from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.layers import HardResetIFNode
 from sj_lowlat.simulation import simulate
 
@@ -41,6 +41,17 @@ def test_hard_reset(quant: nn.Sequential) -> None:
         want = written_out(snn, [IFNode(v_reset=0.0) for _ in range(2)], STEPS)
     torch.testing.assert_close(simulate(snn, IMAGES, STEPS).final, want, rtol=1e-12, atol=1e-12)
     assert not torch.allclose(simulate(convert(quant, neuron="if"), IMAGES, STEPS).final, want)
+
+
+def test_powers_of_two_settle_to_the_same_network(quant: nn.Sequential) -> None:
+    snn = convert(quant)
+    with torch.no_grad():
+        want = quant(IMAGES)
+    torch.testing.assert_close(simulate(snn, IMAGES, mode="counts").final, want)
+    snn[1].powers = snn[3].powers = True
+    torch.testing.assert_close(simulate(snn, IMAGES, "1+8b8").final, want)
+    with pytest.raises(InputError, match="mode='counts' .* powers of two: use mode='steps', or set powers"):
+        simulate(snn, IMAGES, mode="counts")
 
 
 @pytest.mark.parametrize("neuron", ["hard-reset"])
