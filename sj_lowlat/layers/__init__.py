@@ -7,6 +7,7 @@ from sj_lowlat.layers.merged import MergedTime
 from sj_lowlat.layers.neurons import HardResetIFNode, ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
 from sj_lowlat.layers.pointwise import PointwiseIFNode, QuantPointwise
 from sj_lowlat.layers.quant_relu import QuantReLU
+from sj_lowlat.layers.rate_gated_max_pool import RateGatedMaxPool
 from sj_lowlat.layers.readout import RateReadout
 from sj_lowlat.layers.same_max_pool import SameMaxPool
 from sj_lowlat.layers.spike_max_pool import SpikeMaxPool
@@ -27,6 +28,7 @@ __all__ = [
     "PointwiseIFNode",
     "QuantPointwise",
     "QuantReLU",
+    "RateGatedMaxPool",
     "RateReadout",
     "ResidualFixIFNode",
     "SameMaxPool",

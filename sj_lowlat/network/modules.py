@@ -20,6 +20,7 @@ _CONTAINERS = {kind.__name__: kind for kind in (nn.Sequential, nn.ModuleList, nn
 # layers that are made around another one, their only child
 _AROUND: dict[str, Callable[[nn.Module], nn.Module]] = {
     "RateReadout": layers.RateReadout, "SpikeMaxPool": layers.SpikeMaxPool,
+    "RateGatedMaxPool": layers.RateGatedMaxPool,
 }  # fmt: skip
 _NEURONS: dict[str, type[layers.LowLatencyIFNode]] = {
     kind.__name__: kind
