@@ -15,7 +15,7 @@ from torch import nn
 from sj_lowlat.checkpoint import CONFIG, WEIGHTS, load, save
 from sj_lowlat.conversion import convert, prepare, replace_layers
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import is_spiking
+from sj_lowlat.layers import LowLatencyIFNode, is_spiking
 from sj_lowlat.models import DarknetNet, grey_input, snn_tiny_yolov3, tiny_yolov3
 from sj_lowlat.network import info_of, module_rows
 from sj_lowlat.simulation import simulate
@@ -64,6 +64,14 @@ def replace_but_leaky(net: nn.Module, images: torch.Tensor) -> nn.Module:
     return net if isinstance(net, DarknetNet) else replace_layers(net, images)
 
 
+def in_powers(snn: nn.Module) -> nn.Module:
+    """Its neurons' spikes are powers of two."""
+    for module in snn.modules():
+        if isinstance(module, LowLatencyIFNode):
+            module.powers = True
+    return snn
+
+
 STAGES: dict[str, Callable[[nn.Module, torch.Tensor], nn.Module]] = {
     "raw": lambda net, x: net,
     "replaced": lambda net, x: replace_layers(net, x),
@@ -73,6 +81,7 @@ STAGES: dict[str, Callable[[nn.Module, torch.Tensor], nn.Module]] = {
     "signed": lambda net, x: convert(prepare(replace_layers(net, x), 8, x)),
     "plain IF": lambda net, x: convert(prepare(replace_layers(net, x), 8, x, per_channel=True), neuron="if"),
     "hard reset": lambda net, x: convert(prepare(replace_layers(net, x), 8, x), neuron="hard-reset"),
+    "powers of two": lambda net, x: in_powers(convert(prepare(replace_but_leaky(net, x), 8, x))),
     "leaky": lambda net, x: convert(prepare(replace_but_leaky(net, x), 8, x)),
     "by statistic": lambda net, x: convert(
         replace_layers(net, x),

@@ -25,6 +25,8 @@ template <class To, class From> inline To bits_as(From from) {
 }
 INLINE float __uint_as_float(unsigned int bits) { return bits_as<float>(bits); }
 INLINE unsigned int __float_as_uint(float a) { return bits_as<unsigned int>(a); }
+INLINE double __longlong_as_double(long long bits) { return bits_as<double>(bits); }
+INLINE long long __double_as_longlong(double a) { return bits_as<long long>(a); }
 #if USES_FLOAT16
 INLINE float float_of_half(unsigned short bits) { return (float)bits_as<_Float16>(bits); }
 INLINE unsigned short half_of_float(float a) { return bits_as<unsigned short>((_Float16)a); }

@@ -70,10 +70,12 @@ def variant_for(
             )
     dtype, spikes = currents.dtype, None if spikes == currents.dtype else spikes
     known = dtype in CURRENTS and (spikes or dtype) in SPIKES and rule.target in LEVELS
-    if not known or (training and (rule.target != "linear" or rule.up > 1 or rule.hard_reset)):
+    single = rule.target == "linear" and rule.up == 1 and not rule.hard_reset and not rule.powers
+    if not known or (training and not single):
         return None
     rounds = 0 if table is None else table.rounds
-    variant = Variant(dtype, rule.target, rule.counts, training, spikes, rounds, rule.hard_reset)
+    resets = rule.hard_reset, rule.powers
+    variant = Variant(dtype, rule.target, rule.counts, training, spikes, rounds, *resets)
     if any(tensor.dtype != variant.membrane for tensor in (*state, v_threshold)):
         return None
     # by a threshold on the CPU torch divides in another way on a GPU

@@ -10,6 +10,14 @@ from sj_lowlat.kernels.rule import FireRule
 from sj_lowlat.kernels.table import LevelTable
 from sj_lowlat.kernels.watched import watched
 
+# of a floating-point number: integers of its size, and the bits of its mantissa
+_LAYOUT = {
+    torch.float64: (torch.int64, 52),
+    torch.float32: (torch.int32, 23),
+    torch.float16: (torch.int16, 10),
+    torch.bfloat16: (torch.int16, 7),
+}
+
 
 def multi_step_reference(
     currents: Tensor,
@@ -81,7 +89,8 @@ def fired(
         spike.clamp_(rule.lowest, rule.highest)
     if count is not None:
         spike.sub_(count)
-    return spike.clamp_(-rule.down, rule.up)
+    spike.clamp_(-rule.down, rule.up)
+    return power_of_two(spike) if rule.powers else spike
 
 
 def _level(
@@ -97,6 +106,16 @@ def _level(
         return torch.maximum(above, below.add_(0.5), out=below).floor_()
     assert rule.target == "imbalanced"
     return torch.maximum(above, below, out=below).trunc_()
+
+
+def power_of_two(spike: Tensor) -> Tensor:
+    """The largest power of two that is not more in size, with the sign; 0 and NaN stay.
+
+    :param spike: whole numbers in floating point, any shape
+    """
+    whole, mantissa = _LAYOUT[spike.dtype]
+    power = (spike.view(whole) & -(1 << mantissa)).view(spike.dtype)  # sign and exponent alone
+    return torch.where(spike.isnan(), spike, power)
 
 
 def _is_one(v_threshold: Tensor) -> bool:

@@ -37,6 +37,9 @@ class FireRule:
     :param slope: negative slope of the leaky ReLU that the neuron stands for; 0 for a ReLU
     :param target: name of the function that gives the level
     :param hard_reset: whether a spike sets V to 0, whatever V was
+    :param powers: whether the spikes of one step are a signed power of two, the largest that is not more than
+        what the equations above ask for: :math:`sign(spike) \, 2^{\lfloor \log_2 |spike| \rfloor}`. What is
+        left is due in the steps that follow: one event with k in it stands for :math:`2^k` spikes
     :raises InputError: for a hard reset of anything but single positive spikes
     """
 
@@ -48,12 +51,13 @@ class FireRule:
     slope: float = 0.0
     target: str = "linear"
     hard_reset: bool = False
+    powers: bool = False
 
     def __post_init__(self) -> None:
         if self.hard_reset and (self.counts or self.target != "linear" or (self.down, self.up) != (0, 1)):
             raise InputError(
-                f"a hard reset came with {-self.down} to {self.up} spikes a step, counts={self.counts} and the "
-                f"target {self.target!r}: it is for the plain neuron with single spikes (burst 1, slope 0)"
+                f"a hard reset came with {-self.down} to {self.up} spikes a step, counts={self.counts} and "
+                f"the target {self.target!r}: it is for the plain neuron of single spikes (burst 1, slope 0)"
             )
 
     @classmethod
@@ -69,8 +73,8 @@ class FireRule:
 
     @classmethod
     def hard(cls) -> FireRule:
-        """IF neuron with hard reset (Cao et al. 2015, Diehl et al. 2015): V = 0 after a spike, so that what was
-        above the threshold is lost; has no bursts."""
+        """IF neuron with hard reset (Cao et al. 2015, Diehl et al. 2015): V = 0 after a spike, so that what
+        was above the threshold is lost; has no bursts."""
         return cls(hard_reset=True)
 
     @classmethod

@@ -26,6 +26,7 @@ class Variant:
     :param spikes: dtype of the spikes; ``None``: that of the currents
     :param rounds: that of the table, for ``"table"``
     :param hard_reset: whether a spike sets V to 0
+    :param powers: whether spikes are powers of two
     """
 
     currents: torch.dtype
@@ -35,6 +36,7 @@ class Variant:
     spikes: torch.dtype | None = None
     rounds: int = 0
     hard_reset: bool = False
+    powers: bool = False
 
     @property
     def membrane(self) -> torch.dtype:
@@ -59,6 +61,7 @@ class Variant:
             "RESETS": int(self.target != "table"),
             "ROUNDS": self.rounds,
             "HARD_RESET": int(self.hard_reset),
+            "POWERS": int(self.powers),
             "COUNTS": int(self.counts),
             "TRAINING": int(self.training),
         }
@@ -80,6 +83,16 @@ _CONVERSIONS = r"""
 // a NaN in a stays, as in torch.maximum
 INLINE real raise_to(real a, real least) { return a < least ? least : a; }
 INLINE real cut_at(real a, real most) { return a > most ? most : a; }
+
+// of a whole number: sign and exponent without the mantissa; 0 and NaN stay
+INLINE real power_of_two(real a) {
+#if REAL_IS_FLOAT
+    const real power = __uint_as_float(__float_as_uint(a) & 0xff800000u);
+#else
+    const real power = __longlong_as_double(__double_as_longlong(a) & ~((1ll << 52) - 1));
+#endif
+    return a == a ? power : a;
+}
 
 INLINE real widen(float a) { return a; }
 INLINE real widen(double a) { return (real)a; }
@@ -155,7 +168,8 @@ INLINE real fire(
 {
     const real aim = level(potential, n, threshold, low, table, row);
     const real target = cut_at(raise_to(aim, rule.lowest), rule.highest);
-    const real spike = cut_at(raise_to(minus(target, n), -rule.down), rule.up);
+    const real wanted = cut_at(raise_to(minus(target, n), -rule.down), rule.up);
+    const real spike = POWERS ? power_of_two(wanted) : wanted;
     const real after = plus(n, spike);
 #if SLOPED
     potential = minus(potential, minus(charge(after, threshold, low), charge(n, threshold, low)));

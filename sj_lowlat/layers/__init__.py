@@ -8,6 +8,7 @@ from sj_lowlat.layers.merged import MergedTime
 from sj_lowlat.layers.neurons import HardResetIFNode, ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
 from sj_lowlat.layers.pointwise import PointwiseIFNode, QuantPointwise
 from sj_lowlat.layers.quant_relu import QuantReLU
+from sj_lowlat.layers.rate_gated_max_pool import RateGatedMaxPool
 from sj_lowlat.layers.rate_norm import RateNorm
 from sj_lowlat.layers.readout import RateReadout
 from sj_lowlat.layers.same_max_pool import SameMaxPool
@@ -32,6 +33,7 @@ __all__ = [
     "QuantPointwise",
     "QuantReLU",
     "RateNorm",
+    "RateGatedMaxPool",
     "RateReadout",
     "ResidualFixIFNode",
     "SameMaxPool",

@@ -29,7 +29,9 @@ class MultiThresholdIFNode(LowLatencyIFNode):
         self, inputs: tuple[torch.Tensor, ...], states: tuple[object, ...], **kwargs: object
     ) -> tuple[tuple[torch.Tensor, ...], tuple[object, ...]]:
         """Refused: its sizes have no surrogate gradient."""
-        raise InputError(f"{type(self).__name__} has no gradients: use torch.no_grad(), or train signed neurons")
+        raise InputError(
+            f"{type(self).__name__} has no gradients: use torch.no_grad(), or train signed neurons"
+        )
 
     @torch.no_grad()
     def _run_kernel(
@@ -90,7 +92,9 @@ class DifferentialIFNode(MultiThresholdIFNode):
         self, x: torch.Tensor, states: tuple[object, ...]
     ) -> tuple[tuple[torch.Tensor, ...], tuple[object, ...]]:
         if self.spike_dtype is not None:
-            raise InputError(f"differential neurons send fractions, which {self.spike_dtype} rounds: take fp32")
+            raise InputError(
+                f"differential neurons send fractions, which {self.spike_dtype} rounds: take fp32"
+            )
         v, total, mean_in, mean_out = states
         assert isinstance(v, torch.Tensor) and isinstance(total, torch.Tensor)
         assert isinstance(mean_in, torch.Tensor) and isinstance(mean_out, torch.Tensor)

@@ -33,10 +33,8 @@ class HardResetIFNode(LowLatencyIFNode):
     def __init__(self, v_threshold: Any = 1.0, ratio: Any = 0.0, *args: Any, **kwargs: Any) -> None:
         super().__init__(v_threshold, ratio, *args, **kwargs)
 
-    @property
-    def rule(self) -> FireRule:
-        """That of the plain neuron, with a hard reset."""
-        return replace(super().rule, hard_reset=True)
+    def _rule(self, burst: int) -> FireRule:
+        return replace(super()._rule(burst), hard_reset=True)
 
 
 class ImbalancedIFNode(LowLatencyIFNode):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from sj_lowlat.kernels import FireRule, LevelTable, level_table
+from sj_lowlat.kernels.reference import power_of_two
 from sj_lowlat.layers.neurons import SignedIFNode
 from sj_lowlat.layers.quant_relu import QuantReLU
 
@@ -72,11 +73,9 @@ class PointwiseIFNode(SignedIFNode):
         self.fn, self.levels, self._tables = fn, levels, _Tables()
         self.register_buffer("scale", torch.as_tensor(scale).detach().clone())
 
-    @property
-    def rule(self) -> FireRule:
+    def _rule(self, burst: int) -> FireRule:
         """Towards the levels of the table."""
-        identity = super().rule
-        return FireRule.table(identity.highest or self.levels, identity.up)
+        return FireRule.table(super()._rule(burst).highest or self.levels, burst)
 
     def target(self, v: torch.Tensor, levels: int | None = None) -> torch.Tensor:
         """f of the whole charge ``[N, C, *]`` in levels, not rounded.
@@ -109,6 +108,7 @@ class PointwiseIFNode(SignedIFNode):
         v, most = v + x, self.rule.up
         soft = (self.target(v) - count).clamp(-most, most)
         hard = (self.level(v.detach()) - count).clamp(-most, most)
+        hard = power_of_two(hard) if self.powers else hard
         spike = hard + (soft - soft.detach())  # which is hard to the last bit
         return (spike.to(self.spike_dtype or x.dtype),), (v, count + hard)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -44,6 +45,8 @@ class LowLatencyIFNode(MergedTime, Thresholds):
     :param counts: whether it remembers its net count (:class:`SignedIFNode`), in ``count``
     :param max_count: limit of the net count, or ``None``
     :param slope: negative slope of the leaky ReLU that it stands for; 0 for a ReLU
+    :param powers: whether the spikes of one step are a signed power of two
+        (:class:`~sj_lowlat.kernels.FireRule`), which one event with its exponent carries; may be set later
     :raises InputError: for a threshold that is not positive, another number of channels than the input has,
         or numbers that :class:`~sj_lowlat.kernels.FireRule` refuses
     """
@@ -62,6 +65,7 @@ class LowLatencyIFNode(MergedTime, Thresholds):
         counts: bool = False,
         max_count: int | None = None,
         slope: float = 0.0,
+        powers: bool = False,
     ) -> None:
         if v_reset is not None:
             raise InputError(f"v_reset is {v_reset!r}, it must be None (soft reset); use IFNode for another")
@@ -80,6 +84,7 @@ class LowLatencyIFNode(MergedTime, Thresholds):
         # of a monitor: V -> where the kernel adds its spikes
         self.sums_wanted: Callable[[torch.Tensor], SpikeSums | None] | None = None
         self.burst, self.max_count, self.slope, self.counts = burst, max_count, slope, counts
+        self.powers = powers
         _ = self.rule  # checks them
         if counts:
             self.register_memory("count", 0.0)
@@ -90,7 +95,10 @@ class LowLatencyIFNode(MergedTime, Thresholds):
     @property
     def rule(self) -> FireRule:
         """When the neuron fires: in a simulation, with its bursts and limits."""
-        burst = self._most_spikes()
+        rule = self._rule(self._most_spikes())
+        return replace(rule, powers=True) if self.powers else rule
+
+    def _rule(self, burst: int) -> FireRule:
         if not self.counts:
             return FireRule.imbalanced(self.slope, burst) if self.slope else FireRule.plain(burst)
         charge = self.clock.now.charge

@@ -20,6 +20,7 @@ _CONTAINERS = {kind.__name__: kind for kind in (nn.Sequential, nn.ModuleList, nn
 # layers that are made around another one, their only child
 _AROUND: dict[str, Callable[[nn.Module], nn.Module]] = {
     "RateReadout": layers.RateReadout, "SpikeMaxPool": layers.SpikeMaxPool,
+    "RateGatedMaxPool": layers.RateGatedMaxPool,
 }  # fmt: skip
 _NEURONS: dict[str, type[layers.LowLatencyIFNode]] = {
     kind.__name__: kind
@@ -93,6 +94,7 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
             key: getattr(module, key) for key in ("step_mode", "detach_reset", "burst", "max_count", "levels")
         }
         args |= {"v_threshold": module.threshold.tolist(), "scale": module.scale.tolist()}
+        args |= {"powers": True} if module.powers else {}
         return {"args": args | {"fn": _function_row(name, module.fn)}, **_spikes(module)}
     if isinstance(module, layers.QuantPointwise):
         channels = len(module.clip_raw) if module.clip_raw.dim() else None
@@ -103,6 +105,7 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
         args = {"v_threshold": module.threshold.tolist(), "ratio": module.ratio.tolist()}
         for key in ("step_mode", "detach_reset", "burst", "slope", "max_count"):
             args |= {key: getattr(module, key)} if hasattr(module, key) else {}
+        args |= {"powers": True} if module.powers else {}
         return {"args": args, **_spikes(module)}
     if isinstance(module, layers.QuantReLU):
         channels = len(module.clip_raw) if module.clip_raw.dim() else None

@@ -48,7 +48,7 @@ def check_readout(schedule: Schedule, readout: Sequence[int] | None) -> tuple[in
     return tuple(sorted(set(steps)))
 
 
-def check_mode(mode: str, readout: Sequence[int] | None, constant: bool, neurons: Iterable[object]) -> None:
+def check_mode(mode: str, readout: Sequence[int] | None, constant: bool, neurons: Sequence[object]) -> None:
     """:raises InputError: if there is no such mode, or it cannot give what is asked for"""
     if mode not in MODES:
         raise InputError(f"mode is {mode!r}, it must be one of {', '.join(MODES)}")
@@ -60,6 +60,11 @@ def check_mode(mode: str, readout: Sequence[int] | None, constant: bool, neurons
         )
     if not constant:
         raise InputError("mode='counts' needs the constant encoder: other input does not settle")
+    if any(getattr(neuron, "powers", False) for neuron in neurons):
+        raise InputError(
+            "mode='counts' fires all spikes in one step, and this network's are powers of two: use "
+            "mode='steps', or set powers=False of its neurons, which settle to the same counts"
+        )
     other = sorted({type(neuron).__name__ for neuron in neurons if not isinstance(neuron, SignedIFNode)})
     if other:
         raise InputError(

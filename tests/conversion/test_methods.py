@@ -48,7 +48,9 @@ def identity(slope: float = 0.0, bias: float = 0.0) -> nn.Sequential:
     return nn.Sequential(first, act, head).double().eval()
 
 
-def counts(method: str, steps: int, slope: float = 0.0, levels: int | None = None, **options: Any) -> np.ndarray:
+def counts(
+    method: str, steps: int, slope: float = 0.0, levels: int | None = None, **options: Any
+) -> np.ndarray:
     """Spikes of each pixel's neuron after so many steps of the whole current, in units of the scale."""
     ann: nn.Module = identity(slope)
     if levels is not None:
@@ -126,7 +128,9 @@ def test_cao_has_no_biases_and_no_max_pools() -> None:
 
 @STEPS
 def test_rueckauer_counts_the_floor(steps: int) -> None:
-    np.testing.assert_allclose(counts("rueckauer", steps, scale="max"), floor(np.clip(Z, 0, 1) * steps), atol=1e-9)
+    np.testing.assert_allclose(
+        counts("rueckauer", steps, scale="max"), floor(np.clip(Z, 0, 1) * steps), atol=1e-9
+    )
 
 
 def test_rueckauer_takes_the_percentile_and_gates_its_pools() -> None:
@@ -158,7 +162,9 @@ def test_spiking_yolo_has_a_lower_threshold_for_negative_spikes(steps: int) -> N
     found = counts("spiking-yolo", steps, slope=0.25, scale="max", per_channel=False)
     np.testing.assert_allclose(found, want, atol=1e-9)
     snn = convert(identity(0.25), method="spiking-yolo", calibration=VALUES)
-    assert snn.conversion_report.layers[0].neuron == "ImbalancedIFNode" and METHODS["spiking-yolo"].per_channel
+    assert (
+        snn.conversion_report.layers[0].neuron == "ImbalancedIFNode" and METHODS["spiking-yolo"].per_channel
+    )
 
 
 def test_rate_norm_follows_its_clip() -> None:
@@ -263,7 +269,9 @@ def test_own_methods_settle_to_the_quantised_network(name: str, total: int) -> N
     schedule = METHODS[name].run(snn, total)["schedule"]
     assert schedule.total == total and (schedule.burst == 1) == (name == "single-spike")
     with torch.no_grad():
-        torch.testing.assert_close(simulate(snn, images(9), schedule).final, quant(images(9)), rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            simulate(snn, images(9), schedule).final, quant(images(9)), rtol=0, atol=1e-9
+        )
 
 
 def nearest(above: float, sent: float, most: int) -> float:
@@ -350,8 +358,14 @@ def test_options_that_contradict_a_method() -> None:
         (lambda: convert(net, method="cao", neuron="if", calibration=x), "has its own neurons: give one"),
         (lambda: convert(net, method="diehl", example=x), "needs calibration images"),
         (lambda: convert(net, method="qcfs", example=x), "call prepare first"),
-        (lambda: convert(net, method="if", scale={"2": torch.ones(())}, example=x), "give one for each activation"),
-        (lambda: convert(net, method="if", scale=dict.fromkeys("257", torch.zeros(())), example=x), "a positive tensor"),
+        (
+            lambda: convert(net, method="if", scale={"2": torch.ones(())}, example=x),
+            "give one for each activation",
+        ),
+        (
+            lambda: convert(net, method="if", scale=dict.fromkeys("257", torch.zeros(())), example=x),
+            "a positive tensor",
+        ),
         (lambda: prepare(net, 8, x, method="cao"), "levels is 8, and method='cao' has none"),
         (lambda: prepare(net, method="rate-norm", example=x), "needs calibration images"),
         (lambda: Method("x", "", "if", form="fine"), "form is 'fine'"),

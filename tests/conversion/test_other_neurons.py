@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from spikingjelly.activation_based.neuron import IFNode
 from torch import nn
 
+from sj_lowlat.checkpoint import load, save
 from sj_lowlat.conversion import convert, prepare
-from sj_lowlat.errors import ConversionError
-from sj_lowlat.layers import HardResetIFNode
+from sj_lowlat.errors import ConversionError, InputError
+from sj_lowlat.layers import HardResetIFNode, RateGatedMaxPool
 from sj_lowlat.simulation import simulate
 
 IMAGES = torch.rand(3, 2, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -41,6 +44,33 @@ def test_hard_reset(quant: nn.Sequential) -> None:
         want = written_out(snn, [IFNode(v_reset=0.0) for _ in range(2)], STEPS)
     torch.testing.assert_close(simulate(snn, IMAGES, STEPS).final, want, rtol=1e-12, atol=1e-12)
     assert not torch.allclose(simulate(convert(quant, neuron="if"), IMAGES, STEPS).final, want)
+
+
+def test_powers_of_two_settle_to_the_same_network(quant: nn.Sequential) -> None:
+    snn = convert(quant)
+    with torch.no_grad():
+        want = quant(IMAGES)
+    torch.testing.assert_close(simulate(snn, IMAGES, mode="counts").final, want)
+    snn[1].powers = snn[3].powers = True
+    torch.testing.assert_close(simulate(snn, IMAGES, "1+8b8").final, want)
+    with pytest.raises(InputError, match="mode='counts' .* powers of two: use mode='steps', or set powers"):
+        simulate(snn, IMAGES, mode="counts")
+
+
+def test_a_gated_pool_in_a_network(tmp_path: Path) -> None:
+    """It stands where ``convert`` puts a pool of counts, and comes back from a folder."""
+    torch.manual_seed(1)
+    parts = [nn.Conv2d(2, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 2, 1)]
+    snn = convert(prepare(nn.Sequential(*parts), STEPS, IMAGES.float()), neuron="residual-fix")
+    exact = simulate(snn, IMAGES.float()).final
+    snn[2] = RateGatedMaxPool(snn[2].pool)  # type: ignore[index, operator, union-attr]
+    snn.connect()
+    gated = simulate(snn, IMAGES.float(), chunk=STEPS).final
+    torch.testing.assert_close(simulate(snn, IMAGES.float(), chunk=1).final, gated)
+    assert not torch.allclose(exact, gated, atol=1e-3)
+    back = load(save(snn, tmp_path))
+    assert isinstance(back[2], RateGatedMaxPool)  # type: ignore[index]
+    assert torch.equal(simulate(back, IMAGES.float(), chunk=STEPS).final, gated)
 
 
 @pytest.mark.parametrize("neuron", ["hard-reset"])

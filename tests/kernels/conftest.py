@@ -42,6 +42,8 @@ template <class To, class From> To bits_as(From from) {
 static inline void atomicAdd(unsigned long long* sum, unsigned long long more) { *sum += more; }
 static inline float __uint_as_float(unsigned bits) { return bits_as<float>(bits); }
 static inline unsigned __float_as_uint(float a) { return bits_as<unsigned>(a); }
+static inline double __longlong_as_double(long long bits) { return bits_as<double>(bits); }
+static inline long long __double_as_longlong(double a) { return bits_as<long long>(a); }
 static inline float float_of_half(unsigned short bits) { return bits_as<_Float16>(bits); }
 static inline unsigned short half_of_float(float a) { return bits_as<unsigned short>((_Float16)a); }
 """

@@ -29,7 +29,15 @@ OTHER_SPIKES = [
 ]
 TABLES = [Variant(dtype, "table", True, rounds=2) for dtype in DTYPES]
 TABLES += [Variant(torch.float32, "table", True, spikes=torch.int8, rounds=8)]
-VARIANTS = [*(Variant(dtype, *kind) for dtype in DTYPES for kind in KINDS), *TRAINING, *OTHER_SPIKES, *TABLES]
+OTHER_RESETS = [Variant(dtype, hard_reset=True) for dtype in DTYPES]
+OTHER_RESETS += [Variant(dtype, "leaky", True, powers=True) for dtype in DTYPES]
+VARIANTS = [
+    *OTHER_RESETS,
+    *(Variant(dtype, *kind) for dtype in DTYPES for kind in KINDS),
+    *TRAINING,
+    *OTHER_SPIKES,
+    *TABLES,
+]
 
 
 def _nvrtc_libraries() -> Iterator[str]:
@@ -89,7 +97,8 @@ def test_every_operation_on_the_membrane_rounds_once_and_keeps_subnormal_numbers
     (forward,) = (part for part in ptx.split(".entry")[1:] if part.split("(")[0].strip() == "neurons")
     instructions = set(re.findall(r"^\s+(?:@%p\d+ )?([a-z]\w*(?:\.\w+)+)", forward, re.MULTILINE))
     real = "f64" if variant.currents == torch.float64 else "f32"
-    used = {f"{name}.rn.{real}" for name in ("add", "sub", *["mul"] * (variant.target != "table"))}
+    names = ("add",) if variant.hard_reset else ("add", "sub", *["mul"] * (variant.target != "table"))
+    used = {f"{name}.rn.{real}" for name in names}
     assert used <= instructions
     assert not [name for name in instructions if name.startswith("fma.rn.f") or "approx" in name]
     # counts are compared, and whole numbers converted, as the compiler likes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,6 +26,8 @@ RULES = {
     "identity": st.builds(FireRule.signed, limits, st.just(1.0), st.integers(1, 3)),
     "imbalanced": st.builds(FireRule.imbalanced, slope=st.sampled_from([0.1, 0.7, 1.0])),
 }
+any_rule = st.one_of(*RULES.values())
+RULES["powers of two"] = st.builds(lambda rule: replace(rule, powers=True), any_rule)
 # [T, N, C] and [T, N, C, H, W]
 shapes = st.one_of(
     st.tuples(st.integers(1, 7), st.integers(1, 3), st.integers(1, 4)),
@@ -135,6 +138,7 @@ def test_sums_are_those_of_the_spikes(
         FireRule.plain(),
         FireRule.hard(),
         FireRule.plain(burst=2),
+        replace(FireRule.signed(burst=5), powers=True),
         FireRule.signed(),
         FireRule.signed(slope=0.25),
         FireRule.imbalanced(slope=0.1),

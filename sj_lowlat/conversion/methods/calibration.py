@@ -64,7 +64,9 @@ def correct_weights(snn: SpikingNetwork, case: Case) -> None:
                 (found - want[k]).square().mean().backward()
                 optimiser.step()
         _put(layer, tuned)
-        if _distance(_mean(snn, case, name), want) >= _distance(have, want):  # the simulation has the last word
+        if _distance(_mean(snn, case, name), want) >= _distance(
+            have, want
+        ):  # the simulation has the last word
             _put(layer, best)
 
 
@@ -86,12 +88,20 @@ def _put(layer: Any, values: list[torch.Tensor]) -> None:
 
 
 def _current(
-    layer: Any, x: torch.Tensor, most: int, weight: torch.Tensor | None = None, bias: torch.Tensor | None = None
+    layer: Any,
+    x: torch.Tensor,
+    most: int,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Spikes a step of neurons without memory that read the mean input."""
     changed = {} if weight is None else {"weight": weight, "bias": bias}
     current = torch.func.functional_call(layer, changed, (x,))
-    return current + (current.clamp(0, most) - current).detach() if weight is not None else current.clamp(0, most)
+    return (
+        current + (current.clamp(0, most) - current).detach()
+        if weight is not None
+        else current.clamp(0, most)
+    )
 
 
 def _feeder(snn: SpikingNetwork, name: str) -> str:

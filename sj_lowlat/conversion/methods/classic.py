@@ -9,7 +9,7 @@ from torch import nn
 from sj_lowlat.conversion.build import Folded
 from sj_lowlat.conversion.methods.method import Method
 from sj_lowlat.graph.edit import replace_layer
-from sj_lowlat.layers import SameMaxPool, SpikeMaxPool as RateGatedMaxPool
+from sj_lowlat.layers import RateGatedMaxPool, SameMaxPool
 
 
 def drop_biases(folded: Folded) -> None:

@@ -22,7 +22,9 @@ def largest_currents(case: Case) -> Scales:
         snn = case.build(scales)
         highest: list[torch.Tensor] = []
 
-        def watch(node: nn.Module, inputs: tuple[torch.Tensor, ...], highest: list[torch.Tensor] = highest) -> None:
+        def watch(
+            node: nn.Module, inputs: tuple[torch.Tensor, ...], highest: list[torch.Tensor] = highest
+        ) -> None:
             x = inputs[0]
             highest.append(x.transpose(0, 1).flatten(1).amax(1) if case.per_channel else x.amax())
 

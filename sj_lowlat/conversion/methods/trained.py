@@ -22,9 +22,7 @@ RESIDUAL_FIX = Method(
     "residual-fix", _paper("residual-fix", "residual fix V(0) = 0.5 V_th"), neuron="residual-fix",
     form="quantised",
 )  # fmt: skip
-PLAIN_IF = Method(
-    "if", _paper("if", "without the residual fix"), neuron="if", start=0.0, form="quantised"
-)
+PLAIN_IF = Method("if", _paper("if", "without the residual fix"), neuron="if", start=0.0, form="quantised")
 QCFS = Method(
     "qcfs",
     "T. Bu et al., Optimal ANN-SNN conversion for high-accuracy and ultra-low-latency spiking neural networks, "
