@@ -51,11 +51,12 @@ def run(
         diehl, rueckauer, spike-norm, spiking-yolo, rate-norm, calibration-light, calibration-advanced, qcfs,
         srp, cos, fast-snn, burst, group, multi-threshold, differential, wait, bit-serial, graded,
         single-spike, signed, residual-fix, if, imbalanced
-    :param neuron: instead of a method the kind of the neurons (by default signed): signed and imbalanced can replace leaky ReLU; "if" is plain IF, which
-        starts at 0 (without the residual fix); so does hard-reset, which loses what a spike leaves of V
+    :param neuron: instead of a method the kind of the neurons, by default signed: signed and imbalanced can
+        replace leaky ReLU; "if" is plain IF, which starts at 0 (without the residual fix); so does
+        hard-reset, which loses what a spike leaves of V
     :param ratio: initial membrane potential in thresholds; by default 0.5, the residual fix, or the method's
-    :param scale: by default the method's, or trained (the clips of quantised activations), or a statistic of calibration images: max,
-        99.9%; with levels, trained means the clips of least square error
+    :param scale: trained (the clips of quantised activations), or a statistic of calibration images: max,
+        99.9%; by default the method's, or trained. With levels, trained means the clips of least square error
     :param per_channel: per-channel scales instead of one per layer; networks with depthwise convolutions,
         which need them, get them anyway
     :param sums: with levels, how spikes of two branches add: rescale (a factor each), tie (one clip for

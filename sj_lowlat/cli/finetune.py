@@ -69,7 +69,8 @@ def run(
         as in the paper
     :param only_activations: first replace leaky activations only; max-pools stay, as convert can handle them
     :param levels: L, first quantise the activations to L levels, the time steps of the later spiking network
-    :param method: of the later conversion (see convert), where it trains a network without levels: cao, rate-norm
+    :param method: of the later conversion (see convert), where it trains a network without
+        levels: cao, rate-norm
     :param scale: initial clips: max, a percentage such as 99.9%, or mse (least square error)
     :param equalise: before quantising, equalise channel ranges by moving their differences into the weights
     :param finer: activations that get a multiple of the levels, such as layers.0.act=4,layers.2.act=4

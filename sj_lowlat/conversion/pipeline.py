@@ -48,15 +48,15 @@ def convert(
         :class:`~sj_lowlat.conversion.Method`: it gives neurons, scales, start, corrections and the schedule
         of the network
     :param neuron: instead of a method the kind of the neurons alone, by default ``"signed"``; others are
-        ``"residual-fix"``, ``"if"``, ``"hard-reset"``, ``"imbalanced"``. For leaky ReLUs ``"signed"`` or ``"imbalanced"``,
-        which have negative spikes
+        ``"residual-fix"``, ``"if"``, ``"hard-reset"`` and ``"imbalanced"``. For leaky ReLUs ``"signed"`` or
+        ``"imbalanced"``, which have negative spikes
     :param scale: ``"trained"``, the clips of the network's :class:`~sj_lowlat.layers.QuantReLU`; or a
-        statistic on ``calibration`` images: ``"max"``, ``"99.9%"``, ``"mse"``; or the scale of each activation
-        by its name. By default the method's
+        statistic on ``calibration`` images: ``"max"``, ``"99.9%"``, ``"mse"``; or the scale of each
+        activation by its name. By default the method's
     :param per_channel: per-channel scales instead of one per layer (for a statistic; trained clips stay); by
         default for networks with depthwise convolutions
-    :param ratio: V(0) in units of the threshold; 0.5, the residual fix, by default; ``"if"`` and ``"hard-reset"`` start at 0;
-        neurons of functions other than (leaky) ReLU round by themselves
+    :param ratio: V(0) in units of the threshold; 0.5, the residual fix, by default. ``"if"`` and
+        ``"hard-reset"`` start at 0; neurons of functions other than (leaky) ReLU round by themselves
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches, for a statistic
     :param time_steps: T that a method's corrections, or clips of least square error, are made for
     :param example: one input, if neither ``calibration`` nor ``model.input_shape`` tells its shape

@@ -52,8 +52,9 @@ def prepare(
         default of 32), multiples of it for the activations that need more
     :param calibration: images ``[N, C, H, W]`` or an iterable of batches; not needed for a network that is
         prepared already (its levels change, its clips stay)
-    :param method: that ``convert`` gets later; where it trains a network without levels, that network is returned:
-        batch norms folded, edited, its ReLUs as they are or clipped (:class:`~sj_lowlat.layers.RateNorm`)
+    :param method: that ``convert`` gets later; where it trains a network without levels, that network is
+        returned: batch norms folded, edited, its ReLUs as they are or clipped
+        (:class:`~sj_lowlat.layers.RateNorm`)
     :param scale: statistic of the ReLU's output that the clips start from: ``"max"``, a percentage, or
         ``"mse"``, the least square error of the quantised ReLU
     :param per_channel: per-channel clips instead of one per layer; by default for networks with depthwise

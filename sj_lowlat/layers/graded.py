@@ -15,9 +15,9 @@ class MultiThresholdIFNode(LowLatencyIFNode):
     potential in thresholds, and takes it off.
 
     That is the largest :math:`2^k` with :math:`V \ge \frac{3}{4} 2^k V_{th}`. Its negative, of :math:`V \le
-    -\frac{3}{4} 2^k V_{th}`, is sent only if the sum of what was sent is at least :math:`2^k`, so that the sum
-    stays that of a ReLU. [Huang et al., Towards high-performance spiking transformers, ACM MM 2024, where the
-    largest threshold is the unit]
+    -\frac{3}{4} 2^k V_{th}`, is sent only if the sum of what was sent is at least :math:`2^k`, so that
+    the sum stays that of a ReLU. [Huang et al., Towards high-performance spiking transformers, ACM MM 2024,
+    where the largest threshold is the unit]
 
     Its state is V and, in ``count``, the sum of what it sent. It runs in torch operations, without gradients.
     """
@@ -74,9 +74,9 @@ class DifferentialIFNode(MultiThresholdIFNode):
         V &\leftarrow V + t \, x(t) + E(t - 1) - O(t - 1), \qquad E(t) = E(t - 1) + x(t) \\
         O(t) &= O(t - 1) + s(t) / t
 
-    s(t) is chosen as in :class:`MultiThresholdIFNode`, whose sum is here that of the rates that readers decode.
-    What leaves is s(t) / t, so that readers add up what arrives. The image and all biases come in the first
-    step alone: ``Schedule(1, flush=T - 1, charge=1)``.
+    s(t) is chosen as in :class:`MultiThresholdIFNode`, whose sum is here that of the rates that readers
+    decode. What leaves is s(t) / t, so that readers add up what arrives. The image and all biases come in the
+    first step alone: ``Schedule(1, flush=T - 1, charge=1)``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -47,7 +47,7 @@ def correct_weights(snn: SpikingNetwork, case: Case) -> None:
         layer: Any = snn.get_submodule(_feeder(snn, name))
         inputs = _mean(snn, case, _feeder(snn, name), reads=True)
         have, want = _mean(snn, case, name), _wanted(case, name)
-        most = snn.get_submodule(name).burst
+        most = case.folded.bursts(case.neurons.members)[name]
         if layer.bias is None:
             shift_bias(snn, name, torch.zeros(want[0].shape[1]))
         best = [parameter.detach().clone() for parameter in (layer.weight, layer.bias)]
@@ -87,21 +87,13 @@ def _put(layer: Any, values: list[torch.Tensor]) -> None:
         layer.bias.copy_(values[1])
 
 
-def _current(
-    layer: Any,
-    x: torch.Tensor,
-    most: int,
-    weight: torch.Tensor | None = None,
-    bias: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Spikes a step of neurons without memory that read the mean input."""
-    changed = {} if weight is None else {"weight": weight, "bias": bias}
-    current = torch.func.functional_call(layer, changed, (x,))
-    return (
-        current + (current.clamp(0, most) - current).detach()
-        if weight is not None
-        else current.clamp(0, most)
-    )
+def _current(layer: nn.Module, x: torch.Tensor, most: int, *tuned: torch.Tensor) -> torch.Tensor:
+    """Spikes a step of neurons without memory that read the mean input, by the layer's own weight and bias or
+    by tuned ones, whose gradient passes the clipping."""
+    if not tuned:
+        return layer(x).clamp(0, most)
+    current = torch.func.functional_call(layer, dict(zip(("weight", "bias"), tuned, strict=True)), (x,))
+    return current + (current.clamp(0, most) - current).detach()
 
 
 def _feeder(snn: SpikingNetwork, name: str) -> str:
@@ -168,8 +160,8 @@ def _summing(module: nn.Module, batch: int, reads: bool) -> Iterator[list[Any]]:
 
 
 _SOURCE = (
-    "Y. Li et al., A free lunch from ANN: towards efficient, accurate spiking neural networks calibration, ICML "
-    "2021: thresholds of least square error"
+    "Y. Li et al., A free lunch from ANN: towards efficient, accurate spiking neural networks "
+    "calibration, ICML 2021: thresholds of least square error"
 )
 LIGHT = Method(
     "calibration-light",

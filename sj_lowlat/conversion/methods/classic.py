@@ -34,8 +34,8 @@ def average_pools(folded: Folded) -> None:
 
 CAO = Method(
     "cao",
-    "Y. Cao, Y. Chen, D. Khosla, Spiking deep convolutional neural networks for energy-efficient object "
-    "recognition, IJCV 113 (2015): no biases, average pools, hard reset",
+    "Y. Cao, Y. Chen, D. Khosla, Spiking deep convolutional neural networks for energy-efficient object"
+    " recognition, IJCV 113 (2015): no biases, average pools, hard reset",
     neuron="hard-reset",
     start=0.0,
     scale="max",
@@ -43,17 +43,17 @@ CAO = Method(
 )
 DIEHL = Method(
     "diehl",
-    "P. U. Diehl et al., Fast-classifying, high-accuracy spiking deep networks through weight and threshold "
-    "balancing, IJCNN 2015: data-based normalisation by the maximum, hard reset",
+    "P. U. Diehl et al., Fast-classifying, high-accuracy spiking deep networks through weight and "
+    "threshold balancing, IJCNN 2015: data-based normalisation by the maximum, hard reset",
     neuron="hard-reset",
     start=0.0,
     scale="max",
 )
 RUECKAUER = Method(
     "rueckauer",
-    "B. Rueckauer et al., Conversion of continuous-valued deep networks to efficient event-driven networks for "
-    "image classification, Front. Neurosci. 11:682 (2017): 99.9 % normalisation, soft reset, biases, gated "
-    "max-pools",
+    "B. Rueckauer et al., Conversion of continuous-valued deep networks to efficient event-driven "
+    "networks for image classification, Front. Neurosci. 11:682 (2017): 99.9 % normalisation, soft "
+    "reset, biases, gated max-pools",
     neuron="if",
     start=0.0,
     scale="99.9%",
@@ -61,8 +61,8 @@ RUECKAUER = Method(
 )
 SPIKING_YOLO = Method(
     "spiking-yolo",
-    "S. Kim et al., Spiking-YOLO: spiking neural network for energy-efficient object detection, AAAI 2020: "
-    "channel-wise 99.9 % normalisation, signed neuron with imbalanced threshold for leaky ReLU",
+    "S. Kim et al., Spiking-YOLO: spiking neural network for energy-efficient object detection, AAAI "
+    "2020: channel-wise 99.9 % normalisation, signed neuron with imbalanced threshold for leaky ReLU",
     neuron="imbalanced",
     start=0.0,
     scale="99.9%",

@@ -20,8 +20,8 @@ def first_step_only(total: int, levels: int | None, depth: int) -> Schedule:
 
 BURSTS = Method(
     "burst",
-    "Y. Li, Y. Zeng, Efficient and accurate conversion of spiking neural network with burst spikes, IJCAI 2022: "
-    "up to 5 spikes a step, 99.9 % normalisation",
+    "Y. Li, Y. Zeng, Efficient and accurate conversion of spiking neural network with burst spikes, "
+    "IJCAI 2022: up to 5 spikes a step, 99.9 % normalisation",
     neuron="if",
     start=0.0,
     scale="99.9%",
@@ -29,16 +29,16 @@ BURSTS = Method(
 )
 GROUP_NEURONS = Method(
     "group",
-    "L. Lv et al., Optimal ANN-SNN conversion with group neurons, ICASSP 2024: 4 members with thresholds of a "
-    "quarter each, which together fire up to 4 spikes a step",
+    "L. Lv et al., Optimal ANN-SNN conversion with group neurons, ICASSP 2024: 4 members with "
+    "thresholds of a quarter each, which together fire up to 4 spikes a step",
     neuron="residual-fix",
     form="quantised",
     members=GROUP,
 )
 MULTI_THRESHOLD = Method(
     "multi-threshold",
-    "Z. Huang et al., Towards high-performance spiking transformers from ANN to SNN conversion, ACM MM 2024: "
-    "spikes of 1, 1/2, ... 1/64 of the scale, both signs; 99.9 % per channel",
+    "Z. Huang et al., Towards high-performance spiking transformers from ANN to SNN conversion, ACM MM "
+    "2024: spikes of 1, 1/2, ... 1/64 of the scale, both signs; 99.9 % per channel",
     neuron="multi-threshold",
     start=0.0,
     scale="99.9%",
@@ -47,8 +47,9 @@ MULTI_THRESHOLD = Method(
 )
 DIFFERENTIAL = Method(
     "differential",
-    "Z. Huang et al., Differential coding for training-free ANN-to-SNN conversion, ICML 2025: multi-threshold "
-    "neurons that send changes of the mean; 99.9 % per channel (without its threshold iteration)",
+    "Z. Huang et al., Differential coding for training-free ANN-to-SNN conversion, ICML 2025: multi-"
+    "threshold neurons that send changes of the mean; 99.9 % per channel (without its threshold "
+    "iteration)",
     neuron="differential",
     start=0.0,
     scale="99.9%",

@@ -56,7 +56,7 @@ class Case:
         return [like_parameters(network, batch) for batch in image_batches(self._given())]
 
     def collect(self, statistic: str) -> Scales:
-        """Scales from the activations of the ANN; see :func:`~sj_lowlat.conversion.statistics.collect_scales`.
+        """Scales from the activations of the ANN.
 
         :param statistic: ``"max"``, a percentage, or ``"mse"`` (with :attr:`time_steps` levels)
         """
@@ -78,7 +78,7 @@ class Case:
                 f"({len(untrained)} in all) has no clip: call prepare first, or give scale='99.9%' and "
                 "calibration images"
             )
-        return {name: network.get_submodule(name).clip.detach().clone() for name in self.names}  # type: ignore[union-attr, operator]
+        return {name: network.get_submodule(name).clip.detach().clone() for name in self.names}  # type: ignore[operator]
 
     def given(self, scales: Mapping[str, torch.Tensor]) -> Scales:
         """Scales that the user chose.
@@ -87,7 +87,8 @@ class Case:
         """
         if scales.keys() != set(self.names):
             raise InputError(
-                f"scale gives {', '.join(scales) or 'none'}; give one for each activation: {', '.join(self.names)}"
+                f"scale gives {', '.join(scales) or 'none'}; "
+                f"give one for each activation: {', '.join(self.names)}"
             )
         for name, scale in scales.items():
             if not bool(torch.isfinite(scale).all()) or bool((scale <= 0).any()) or scale.dim() > 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -22,9 +24,7 @@ def largest_currents(case: Case) -> Scales:
         snn = case.build(scales)
         highest: list[torch.Tensor] = []
 
-        def watch(
-            node: nn.Module, inputs: tuple[torch.Tensor, ...], highest: list[torch.Tensor] = highest
-        ) -> None:
+        def watch(_: nn.Module, inputs: Any, highest: list[torch.Tensor] = highest) -> None:
             x = inputs[0]
             highest.append(x.transpose(0, 1).flatten(1).amax(1) if case.per_channel else x.amax())
 
@@ -40,8 +40,8 @@ def largest_currents(case: Case) -> Scales:
 
 SPIKE_NORM = Method(
     "spike-norm",
-    "A. Sengupta et al., Going deeper in spiking neural networks: VGG and residual architectures, Front. "
-    "Neurosci. 13:95 (2019): thresholds from simulated input currents, hard reset",
+    "A. Sengupta et al., Going deeper in spiking neural networks: VGG and residual architectures, "
+    "Front. Neurosci. 13:95 (2019): thresholds from simulated input currents, hard reset",
     neuron="hard-reset",
     start=0.0,
     scale=largest_currents,
