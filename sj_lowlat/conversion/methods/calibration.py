@@ -64,9 +64,8 @@ def correct_weights(snn: SpikingNetwork, case: Case) -> None:
                 (found - want[k]).square().mean().backward()
                 optimiser.step()
         _put(layer, tuned)
-        if _distance(_mean(snn, case, name), want) >= _distance(
-            have, want
-        ):  # the simulation has the last word
+        now = _mean(snn, case, name)  # the simulation has the last word
+        if _distance(now, want) >= _distance(have, want):
             _put(layer, best)
 
 
