@@ -7,7 +7,8 @@
     python benchmarks/train.py prepare --data ../shared/data --output runs/untrained --levels 8 16 32
     python benchmarks/train.py pack --network runs/ship/quant16
 
-Stages start from the one before; those that are done are skipped, and an interrupted one resumes. distil:
+Stages start from the one before, or from that named ``from``; those that are done are skipped, and an
+interrupted one resumes. distil:
 ``replace -> finetune -> prepare -> finetune`` from the darknet weights, which also teach, without labels.
 low-light: ``finetune -> prepare -> finetune`` from the network that was trained on traffic in daylight.
 """
@@ -76,13 +77,18 @@ def run_stages(
     for stage in plan["stages"]:
         options = {**plan["finetune"], **stage, "workers": args.workers}
         folder, levels = args.output / options.pop("name"), options.pop("levels")
+        method, before = options.pop("method", None), options.pop("from", None)
         options["iterations"] = max(1, options["iterations"] // args.shorten)
         if (folder / checkpoint.CONFIG).exists():
             print(f"{folder}: done before", flush=True)
             network = checkpoint.load(folder).to(find_device("auto"))
             continue
+        if before is not None:
+            network = checkpoint.load(args.output / before).to(find_device("auto"))
         network = start() if network is None else network
-        if levels is not None:
+        if method is not None:
+            network = prepare(network, calibration=calibration(), method=method)
+        elif levels is not None:
             teacher = copy.deepcopy(network) if own else teacher
             fresh = info_of(network).levels is None
             network = prepare(network, levels, calibration(), **plan.get("prepare", {}) if fresh else {})

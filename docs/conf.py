@@ -7,7 +7,7 @@ import matplotlib
 
 import sj_lowlat
 
-sys.path.insert(0, str(Path(__file__).parent))  # for figures_scraper, data_way and convertible
+sys.path.insert(0, str(Path(__file__).parent))  # for figures_scraper, data_way, convertible, methods_table
 
 matplotlib.use("Agg")
 
@@ -22,6 +22,7 @@ extensions = [
     "myst_parser",
     "data_way",
     "convertible",
+    "methods_table",
 ]
 exclude_patterns = ["_build", "generated", "tutorials", "gallery/*.ipynb", "gallery/*.py"]
 
