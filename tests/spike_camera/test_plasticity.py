@@ -105,8 +105,10 @@ def test_the_defaults_are_those_of_the_published_program() -> None:
 @settings(max_examples=30)
 @given(SEEDS, st.integers(300, 399))
 def test_still_scenes_are_off_by_no_more_than_promised(seed: int, centre: int) -> None:
-    """A pixel's intervals are a and a + 1, and s, w, s' and w' are higher where intervals are shorter, so they
-    stay between the steady ones. Delta_F does so too, Delta_D within tau_D ln(s'(a) / s'(a + 1)) of them.
+    """A pixel's intervals are a and a + 1, and s, w, s' and w' are higher where intervals are shorter.
+
+    So they stay between the steady ones, and with them Delta_F; Delta_D leaves a and a + 1 by no more than
+    tau_D ln(s'(a) / s'(a + 1)).
     """
     light = np.random.default_rng(seed).uniform(0.03, 1, (5, 6))
     planes = encode_frames(np.broadcast_to(light, (500, 5, 6)), rate_at_white=1.0, seed=seed)
