@@ -31,7 +31,7 @@ import numpy.typing as npt
 from sj_lowlat.errors import InputError
 from sj_lowlat.spike_camera.reconstruct import whole_intervals
 
-__all__ = ["after_spike", "tfstp"]
+__all__ = ["after_interval", "after_spike", "tfstp"]
 
 _Values = npt.NDArray[np.float64]
 
@@ -53,15 +53,16 @@ def tfstp(
         \Delta_F = \tau_F \ln \frac{u + C (1 - u) - U}{u - U}, \quad
         x = \frac{1}{2} \left(\frac{1}{\Delta_D} + \frac{1}{\Delta_F}\right)
 
-    after [9] of Qiu & Zhu (Zheng et al., CVPR 2021), whose published program adds the two rates and stretches
-    the sum to the range of a picture; half the sum is in spikes a frame. The defaults are that program's, in
-    frames of 0.05 ms.
+    after [9] of Qiu & Zhu (Zheng et al., CVPR 2021). The authors' program (``TFSTP`` of SpikeCV) adds the two
+    rates, with :math:`\tau_F - U + u (1 - C)` as the numerator of :math:`\Delta_F`, and stretches the sum to the
+    range of a picture; half the sum is in spikes a frame. The defaults are that program's, in frames of 0.05
+    ms.
 
     It is :func:`~sj_lowlat.spike_camera.tfi` with a memory: at constant intervals both give the same rate;
-    intervals that differ are averaged, the last one counting most. Of a still scene without noise, 1 / x is
-    off by less than 1.35 frames. Each spike leaves the share :math:`(1 - C) e^{-\Delta / \tau_F}` of what w
-    was off by, so a bright pixel takes some spikes to follow a change, and to start: give some 30 frames
-    before ``centre``.
+    intervals that differ are averaged, the last one counting most. With the defaults, 1 / x is off by less
+    than 1.35 frames in a still scene without noise. Each spike leaves the share
+    :math:`(1 - C) e^{-\Delta / \tau_F}` of what w was off by, so a bright pixel takes some spikes to follow a
+    change, and to start: give some 30 frames before ``centre``.
 
     A missing spike is taken to be just outside the planes, at -1 or at T, as ``tfi`` takes it.
 
@@ -82,14 +83,12 @@ def tfstp(
     log_w = log_s.copy()
     for time, frame in enumerate(fired):
         which = frame.nonzero()[0]
-        interval = time - before[which]
-        after_s, after_w = after_spike(log_s[which], log_w[which], U, C)
-        log_s[which], log_w[which] = after_s - interval / tau_D, after_w - interval / tau_F
+        after = after_spike(log_s[which], log_w[which], U, C)
+        log_s[which], log_w[which] = after_interval(*after, time - before[which], tau_D, tau_F)
         before[which] = time
 
-    after_s, after_w = after_spike(log_s, log_w, U, C)
-    interval = last_interval.ravel()
-    log_s, log_w = after_s - interval / tau_D, after_w - interval / tau_F
+    after = after_spike(log_s, log_w, U, C)
+    log_s, log_w = after_interval(*after, last_interval.ravel(), tau_D, tau_F)
     after_s, after_w = after_spike(log_s, log_w, U, C)
     # no pixel fires more than once a frame, whatever the synapse makes of sudden changes
     by_depression = np.maximum(1, tau_D * (after_s - log_s))
@@ -106,6 +105,16 @@ def after_spike(log_s: _Values, log_w: _Values, U: float, C: float) -> tuple[_Va
     s, w = np.exp(log_s), np.exp(log_w)
     u = U + w
     return np.log(s + u * (1 - s)), np.log(w + C * (1 - u))
+
+
+def after_interval(
+    log_s: _Values, log_w: _Values, interval: npt.NDArray[Any], tau_D: float, tau_F: float
+) -> tuple[_Values, _Values]:
+    r"""What some frames without a spike leave of :math:`s'` and :math:`w'`, as logarithms.
+
+    .. math:: \ln s = \ln s' - \Delta / \tau_D, \quad \ln w = \ln w' - \Delta / \tau_F
+    """
+    return log_s - interval / tau_D, log_w - interval / tau_F
 
 
 def _check(U: float, C: float, tau_D: float, tau_F: float) -> None:

@@ -33,7 +33,7 @@ def tfp(planes: npt.NDArray[Any], centre: int, window: int) -> _Rates:
     :return: ``[H, W]`` in [0, 1]
     :raises InputError: if the window does not lie within the planes
     """
-    half = check_window(planes, centre, window)
+    half = _check(planes, centre, window)
     return planes[centre - half : centre + half + 1].mean(0, dtype=np.float32)
 
 
@@ -134,11 +134,8 @@ def to_image(grey: npt.NDArray[np.floating], gain: float | Literal["auto"] = "au
     return np.repeat(image[None], 3, axis=0)  # [3, H, W]
 
 
-def check_window(planes: npt.NDArray[Any], centre: int, window: int) -> int:
-    """Half the window.
-
-    :raises InputError: if the planes are of another kind, or the window does not lie within them
-    """
+def _check(planes: npt.NDArray[Any], centre: int, window: int) -> int:
+    """Half the window, checked."""
     if planes.ndim != 3 or planes.size == 0 or planes.dtype not in (np.uint8, np.bool_):
         raise InputError(
             f"planes of type {planes.dtype} and shape {list(planes.shape)} came: "
@@ -158,7 +155,7 @@ def check_window(planes: npt.NDArray[Any], centre: int, window: int) -> int:
 
 def whole_intervals(planes: npt.NDArray[Any], centre: int, window: int) -> tuple[_Rates, _Rates]:
     """Rate and span of the whole intervals that cover the window, ``[H, W]`` each; see :func:`tfi`."""
-    half = check_window(planes, centre, window)
+    half = _check(planes, centre, window)
     first, last = centre - half, centre + half
     # argmax is the first True, counted from the window outwards; beyond the planes every pixel fires
     outside = np.ones((1, *planes.shape[1:]), bool)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.spike_camera import encode_frames, open_stream, tfi, tfp, tfstp
-from sj_lowlat.spike_camera.plasticity import after_spike
+from sj_lowlat.spike_camera.plasticity import after_interval, after_spike
 
 SEEDS = st.integers(0, 2**31)
 SHARES = st.floats(0.02, 0.98)
@@ -42,6 +42,8 @@ def test_a_steady_synapse_tells_its_interval_twice(
 ) -> None:
     log_s, log_w = (np.array([value]) for value in _steady(interval, U, C, tau_D, tau_F))
     after_s, after_w = after_spike(log_s, log_w, U, C)
+    again = after_interval(after_s, after_w, np.array([interval]), tau_D, tau_F)
+    np.testing.assert_allclose(again, (log_s, log_w), rtol=1e-9, atol=1e-9)
     assert tau_D * (after_s - log_s)[0] == pytest.approx(interval, rel=1e-7)
     assert tau_F * (after_w - log_w)[0] == pytest.approx(interval, rel=1e-7)
 
