@@ -54,9 +54,9 @@ def tfstp(
         x = \frac{1}{2} \left(\frac{1}{\Delta_D} + \frac{1}{\Delta_F}\right)
 
     after [9] of Qiu & Zhu (Zheng et al., CVPR 2021). The authors' program (``TFSTP`` of SpikeCV) adds the two
-    rates, with :math:`\tau_F - U + u (1 - C)` as the numerator of :math:`\Delta_F`, and stretches the sum to the
-    range of a picture; half the sum is in spikes a frame. The defaults are that program's, in frames of 0.05
-    ms.
+    rates, with :math:`\tau_F - U + u (1 - C)` as the numerator of :math:`\Delta_F`, and stretches the sum to
+    the range of a picture; half the sum is in spikes a frame. The defaults are that program's, in frames of
+    0.05 ms.
 
     It is :func:`~sj_lowlat.spike_camera.tfi` with a memory: at constant intervals both give the same rate;
     intervals that differ are averaged, the last one counting most. With the defaults, 1 / x is off by less
