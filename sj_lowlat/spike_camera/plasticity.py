@@ -61,7 +61,7 @@ def tfstp(
     It is :func:`~sj_lowlat.spike_camera.tfi` with a memory: at constant intervals both give the same rate;
     intervals that differ are averaged, the last one counting most. With the defaults, 1 / x is off by less
     than 1.35 frames in a still scene without noise. Each spike leaves the share
-    :math:`(1 - C) e^{-\Delta / \tau_F}` of what w was off by, so a bright pixel takes some spikes to follow a
+    :math:`(1 - C) e^{-\Delta / \tau_F}` of what u was off by, so a bright pixel takes some spikes to follow a
     change, and to start: give some 30 frames before ``centre``.
 
     A missing spike is taken to be just outside the planes, at -1 or at T, as ``tfi`` takes it.

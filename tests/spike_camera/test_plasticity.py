@@ -59,9 +59,9 @@ def test_constant_intervals_come_back(interval: int, U: float, C: float, tau_D: 
 
 
 def _by_hand(spikes: list[int], centre: int, U: float, C: float, tau_D: float, tau_F: float) -> float:
-    """The paper's R and u, one pixel, one spike after the other, in 120 digits."""
+    """The paper's R and u, one pixel, one spike after the other, in 300 digits."""
     with localcontext() as context:
-        context.prec = 120
+        context.prec = 300
         U, C, tau_D, tau_F = map(Decimal, (U, C, tau_D, tau_F))  # type: ignore[assignment]
         times = [-1, *(time for time, spike in enumerate(spikes) if spike), len(spikes)]
         last = next(place for place, time in enumerate(times) if time > centre)
@@ -174,6 +174,15 @@ def test_a_pixel_that_goes_dark_does_not_stay_bright() -> None:
     planes = np.ones((400, 1, 1), np.uint8)
     planes[100:] = 0
     assert tfstp(planes, 99)[0, 0] < 0.01 and tfstp(planes, 98)[0, 0] > 0.99
+
+
+def test_a_synapse_that_is_misled_ends_at_one_spike_a_frame() -> None:
+    planes = np.ones((80, 1, 1), np.uint8)
+    planes[60:69] = 0  # soon U alone counts again, while most resources are still spent
+    by_hand = _by_hand(planes.ravel().tolist(), 60, 0.02, 0.98, 50.0, 2.0)
+    rate = tfstp(planes, 60, 0.02, 0.98, 50.0, 2.0)[0, 0]
+    assert 0.5 < rate <= 1
+    assert rate == pytest.approx(by_hand, rel=1e-6)
 
 
 def test_long_and_strange_synapses_end_in_rates() -> None:
