@@ -37,7 +37,7 @@ from sj_lowlat.encoders import SpikePlanes
 from sj_lowlat.evaluation import coco_ap
 from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import simulate
-from sj_lowlat.spike_camera import SpikeDataset, SpikeSample, adaptive, tfi, to_image, traffic_class
+from sj_lowlat.spike_camera import SpikeDataset, SpikeSample, adaptive, tfi, tfstp, to_image, traffic_class
 
 SHIPPED = "snn-tiny-yolov3-coco"
 FLUSH = 4  # of signed neurons
@@ -160,7 +160,7 @@ class Scorer:
 
         means = {T: self("ANN on the mean", partial(mean_of, T), T) for T in steps}
         rows = {"ANN on the mean of T frames": means}
-        for label, rebuild in (("TFI", tfi), ("adaptive", adaptive)):
+        for label, rebuild in (("TFI", tfi), ("TFSTP", tfstp), ("adaptive", adaptive)):
             value = self(f"ANN on {label}", partial(rebuilt, rebuild))
             rows[f"ANN on {label} (as many frames as it needs)"] = {steps[-1]: value}
         for neuron, label in neurons_for(self.spec).items():

@@ -22,6 +22,7 @@ from sj_lowlat.spike_camera import (
     sequence_frames,
     tfi,
     tfp,
+    tfstp,
     to_image,
 )
 from sj_lowlat.streaming import detect_stream
@@ -41,19 +42,21 @@ print(stream, f"{1000 * len(stream) / stream.frame_rate:.1f} ms")
 # %%
 # Rebuild
 # -------
-# Counting spikes over a window (TFP) smears what moves; intervals between spikes (TFI) are quick and coarse;
-# the adaptive mix takes long windows where the picture rests and short ones where it does not. (Here a drawn
-# frame stands for 48 steps, so most of the time everything rests.)
+# Counting spikes over a window (TFP) smears what moves; intervals between spikes (TFI) are quick and coarse.
+# Short-term plasticity (TFSTP) puts a synapse behind each pixel, whose state remembers the last intervals:
+# less coarse and still quick. The adaptive mix takes long windows where the picture rests and short ones
+# where it does not. (Here a drawn frame stands for 48 steps, so most of the time everything rests.)
 
 centre = 96
 views = {
     "one frame": planes[centre].astype("float32"),
     "TFP, 31 frames": tfp(planes, centre, 31) / 0.6,
     "TFI": tfi(planes, centre) / 0.6,
+    "TFSTP": tfstp(planes, centre) / 0.6,
     "adaptive": adaptive(planes, centre) / 0.6,
 }
 pictures = [torch.from_numpy(to_image(view, 1.0)) for view in views.values()]
-figure = plot_images(pictures, list(views), columns=2)
+figure = plot_images(pictures, list(views), columns=3)
 
 true = light[centre]
 for name, view in views.items():

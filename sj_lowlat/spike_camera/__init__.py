@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from sj_lowlat.spike_camera.encode import SpikeEncoder, encode_frames, to_grey
     from sj_lowlat.spike_camera.generate import Camera, encode_dataset, encode_traffic
     from sj_lowlat.spike_camera.motion import Motion, MovingView, moving_views, sequence_frames
+    from sj_lowlat.spike_camera.plasticity import tfstp
     from sj_lowlat.spike_camera.reconstruct import adaptive, tfi, tfp, to_image
     from sj_lowlat.spike_camera.video import Video, interpolate, video_frames
 
-_LAZY = ("encode", "dataset", "generate", "motion", "reconstruct", "video")
+_LAZY = ("encode", "dataset", "generate", "motion", "plasticity", "reconstruct", "video")
 
 __all__ = [
     "SPIKE_CLASSES",
@@ -42,6 +43,7 @@ __all__ = [
     "sequence_frames",
     "tfi",
     "tfp",
+    "tfstp",
     "to_grey",
     "to_image",
     "traffic_class",

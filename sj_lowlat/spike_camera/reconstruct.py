@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from sj_lowlat.errors import InputError
 
-__all__ = ["adaptive", "tfi", "tfp", "to_image"]
+__all__ = ["adaptive", "tfi", "tfp", "to_image", "whole_intervals"]
 
 _Rates = npt.NDArray[np.float32]
 
@@ -55,7 +55,7 @@ def tfi(planes: npt.NDArray[Any], centre: int, window: int = 1) -> _Rates:
     :return: ``[H, W]`` in (0, 1]
     :raises InputError: if the window does not lie within the planes
     """
-    return _intervals(planes, centre, window)[0]
+    return whole_intervals(planes, centre, window)[0]
 
 
 def adaptive(
@@ -100,10 +100,10 @@ def adaptive(
         raise InputError(f"pool {pool} came: give an odd number from 1")
     noise = 0.0 if photons is None else 1 / photons
 
-    rate, span = _intervals(planes, centre, windows[0])
+    rate, span = whole_intervals(planes, centre, windows[0])
     variance = (rate / span) ** 2 / 6 + noise * rate / span
     for window in windows[1:]:
-        new, span = _intervals(planes, centre, window)
+        new, span = whole_intervals(planes, centre, window)
         new_variance = _box_mean((new / span) ** 2 / 6 + noise * new / span, pool)
         motion = np.maximum(0, _box_mean((new - rate) ** 2 - 2 * variance, pool) - 2 * new_variance)
         share = motion / (motion + new_variance)
@@ -153,7 +153,7 @@ def _check(planes: npt.NDArray[Any], centre: int, window: int) -> int:
     return window // 2
 
 
-def _intervals(planes: npt.NDArray[Any], centre: int, window: int) -> tuple[_Rates, _Rates]:
+def whole_intervals(planes: npt.NDArray[Any], centre: int, window: int) -> tuple[_Rates, _Rates]:
     """Rate and span of the whole intervals that cover the window, ``[H, W]`` each; see :func:`tfi`."""
     half = _check(planes, centre, window)
     first, last = centre - half, centre + half

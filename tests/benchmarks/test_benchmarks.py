@@ -291,12 +291,12 @@ def test_table_3_has_every_condition(
     conditions = table3.CONDITIONS
     for condition in conditions.values():
         assert f"\nAP50 in %, {condition.label}: 2 clips, mean rate " in printed
-    assert printed.count("\n| ANN on ") == 3 * len(conditions)
+    assert printed.count("\n| ANN on ") == 4 * len(conditions)
     assert printed.count("\n| SNN on the spikes") == 3 * len(conditions)
-    assert printed.count("daylight |") == 6 * 3 and printed.count("photos |") == 6 * 4
+    assert printed.count("daylight |") == 7 * 3 and printed.count("photos |") == 7 * 4
     assert "\n| paper's SNN-Tiny-YOLOv3, on the spikes | 45.0 | 50.9 | 52.4 |" in printed
     runs = json.loads(results.read_text())["runs"]
-    assert len(runs) == len(conditions) * (1 + 2 + 2 + 3 * 2) and figure.stat().st_size > 0
+    assert len(runs) == len(conditions) * (1 + 2 + 3 + 3 * 2) and figure.stat().st_size > 0
     rates = {name: runs[f"{name}, clips"]["mean_rate"] for name in conditions}
     assert all(rates[name] < 3 < 10 < rates[name.removesuffix("-dark")] for name in rates if "dark" in name)
 
