@@ -2,13 +2,13 @@
 Add a conversion method
 =======================
 
-A published method in one file: RMP-SNN [Han et al., CVPR 2020], which is SpikeNorm with soft reset and thresholds of a
-part of the largest current, compared with its relatives on one network.
+A published method in one file: RMP-SNN [Han et al., CVPR 2020], which is SpikeNorm with soft reset and
+thresholds of a part of the largest current, compared with its relatives on one network.
 """
 
 # %%
-# A method is a record. What it needs beyond the options of others is a function: here the scales, from the case that is
-# under way (its layers, calibration images and time steps).
+# A method is a record. What it needs beyond the options of others is a function: here the scales, from the
+# case that is under way (its layers, calibration images and time steps).
 import torch
 from torch import nn
 
@@ -35,8 +35,10 @@ register_method(
 # %%
 # From now on ``convert`` knows its name.
 torch.manual_seed(0)
-layers = [nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU()]
-ann = nn.Sequential(*layers, nn.Conv2d(16, 4, 1)).eval()
+ann = nn.Sequential(
+    nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
+    nn.Conv2d(16, 4, 1),
+).eval()  # fmt: skip
 images = torch.rand(8, 3, 32, 32)
 with torch.no_grad():
     wanted = ann(images)
