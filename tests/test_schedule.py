@@ -18,6 +18,7 @@ SCHEDULES = st.builds(
     flush=st.integers(0, 10**6),
     burst=st.integers(1, 999),
     charge=st.none() | st.integers(1, 999),
+    pre=st.integers(0, 999),
 )
 
 
@@ -31,6 +32,9 @@ SCHEDULES = st.builds(
         ("2b3", Schedule(2, burst=3)),
         ("2c8", Schedule(2, charge=8)),
         ("1+0b2c3", Schedule(1, 0, 2, 3)),
+        ("16+0p8", Schedule(16, pre=8)),
+        ("4p2", Schedule(4, pre=2)),
+        ("4+2b4c16p8", Schedule(4, 2, 4, 16, 8)),
     ],
 )
 def test_written_forms(text: str, schedule: Schedule) -> None:
@@ -44,10 +48,12 @@ def test_what_is_written_is_read_again(schedule: Schedule) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "-4", "4+", "4+-1", "4b0", "4c0", "4c8b2", "4 + 2", "4+2x", "four"]
+    "text", ["", "0", "-4", "4+", "4+-1", "4b0", "4c0", "4p0", "4p8c8", "4c8b2", "4 + 2", "4+2x", "four"]
 )
 def test_other_forms_are_refused(text: str) -> None:
-    with pytest.raises(InputError, match=r"write time steps, \+ flush, b burst, c charge, as in 16"):
+    with pytest.raises(
+        InputError, match=r"write time steps, \+ flush, b burst, c charge, p pre-steps, as in 16"
+    ):
         Schedule.parse(text)
 
 
@@ -60,6 +66,7 @@ def test_other_forms_are_refused(text: str) -> None:
         ({"flush": -1}, "flush is -1, .* at least 0; 0 for none"),
         ({"flush": 1.0}, "flush is 1.0"),
         ({"burst": 0}, "burst is 0, .* 1 for single spikes"),
+        ({"pre": -1}, "pre is -1, .* at least 0; 0 for none"),
         ({"charge": 0}, "charge is 0, .* or None for the levels of the network"),
     ],
 )
@@ -71,6 +78,8 @@ def test_numbers_that_cannot_be(values: dict[str, Any], words: str) -> None:
 def test_latency_and_gain() -> None:
     schedule = Schedule(4, 2, 3, charge=8)
     assert (schedule.total, schedule.unit_steps, schedule.gain) == (6, 18, 2.0)
+    schedule = Schedule(4, 2, 3, charge=8, pre=5)
+    assert (schedule.total, schedule.unit_steps, schedule.gain) == (11, 33, 2.0)
     with pytest.raises(InputError, match="charge of this schedule is not known"):
         _ = Schedule(4).gain
     with pytest.raises(FrozenInstanceError):

@@ -12,7 +12,7 @@ def run(
     levels: int | Literal["auto"] | None = None,
     finer: str | None = None,
     budget: float | None = None,
-    neuron: Literal["signed", "residual-fix", "if", "imbalanced", "hard-reset"] = "signed",
+    neuron: Literal["signed", "residual-fix", "if", "imbalanced", "hard-reset", "srp", "cos"] = "signed",
     ratio: float = 0.5,
     scale: str = "trained",
     per_channel: bool = False,
@@ -44,7 +44,8 @@ def run(
     :param budget: with levels: choose the multiples by calibration images, for about the spikes of so many
         levels everywhere: --levels 16 --budget 32, which is --levels auto
     :param neuron: kind of the neurons: signed and imbalanced can replace leaky ReLU; "if" is plain IF, which
-        starts at 0 (without the residual fix); so does hard-reset, which loses what a spike leaves of V
+        starts at 0 (without the residual fix); so does hard-reset, which loses what a spike leaves of V;
+        srp and cos correct their start after the pre-steps of a schedule such as 16+0p8
     :param ratio: initial membrane potential in thresholds; 0.5 is the residual fix
     :param scale: trained (the clips of quantised activations), or a statistic of calibration images: max,
         99.9%; with levels, trained means the clips of least square error

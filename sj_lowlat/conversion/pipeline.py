@@ -44,8 +44,9 @@ def convert(
 
     :param model: the network, left untouched; every activation is its own module. Usually from
         :func:`~sj_lowlat.conversion.prepare`
-    :param neuron: ``"signed"``, ``"residual-fix"``, ``"if"``, ``"hard-reset"`` or ``"imbalanced"``; for leaky
-        ReLUs ``"signed"`` or ``"imbalanced"``, which have negative spikes
+    :param neuron: ``"signed"``, ``"residual-fix"``, ``"if"``, ``"imbalanced"``; or of other methods
+        ``"hard-reset"``, ``"srp"``, ``"cos"`` (the last two for schedules with pre-steps, ``16+0p8``). For
+        leaky ReLUs ``"signed"`` or ``"imbalanced"``, which have negative spikes
     :param scale: ``"trained"``, the clips of the network's :class:`~sj_lowlat.layers.QuantReLU`; or a
         statistic on ``calibration`` images: ``"max"``, ``"99.9%"``
     :param per_channel: per-channel scales instead of one per layer (for a statistic; trained clips stay); by

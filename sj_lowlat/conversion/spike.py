@@ -9,6 +9,7 @@ from torch import nn
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.operations import LEAF_TYPES
 from sj_lowlat.layers import (
+    COSIFNode,
     HardResetIFNode,
     ImbalancedIFNode,
     LowLatencyIFNode,
@@ -17,6 +18,7 @@ from sj_lowlat.layers import (
     QuantReLU,
     ResidualFixIFNode,
     SignedIFNode,
+    SRPIFNode,
     Symmetric,
 )
 
@@ -64,6 +66,8 @@ NEURONS: dict[str, NeuronFactory] = {
     "if": lambda activation, ratio: ResidualFixIFNode(ratio=0.0),
     "imbalanced": _imbalanced,
     "hard-reset": lambda activation, ratio: HardResetIFNode(),
+    "srp": lambda activation, ratio: SRPIFNode(ratio=ratio),
+    "cos": lambda activation, ratio: COSIFNode(ratio=ratio),
 }
 
 #: kinds of neurons with negative spikes, which a leaky ReLU needs

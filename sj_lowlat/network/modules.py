@@ -29,6 +29,8 @@ _NEURONS: dict[str, type[layers.LowLatencyIFNode]] = {
         layers.SignedIFNode,
         layers.ImbalancedIFNode,
         layers.HardResetIFNode,
+        layers.SRPIFNode,
+        layers.COSIFNode,
     )
 }
 _OWN: dict[str, Callable[..., nn.Module]] = {

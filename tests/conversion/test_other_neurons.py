@@ -73,7 +73,7 @@ def test_a_gated_pool_in_a_network(tmp_path: Path) -> None:
     assert torch.equal(simulate(back, IMAGES.float(), chunk=STEPS).final, gated)
 
 
-@pytest.mark.parametrize("neuron", ["hard-reset"])
+@pytest.mark.parametrize("neuron", ["hard-reset", "srp", "cos"])
 def test_leaky_relus_are_refused(neuron: str) -> None:
     network = prepare(
         nn.Sequential(nn.Conv2d(2, 2, 1), nn.LeakyReLU(0.1), nn.Conv2d(2, 1, 1)), 4, IMAGES.float()
