@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from spikingjelly.activation_based.neuron import IFNode
 from torch import nn
 
 from sj_lowlat.checkpoint import load, save
+from sj_lowlat.cli import convert as convert_verb
 from sj_lowlat.conversion import convert, prepare
+from sj_lowlat.conversion.spike import NEURONS
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.layers import HardResetIFNode, RateGatedMaxPool
 from sj_lowlat.simulation import simulate
@@ -55,6 +58,10 @@ def test_powers_of_two_settle_to_the_same_network(quant: nn.Sequential) -> None:
     torch.testing.assert_close(simulate(snn, IMAGES, "1+8b8").final, want)
     with pytest.raises(InputError, match="mode='counts' .* powers of two: use mode='steps', or set powers"):
         simulate(snn, IMAGES, mode="counts")
+
+
+def test_every_kind_can_be_named() -> None:
+    assert get_args(get_type_hints(convert_verb.run)["neuron"]) == tuple(NEURONS)
 
 
 def test_a_gated_pool_in_a_network(tmp_path: Path) -> None:
