@@ -21,6 +21,13 @@ class PreStepsIFNode(LowLatencyIFNode):
     Without pre-steps they are :class:`~sj_lowlat.layers.ResidualFixIFNode`. ``reset()`` forgets corrections.
     """
 
+    # V(0) of the present run [N, *], and steps before it; none: that of every run
+    _begun: tuple[Tensor | None, int] = None, 0
+
+    def reset(self) -> None:
+        super().reset()
+        self._begun = None, 0
+
     @abstractmethod
     def corrected_start(self) -> Tensor:
         """V(0) of the run that follows, ``[N, *]``, from the state after the pre-steps."""
@@ -31,10 +38,13 @@ class PreStepsIFNode(LowLatencyIFNode):
         :param v: ``[N, *]``
         :param steps: pre-steps that have been, which ``steps`` goes on counting from
         """
-        self.v, self.steps = v, steps
+        self.v, self.steps, self._begun = v.clone(), steps, (v, steps)
 
     def _start(self) -> Tensor:
-        """V(0) without a correction, ``[N, *]``."""
+        """V(0) of the present run, ``[N, *]``."""
+        start = self._begun[0]
+        if start is not None:
+            return start
         return self._per_channel(self.v_initial, self.v).to(self.v).expand_as(self.v)
 
 
@@ -68,10 +78,10 @@ class COSIFNode(PreStepsIFNode):
 
     and 1/1000 of a threshold further where the second number is the larger: then one spike a step was too
     few, and a shift of k thresholds could leave all spikes where they were. From Hao et al., "Bridging the
-    gap between ANNs and SNNs by calibrating offset spikes", ICLR 2023 (COS), which differs in two ways: there
-    a layer's pre-steps run on the calibrated spikes of the layer before, so that layers wait for one another
-    (here all take the same pre-steps, which is what a schedule counts); and an iteration shifts by one spike
-    whatever k is, and takes the next pre-steps for the next spike.
+    gap between ANNs and SNNs by calibrating offset spikes", ICLR 2023 (COS), which differs in two ways. There
+    a layer's pre-steps run on the calibrated spikes of the layer before; here all layers take the same
+    pre-steps, and with as many ``rounds`` as layers (``16+0p8x11``) the last one does so too: those are the
+    steps that layers there wait for one another. And there an iteration shifts by one spike whatever k is.
     """
 
     # over the pre-steps: spikes; least V after a spike; most V where more could have been fired
@@ -104,7 +114,7 @@ class COSIFNode(PreStepsIFNode):
         count, low, high = self._seen
         start, threshold = self._start(), self._per_channel(self.threshold, self.v).to(self.v)
         due = count + ((self.v + (threshold / 2 - start)) / threshold).floor()
-        offset = count - due.clamp(0, self.steps * self.rule.up)
+        offset = count - due.clamp(0, (self.steps - self._begun[1]) * self.rule.up)
         shift, margin = offset * threshold, _MARGIN * threshold
         down = torch.where(low < shift, shift, low + margin)
         up = torch.where(high - shift >= threshold, -shift, threshold - high + margin)

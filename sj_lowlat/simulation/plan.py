@@ -36,14 +36,14 @@ def check_readout(schedule: Schedule, readout: Sequence[int] | None) -> tuple[in
     :return: the read-out steps, ascending, each once; the last step if none are given
     :raises InputError: if one of them is not possible
     """
-    total, first = schedule.total, schedule.pre + 1
+    total, first = schedule.total, schedule.before + 1
     if readout is None:
         return (total,)
     steps = tuple(readout) if isinstance(readout, Iterable) else ()
     if not steps or any(
         isinstance(s, bool) or not isinstance(s, int) or not first <= s <= total for s in steps
     ):
-        sum_ = "pre + time_steps + flush" if schedule.pre else "time_steps + flush"
+        sum_ = "pre x rounds + time_steps + flush" if schedule.pre else "time_steps + flush"
         raise InputError(
             f"readout is {readout!r}, it must be a sequence of steps from {first} to {total} ({sum_}), "
             f"for instance ({total},)"

@@ -52,7 +52,7 @@ def simulate_steps(
     clock_of(snn)  # checks it
     schedule = schedule_for(snn, schedule, **changes)
     if stop is not None and readout is None and mode == "steps":
-        readout = range(schedule.pre + 1, schedule.total + 1)
+        readout = range(schedule.before + 1, schedule.total + 1)
     steps = check_readout(schedule, readout)
     if chunk is not None:
         whole("chunk", chunk, 1, "or None to choose it")
@@ -79,7 +79,7 @@ def _run(
     encoder: Encoder,
     shown: int | None,
 ) -> Generator[Readout, None, None]:
-    clock, pre = clock_of(snn), schedule.pre
+    clock, pre, before = clock_of(snn), schedule.pre, 0
     parameter = next(reader_of(snn).parameters())  # others may have weights of another precision
     images = images.to(device=parameter.device, dtype=parameter.dtype)
     batch, image = len(images), tuple(images.shape[1:])
@@ -132,14 +132,15 @@ def _run(
 
     with clock.run():
         functional.reset_net(snn)
-        if pre:
+        while before < schedule.before:
+            yield from passes(replace(phase, pre=True), pre, pre, before, ())  # no read-outs
+            before += pre
             able = correcting(nodes)
-            yield from passes(replace(phase, pre=True), pre, pre, 0, ())  # no read-outs
             starts = [node.corrected_start() for node in able]
             functional.reset_net(snn)
             for node, start in zip(able, starts, strict=True):
-                node.start_at(start, pre)
-        yield from passes(phase, schedule.time_steps, readout[-1] - pre, pre, readout)
+                node.start_at(start, before)
+        yield from passes(phase, schedule.time_steps, readout[-1] - before, before, readout)
 
 
 def simulate(
@@ -169,15 +170,16 @@ def simulate(
     all than L steps without gain.
 
     Pre-steps: the run begins with ``pre`` steps of the same input, after which all neurons correct their V(0)
-    (:class:`~sj_lowlat.layers.PreStepsIFNode`), everything else is reset, and the T steps follow. Steps are
-    counted from the first pre-step.
+    (:class:`~sj_lowlat.layers.PreStepsIFNode`), everything else is reset, and the T steps follow; or before
+    them more rounds of pre-steps. Steps are counted from the first pre-step.
 
     :param snn: a network from :func:`~sj_lowlat.conversion.convert`, or a container of one
     :param images: ``[N, C, H, W]`` in [0, 1]
     :param schedule: a :class:`~sj_lowlat.schedule.Schedule`, its written form such as ``"4+2b4"``, or T, the
         steps with input, alone; by default the network's own
     :param changes: overrides of single fields of the schedule: ``time_steps``, ``flush``, ``burst``,
-        ``charge`` (``levels`` in version 0.1), ``pre``
+        ``charge`` (``levels`` in version 0.1), ``pre``,
+        ``rounds``
     :param readout: steps (1 to T + K, behind pre-steps if there are any) at which the output is wanted; the
         last one by default. The run ends there
     :param encoder: ``"constant"`` (the image is a current, its convolution computed once), ``"poisson"``, or
