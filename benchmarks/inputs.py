@@ -29,7 +29,10 @@ from sj_lowlat.evaluation.predict import predict
 from sj_lowlat.models import grey_input
 from sj_lowlat.network import info_of
 
-NEURONS = {"if": "plain IF", "residual-fix": "residual fix", "signed": "signed", "hard-reset": "hard reset"}
+NEURONS = {
+    "if": "plain IF", "residual-fix": "residual fix", "signed": "signed",
+    "hard-reset": "hard reset", "srp": "SRP", "cos": "COS",
+}  # fmt: skip
 _USUAL = ("if", "residual-fix", "signed")
 PHOTOS = ("coco", "in-darknet-5k", "voc")
 

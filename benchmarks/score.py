@@ -79,9 +79,9 @@ class Table:
             return None
         steps = {
             "last": (),
-            "ends": (run.time_steps,),
-            "every": range(1, run.total),
-            "steps": (step for step in self.plan.get("steps", ()) if step < run.total),
+            "ends": (run.before + run.time_steps,),
+            "every": range(run.before + 1, run.total),
+            "steps": (step for step in self.plan.get("steps", ()) if run.before < step < run.total),
         }
         return sorted({*steps[how], run.total})
 

@@ -11,7 +11,8 @@ from sj_lowlat.errors import InputError
 
 # at most nine digits: no run is longer
 _WRITTEN = re.compile(
-    r"([1-9]\d{0,8})(?:\+(\d{1,9}))?(?:b([1-9]\d{0,8}))?(?:c([1-9]\d{0,8}))?", flags=re.ASCII
+    r"([1-9]\d{0,8})(?:\+(\d{1,9}))?(?:b([1-9]\d{0,8}))?(?:c([1-9]\d{0,8}))?(?:p([1-9]\d{0,8})(?:x([1-9]\d{0,8}))?)?",
+    flags=re.ASCII,
 )
 
 
@@ -20,7 +21,8 @@ class Schedule:
     """Time steps of a run, and what happens in them.
 
     Written ``4+2b4``: 4 steps with input, 2 of flush, bursts of up to 4 spikes; ``16`` is ``16+0b1``;
-    ``8+4c16``: 8 steps with input carry the charge of 16, and 4 of flush follow.
+    ``8+4c16``: 8 steps with input carry the charge of 16, and 4 of flush follow; ``16+0p8``: 8 pre-steps,
+    then 16 steps; ``16+0p8x3``: three times 8 pre-steps.
 
     :param time_steps: T, steps with input
     :param flush: K, further steps without input, in which signed neurons settle
@@ -28,6 +30,9 @@ class Schedule:
     :param charge: L, input gain: the T input steps carry the charge of L steps, so input and biases are
         multiplied by L / T. ``None``: the levels of the network, so that the counts can settle to those of
         the quantised network whatever T is; T for a network without levels
+    :param pre: pre-steps: steps with the same input that come first, after which neurons that can
+        (``convert(neuron="srp")``, ``"cos"``) correct V(0), and the run begins anew from there
+    :param rounds: how often pre-steps and correction are repeated, each time from the V(0) of the last one
     :raises InputError: naming the value that is not possible
     """
 
@@ -35,11 +40,17 @@ class Schedule:
     flush: int = 0
     burst: int = 1
     charge: int | None = None
+    pre: int = 0
+    rounds: int = 1
 
     def __post_init__(self) -> None:
         whole("time_steps", self.time_steps, 1, "for instance 16")
         whole("flush", self.flush, 0, "0 for none")
         whole("burst", self.burst, 1, "1 for single spikes")
+        whole("pre", self.pre, 0, "0 for none")
+        whole("rounds", self.rounds, 1, "1 for one correction")
+        if self.rounds > 1 and not self.pre:
+            raise InputError(f"rounds is {self.rounds} without pre-steps; give pre, for instance 8")
         if self.charge is not None:
             whole("charge", self.charge, 1, "or None for the levels of the network")
 
@@ -51,19 +62,29 @@ class Schedule:
         """
         match = _WRITTEN.fullmatch(text.strip())
         if match is None:
-            form = "time steps, + flush, b burst, c charge, as in 16, 8+4, 2+4b2 or 8+4c16"
-            raise InputError(f"schedule {text!r}: write {form}")
-        steps, flush, burst, charge = match.groups()
-        return cls(int(steps), int(flush or 0), int(burst or 1), int(charge) if charge else None)
+            form = "time steps, + flush, b burst, c charge, p pre-steps, x rounds"
+            raise InputError(
+                f"schedule {text!r}: write {form}, as in 16, 8+4, 2+4b2, 8+4c16, 16+0p8 or 16+0p8x3"
+            )
+        steps, flush, burst, charge, pre, rounds = match.groups()
+        gain = int(charge) if charge else None
+        return cls(int(steps), int(flush or 0), int(burst or 1), gain, int(pre or 0), int(rounds or 1))
 
     def __str__(self) -> str:
         burst = f"b{self.burst}" if self.burst > 1 else ""
-        return f"{self.time_steps}+{self.flush}{burst}" + (f"c{self.charge}" if self.charge else "")
+        charge, pre = f"c{self.charge}" if self.charge else "", f"p{self.pre}" if self.pre else ""
+        rounds = f"x{self.rounds}" if self.rounds > 1 else ""
+        return f"{self.time_steps}+{self.flush}{burst}{charge}{pre}{rounds}"
 
     @property
     def total(self) -> int:
-        """Latency: steps with input and flush together."""
-        return self.time_steps + self.flush
+        """Latency: pre-steps of all rounds, steps with input and flush together."""
+        return self.before + self.time_steps + self.flush
+
+    @property
+    def before(self) -> int:
+        """Pre-steps of all rounds; the earliest read-out is at the step after them."""
+        return self.pre * self.rounds
 
     @property
     def unit_steps(self) -> int:

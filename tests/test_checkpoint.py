@@ -81,6 +81,8 @@ STAGES: dict[str, Callable[[nn.Module, torch.Tensor], nn.Module]] = {
     "signed": lambda net, x: convert(prepare(replace_layers(net, x), 8, x)),
     "plain IF": lambda net, x: convert(prepare(replace_layers(net, x), 8, x, per_channel=True), neuron="if"),
     "hard reset": lambda net, x: convert(prepare(replace_layers(net, x), 8, x), neuron="hard-reset"),
+    "SRP": lambda net, x: convert(prepare(replace_layers(net, x), 8, x), neuron="srp"),
+    "COS": lambda net, x: convert(prepare(replace_layers(net, x), 8, x, per_channel=True), neuron="cos"),
     "powers of two": lambda net, x: in_powers(convert(prepare(replace_but_leaky(net, x), 8, x))),
     "leaky": lambda net, x: convert(prepare(replace_but_leaky(net, x), 8, x)),
     "by statistic": lambda net, x: convert(

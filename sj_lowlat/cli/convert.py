@@ -13,7 +13,7 @@ def run(
     finer: str | None = None,
     budget: float | None = None,
     method: str | None = None,
-    neuron: Literal["signed", "residual-fix", "if", "imbalanced", "hard-reset"] | None = None,
+    neuron: Literal["signed", "residual-fix", "if", "imbalanced", "hard-reset", "srp", "cos"] | None = None,
     ratio: float | None = None,
     scale: str | None = None,
     per_channel: bool = False,
@@ -53,7 +53,8 @@ def run(
         single-spike, signed, residual-fix, if, imbalanced
     :param neuron: instead of a method the kind of the neurons, by default signed: signed and imbalanced can
         replace leaky ReLU; "if" is plain IF, which starts at 0 (without the residual fix); so does
-        hard-reset, which loses what a spike leaves of V
+        hard-reset, which loses what a spike leaves of V; srp and cos correct their start after the pre-steps
+        of a schedule such as 16+0p8
     :param ratio: initial membrane potential in thresholds; by default 0.5, the residual fix, or the method's
     :param scale: trained (the clips of quantised activations), or a statistic of calibration images: max,
         99.9%; by default the method's, or trained. With levels, trained means the clips of least square error

@@ -18,7 +18,9 @@ class RunOptions:
     """How a network is opened and run.
 
     :param schedule: how a spiking network is run: 4+2b4 is 4 steps with input, 2 of flush (without input),
-        bursts of up to 4 spikes; by default the network's own, else as many steps as it has levels
+        bursts of up to 4 spikes; 16+0p8 is 8 pre-steps, for neurons that correct their start, and 16 steps
+        (p8x3: three rounds of them);
+        by default the network's own, else as many steps as it has levels
     :param time_steps: T, overrides the schedule's steps with input
     :param flush: overrides the schedule's steps without input
     :param levels: L, overrides the schedule's charge (input gain): the T steps carry the charge of L steps

@@ -48,8 +48,8 @@ def convert(
         :class:`~sj_lowlat.conversion.Method`: it gives neurons, scales, start, corrections and the schedule
         of the network
     :param neuron: instead of a method the kind of the neurons alone, by default ``"signed"``; others are
-        ``"residual-fix"``, ``"if"``, ``"hard-reset"`` and ``"imbalanced"``. For leaky ReLUs ``"signed"`` or
-        ``"imbalanced"``, which have negative spikes
+        ``"residual-fix"``, ``"if"``, ``"imbalanced"``, and ``"hard-reset"``, ``"srp"``, ``"cos"`` of other
+        methods. For leaky ReLUs ``"signed"`` or ``"imbalanced"``, which have negative spikes
     :param scale: ``"trained"``, the clips of the network's :class:`~sj_lowlat.layers.QuantReLU`; or a
         statistic on ``calibration`` images: ``"max"``, ``"99.9%"``, ``"mse"``; or the scale of each
         activation by its name. By default the method's

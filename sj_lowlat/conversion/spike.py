@@ -9,6 +9,7 @@ from torch import nn
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.operations import LEAF_TYPES
 from sj_lowlat.layers import (
+    COSIFNode,
     DifferentialIFNode,
     HardResetIFNode,
     ImbalancedIFNode,
@@ -20,6 +21,7 @@ from sj_lowlat.layers import (
     RateNorm,
     ResidualFixIFNode,
     SignedIFNode,
+    SRPIFNode,
     Symmetric,
 )
 
@@ -69,6 +71,8 @@ NEURONS: dict[str, NeuronFactory] = {
     "multi-threshold": lambda activation, ratio: MultiThresholdIFNode(ratio=ratio),
     "differential": lambda activation, ratio: DifferentialIFNode(ratio=ratio),
     "hard-reset": lambda activation, ratio: HardResetIFNode(),
+    "srp": lambda activation, ratio: SRPIFNode(ratio=ratio),
+    "cos": lambda activation, ratio: COSIFNode(ratio=ratio),
 }
 
 #: kinds of neurons with negative spikes, which a leaky ReLU needs

@@ -7,6 +7,7 @@ from sj_lowlat.layers.int8_conv import Int8Conv2d
 from sj_lowlat.layers.merged import MergedTime
 from sj_lowlat.layers.neurons import HardResetIFNode, ImbalancedIFNode, ResidualFixIFNode, SignedIFNode
 from sj_lowlat.layers.pointwise import PointwiseIFNode, QuantPointwise
+from sj_lowlat.layers.pre_steps import COSIFNode, PreStepsIFNode, SRPIFNode
 from sj_lowlat.layers.quant_relu import QuantReLU
 from sj_lowlat.layers.rate_gated_max_pool import RateGatedMaxPool
 from sj_lowlat.layers.rate_norm import RateNorm
@@ -19,6 +20,7 @@ from sj_lowlat.layers.synapse import Synapse, as_synapse, connect
 
 __all__ = [
     "BranchSum",
+    "COSIFNode",
     "Clock",
     "Clocked",
     "DifferentialIFNode",
@@ -30,12 +32,14 @@ __all__ = [
     "MultiThresholdIFNode",
     "Pass",
     "PointwiseIFNode",
+    "PreStepsIFNode",
     "QuantPointwise",
     "QuantReLU",
     "RateNorm",
     "RateGatedMaxPool",
     "RateReadout",
     "ResidualFixIFNode",
+    "SRPIFNode",
     "SameMaxPool",
     "SignedIFNode",
     "SpikeMaxPool",

@@ -26,6 +26,7 @@ class Pass:
     :param burst: factor on the most spikes that a neuron may fire in a step
     :param input_gain: factor on the input of layers that read the images; 0 switches it off
     :param bias_gain: factor on all biases except those of heads; 0 in the flush
+    :param pre: whether these steps are pre-steps, after which neurons correct their V(0)
     :param kept: cache of the results of layers that read the images, if these are constant; else ``None``
     :param sizes: bytes of one step, for each tensor of currents or spikes in this pass
     """
@@ -38,6 +39,7 @@ class Pass:
     burst: int = 1
     input_gain: float = 1.0
     bias_gain: float = 1.0
+    pre: bool = False
     kept: dict[nn.Module, torch.Tensor] | None = None
     sizes: list[int] = field(default_factory=list)
 

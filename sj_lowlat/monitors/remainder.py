@@ -77,8 +77,8 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
     :param max_count: highest count of neurons that hold no limit themselves; needed for runs with a flush:
         the levels of the quantised network
     :raises InputError: if ``net`` has no such neuron; or while it runs, if a neuron without ``count`` is met
-        in the middle of a presentation, or one with hard reset, whose V does not tell what it has lost; or
-        for max_count < 1
+        in the middle of a presentation, one with hard reset, whose V does not tell what it has lost,
+        or a run with pre-steps, which change V(0); or for max_count < 1
     """
 
     def __init__(
@@ -94,6 +94,8 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
 
     def _begin(self, name: str, node: LowLatencyIFNode, like: Tensor, first_step: int) -> _Membranes:
         state = _Membranes(node)
+        if node.clock.now.pre:
+            raise InputError(f"layer {name!r} corrects V(0): V does not tell how often it should have fired")
         if node.rule.hard_reset:
             raise InputError(
                 f"layer {name!r} has a hard reset: its V does not tell how often it should have fired"

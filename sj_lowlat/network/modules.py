@@ -31,6 +31,8 @@ _NEURONS: dict[str, type[layers.LowLatencyIFNode]] = {
         layers.MultiThresholdIFNode,
         layers.DifferentialIFNode,
         layers.HardResetIFNode,
+        layers.SRPIFNode,
+        layers.COSIFNode,
     )
 }
 _OWN: dict[str, Callable[..., nn.Module]] = {

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.layers import Clock, SignedIFNode
+from sj_lowlat.layers import Clock, PreStepsIFNode, SignedIFNode
 from sj_lowlat.schedule import Schedule
 
 MODES = ("steps", "counts")
@@ -36,16 +36,36 @@ def check_readout(schedule: Schedule, readout: Sequence[int] | None) -> tuple[in
     :return: the read-out steps, ascending, each once; the last step if none are given
     :raises InputError: if one of them is not possible
     """
-    total = schedule.total
+    total, first = schedule.total, schedule.before + 1
     if readout is None:
         return (total,)
     steps = tuple(readout) if isinstance(readout, Iterable) else ()
-    if not steps or any(isinstance(s, bool) or not isinstance(s, int) or not 1 <= s <= total for s in steps):
+    if not steps or any(
+        isinstance(s, bool) or not isinstance(s, int) or not first <= s <= total for s in steps
+    ):
+        sum_ = "pre x rounds + time_steps + flush" if schedule.pre else "time_steps + flush"
         raise InputError(
-            f"readout is {readout!r}, it must be a sequence of steps from 1 to {total} (time_steps + flush), "
+            f"readout is {readout!r}, it must be a sequence of steps from {first} to {total} ({sum_}), "
             f"for instance ({total},)"
         )
     return tuple(sorted(set(steps)))
+
+
+def correcting(neurons: Sequence[object]) -> list[PreStepsIFNode]:
+    """The neurons of a run with pre-steps.
+
+    :raises InputError: if one of them cannot correct its start
+    """
+    able = [neuron for neuron in neurons if isinstance(neuron, PreStepsIFNode)]
+    if len(able) < len(neurons):
+        other = sorted(
+            {type(neuron).__name__ for neuron in neurons if not isinstance(neuron, PreStepsIFNode)}
+        )
+        raise InputError(
+            f"the schedule has pre-steps, after which neurons correct V(0), and {', '.join(other)} cannot: "
+            "convert with neuron='srp' or 'cos', or leave out pre"
+        )
+    return able
 
 
 def check_mode(mode: str, readout: Sequence[int] | None, constant: bool, neurons: Sequence[object]) -> None:

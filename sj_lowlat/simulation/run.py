@@ -16,7 +16,7 @@ from sj_lowlat.layers import LowLatencyIFNode, Pass, clock_of, reader_of
 from sj_lowlat.network import info_of, schedule_for, unwrapped
 from sj_lowlat.record import evaluating
 from sj_lowlat.schedule import Schedule, whole
-from sj_lowlat.simulation.plan import check_images, check_mode, check_readout, chunk_for
+from sj_lowlat.simulation.plan import check_images, check_mode, check_readout, chunk_for, correcting
 from sj_lowlat.simulation.result import Readout, SimulationResult, one_readout
 from sj_lowlat.simulation.stopping import stopping
 
@@ -52,13 +52,15 @@ def simulate_steps(
     clock_of(snn)  # checks it
     schedule = schedule_for(snn, schedule, **changes)
     if stop is not None and readout is None and mode == "steps":
-        readout = range(1, schedule.total + 1)
+        readout = range(schedule.before + 1, schedule.total + 1)
     steps = check_readout(schedule, readout)
     if chunk is not None:
         whole("chunk", chunk, 1, "or None to choose it")
     check_images(images, info_of(snn).input_shape)
     source = find_encoder(encoder, seed)
     check_mode(mode, readout, isinstance(source, ConstantCurrent), nodes)
+    if schedule.pre:
+        correcting(nodes)  # checks them
     shown = None
     if mode == "counts":  # all charge in one step, in which every neuron may fire all its spikes
         shown, steps, chunk = steps[-1], (1,), 1
@@ -77,7 +79,7 @@ def _run(
     encoder: Encoder,
     shown: int | None,
 ) -> Generator[Readout, None, None]:
-    clock, time_steps, last = clock_of(snn), schedule.time_steps, readout[-1]
+    clock, pre, before = clock_of(snn), schedule.pre, 0
     parameter = next(reader_of(snn).parameters())  # others may have weights of another precision
     images = images.to(device=parameter.device, dtype=parameter.dtype)
     batch, image = len(images), tuple(images.shape[1:])
@@ -87,16 +89,22 @@ def _run(
     training = any(module.training for module in snn.modules())  # then dropout would drop spikes
     phase = Pass(
         batch=batch,
-        input_steps=time_steps,
+        input_steps=schedule.time_steps,
         charge=schedule.charge,
         burst=schedule.burst,
         input_gain=schedule.gain,
         bias_gain=schedule.gain,
         kept={} if isinstance(encoder, ConstantCurrent) else None,
     )
-    with clock.run():
-        functional.reset_net(snn)
-        done, counted = 0, [0] * len(nodes)
+
+    def passes(
+        phase: Pass, time_steps: int, last: int, before: int, readout: Sequence[int]
+    ) -> Generator[Readout, None, None]:
+        """``last`` steps, of which ``time_steps`` have input.
+
+        :param before: steps that have been, from which those of the read-outs go on
+        """
+        done, counted = 0, [before] * len(nodes)
         while done < last:
             if done == time_steps:
                 phase = replace(phase, bias_gain=0.0)
@@ -104,14 +112,15 @@ def _run(
                     phase = replace(phase, input_gain=0.0, kept={})
             end = min(time_steps, last) if done < time_steps else last
             size = min(chunk or chunk_for(clock, images), end - done)
-            wanted = [step for step in readout if done < step <= done + size]
+            wanted = [step for step in readout if done < step - before <= done + size]
             x = encoder(images, done, size) if done < time_steps or goes_on else torch.zeros_like(images)
             if [node.steps for node in nodes] != counted:
                 raise InputError(
                     "this network was called or reset between two read-outs of its simulation, which cannot "
                     "go on from there: call a copy (copy.deepcopy), or wait for the end"
                 )
-            now = replace(phase, steps=size, readout=tuple(step - done for step in wanted), sizes=[])
+            reads = tuple(step - before - done for step in wanted)
+            now = replace(phase, steps=size, readout=reads, sizes=[])
             with clock.during(now), torch.no_grad(), evaluating(snn) if training else nullcontext():
                 outputs = snn(x)
             counted = [node.steps for node in nodes]
@@ -120,6 +129,18 @@ def _run(
             done += size
             for i, step in enumerate(wanted):
                 yield Readout(shown or step, one_readout(outputs, i, len(wanted), batch))
+
+    with clock.run():
+        functional.reset_net(snn)
+        while before < schedule.before:
+            yield from passes(replace(phase, pre=True), pre, pre, before, ())  # no read-outs
+            before += pre
+            able = correcting(nodes)
+            starts = [node.corrected_start() for node in able]
+            functional.reset_net(snn)
+            for node, start in zip(able, starts, strict=True):
+                node.start_at(start, before)
+        yield from passes(phase, schedule.time_steps, readout[-1] - before, before, readout)
 
 
 def simulate(
@@ -148,14 +169,19 @@ def simulate(
     a few steps, or in a single one, and the counts settle in the flush. With bursts this takes fewer steps in
     all than L steps without gain.
 
+    Pre-steps: the run begins with ``pre`` steps of the same input, after which all neurons correct their V(0)
+    (:class:`~sj_lowlat.layers.PreStepsIFNode`), everything else is reset, and the T steps follow; or before
+    them more rounds of pre-steps. Steps are counted from the first pre-step.
+
     :param snn: a network from :func:`~sj_lowlat.conversion.convert`, or a container of one
     :param images: ``[N, C, H, W]`` in [0, 1]
     :param schedule: a :class:`~sj_lowlat.schedule.Schedule`, its written form such as ``"4+2b4"``, or T, the
         steps with input, alone; by default the network's own
     :param changes: overrides of single fields of the schedule: ``time_steps``, ``flush``, ``burst``,
-        ``charge`` (``levels`` in version 0.1)
-    :param readout: steps (1 to T + K) at which the output is wanted; the last one by default. The run ends
-        there
+        ``charge`` (``levels`` in version 0.1), ``pre``,
+        ``rounds``
+    :param readout: steps (1 to T + K, behind pre-steps if there are any) at which the output is wanted; the
+        last one by default. The run ends there
     :param encoder: ``"constant"`` (the image is a current, its convolution computed once), ``"poisson"``, or
         an :class:`~sj_lowlat.encoders.Encoder`
     :param chunk: steps per pass; chosen by size if ``None``. It changes memory and speed, not spikes;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import torch
@@ -10,7 +11,9 @@ from spikingjelly.activation_based.neuron import IFNode
 from torch import nn
 
 from sj_lowlat.checkpoint import load, save
+from sj_lowlat.cli import convert as convert_verb
 from sj_lowlat.conversion import convert, prepare
+from sj_lowlat.conversion.spike import NEURONS
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.layers import HardResetIFNode, RateGatedMaxPool
 from sj_lowlat.simulation import simulate
@@ -57,6 +60,10 @@ def test_powers_of_two_settle_to_the_same_network(quant: nn.Sequential) -> None:
         simulate(snn, IMAGES, mode="counts")
 
 
+def test_every_kind_can_be_named() -> None:
+    assert get_args(get_type_hints(convert_verb.run)["neuron"]) == tuple(NEURONS)
+
+
 def test_a_gated_pool_in_a_network(tmp_path: Path) -> None:
     """It stands where ``convert`` puts a pool of counts, and comes back from a folder."""
     torch.manual_seed(1)
@@ -73,7 +80,7 @@ def test_a_gated_pool_in_a_network(tmp_path: Path) -> None:
     assert torch.equal(simulate(back, IMAGES.float(), chunk=STEPS).final, gated)
 
 
-@pytest.mark.parametrize("neuron", ["hard-reset"])
+@pytest.mark.parametrize("neuron", ["hard-reset", "srp", "cos"])
 def test_leaky_relus_are_refused(neuron: str) -> None:
     network = prepare(
         nn.Sequential(nn.Conv2d(2, 2, 1), nn.LeakyReLU(0.1), nn.Conv2d(2, 1, 1)), 4, IMAGES.float()

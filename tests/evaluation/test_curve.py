@@ -83,6 +83,18 @@ def test_energy_and_rates_are_of_the_scored_run(quant: torch.nn.Module, data: Tr
     assert len(run.rates["layers"]) == 17
 
 
+def test_pre_steps_are_steps(quant: torch.nn.Module, data: TrafficDataset) -> None:
+    snn = convert(quant, neuron="cos")
+    run = evaluate(snn, data, "8+0p4", readout=(6, 12), monitored=4, batch_size=4)
+    assert [point.steps for point in run.points] == [6, 12]
+    settings = run.to_json()["settings"]
+    assert (settings["schedule"], settings["pre"]) == ("8+0c8p4", 4)
+    assert settings["steps"] == settings["unit_steps"] == 12
+    assert run.energy is not None and run.energy.steps == 12
+    with_stop = evaluate(snn, data, "8+0p4", stop="stable", monitored=0, batch_size=24)
+    assert with_stop.mean_steps is not None and with_stop.mean_steps > 4
+
+
 def test_everything_is_json_and_says_how_it_was_made(quant: torch.nn.Module, data: TrafficDataset) -> None:
     record = json.loads(json.dumps(evaluate(convert(quant), data, monitored=2).to_json()))
     settings = record["settings"]

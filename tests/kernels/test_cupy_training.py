@@ -158,6 +158,8 @@ def test_the_states_given_are_left_alone(device: str) -> None:
         (FireRule.imbalanced(slope=0.1), surrogate.Sigmoid(), torch.float32),
         (FireRule.signed(slope=0.1), surrogate.Sigmoid(), torch.float32),
         (FireRule.plain(burst=2), surrogate.Sigmoid(), torch.float32),
+        (FireRule.hard(), surrogate.Sigmoid(), torch.float32),
+        (FireRule(powers=True), surrogate.Sigmoid(), torch.float32),
         (FireRule.plain(), surrogate.PiecewiseQuadratic(), torch.float32),
         (FireRule.plain(), surrogate.Sigmoid(spiking=False), torch.float32),
         (FireRule.plain(), surrogate.Sigmoid(), torch.float64),

@@ -11,7 +11,7 @@ PRE_STEPS = 4
 def after_pre_steps(total: int, levels: int | None, depth: int) -> Schedule:
     """Pre-steps, of which short runs have fewer, count as latency."""
     pre = min(PRE_STEPS, total - 1)
-    return Schedule(total - pre, charge=total - pre)
+    return Schedule(total - pre, charge=total - pre, pre=pre)
 
 
 def _paper(name: str, start: str) -> str:
@@ -48,7 +48,7 @@ SRP = Method(
     "srp",
     "Z. Hao et al., Reducing ANN-SNN conversion error through residual membrane potential, AAAI 2023: "
     "after 4 pre-steps, neurons with negative potential are silenced",
-    neuron="residual-fix",
+    neuron="srp",
     form="quantised",
     schedule=after_pre_steps,
     curve=False,
@@ -57,7 +57,7 @@ COS = Method(
     "cos",
     "Z. Hao et al., Bridging the gap between ANNs and SNNs by calibrating offset spikes, ICLR 2023: "
     "after 4 pre-steps, V(0) is shifted by the spikes too many or too few",
-    neuron="residual-fix",
+    neuron="cos",
     form="quantised",
     schedule=after_pre_steps,
     curve=False,
