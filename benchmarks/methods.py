@@ -90,7 +90,7 @@ class Row:
         snn = self._spiking(made_for)
         run = self.method.run(snn, steps[-1])
         schedule = run["schedule"]
-        readout = [step for step in steps if schedule.pre < step <= schedule.total] or [schedule.total]
+        readout = [step for step in steps if schedule.before < step <= schedule.total] or [schedule.total]
         run |= {"readout": readout, "monitored": self.args.monitored, "batch_size": self.args.batch_size}
         found = evaluate(snn, photos.dataset, size=self.args.size, protocol=photos.protocol, **run)
         return found.to_json() | {"rates": None}
