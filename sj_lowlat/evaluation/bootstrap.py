@@ -21,11 +21,12 @@ _BLOCK = 256  # resamples at once; another number would draw others
 
 @dataclass(frozen=True)
 class Interval:
-    """A score and the range in which ``level`` of its resamples lie; fractions, as in ``APResult``.
+    """A score and how far it may be off; fractions, as in ``APResult``.
 
     :param estimate: the score of all images, each once
-    :param low: quantile (1 - level) / 2 of the resamples
-    :param high: quantile (1 + level) / 2
+    :param low: lower end of the interval
+    :param high: upper end
+    :param level: share of the resamples inside
     :param resamples: how many
     :param seed: of the generator that drew them
     """
@@ -47,7 +48,7 @@ class Interval:
         return f"{100 * self.low:.1f} to {100 * self.high:.1f}"
 
     def __str__(self) -> str:
-        return f"{100 * self.estimate:.1f}, {100 * self.level:g} % of {self.resamples} resamples {self.range}"
+        return f"{100 * self.estimate:.1f}, {100 * self.level:g} % interval {self.range}"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Difference(Interval):
         return f"{100 * self.low:+.1f} to {100 * self.high:+.1f}"
 
     def __str__(self) -> str:
-        ends = f"{100 * self.level:g} % of {self.resamples} resamples {self.range}"
-        return f"{100 * self.estimate:+.1f}, {ends}, more in {100 * self.share:.1f} %"
+        ends = f"{100 * self.level:g} % interval {self.range}"
+        return f"{100 * self.estimate:+.1f}, {ends}, more in {100 * self.share:.1f} % of the resamples"
 
 
 def confidence(
@@ -80,9 +81,17 @@ def confidence(
     """The bootstrap interval of an average precision.
 
     A resample draws as many images as there are, with replacement, and is scored by the rules of the
-    protocol. The interval is that of the percentile method: Efron and Tibshirani, "An Introduction to the
-    Bootstrap" (1993), chapter 13. It tells of the choice of images alone: not of a training's seed, nor of
-    images of another kind.
+    protocol. The interval is that of the percentile method (Efron and Tibshirani, "An Introduction to the
+    Bootstrap", 1993, chapter 13), moved by the bootstrap's estimate of bias (chapter 10): with s the score,
+    s* those of the resamples and q their quantiles::
+
+        low, high = q((1 - level) / 2) - bias, q((1 + level) / 2) - bias,  bias = mean(s*) - s
+
+    Resamples have fewer different images, and average precision is higher on fewer images: precision is
+    replaced by its maximum at any greater recall, which chance raises, most in classes with few objects. So
+    the plain percentiles lie too high, and may leave out the score itself. The moved interval is for the
+    score that sets of as many such images have on average. It tells of the choice of images alone: not of a
+    training's seed, nor of images of another kind; and scores of sets of different sizes cannot be compared.
 
     As in the protocols, the mean runs over the classes that have an object to find in the resample; one
     without any object is drawn anew. Detections of equal score keep the order that they have in the data set,
@@ -91,8 +100,7 @@ def confidence(
 
     :param matches: what :func:`~sj_lowlat.evaluation.match` found
     :param measure: ``"map50"``, or ``"map"`` (COCO only)
-    :param resamples: how many, at least 1; with 1,000 an end of the interval is itself uncertain by some
-        hundredths of its width
+    :param resamples: how many, at least 1
     :param level: share of the resamples inside, between 0 and 1
     :param seed: 0 or more; the same seed gives the same resamples
     :raises InputError: for arguments that are not possible
@@ -145,18 +153,19 @@ def intervals(
     estimates = [float(resampled(each, whole, measure)[0]) for each in sets]
     blocks = [[resampled(each, counts, measure) for each in sets] for counts in _draw(sets, resamples, seed)]
     scores: list[Floats] = [np.concatenate(parts) for parts in zip(*blocks, strict=True)]
-    about = {"level": level, "resamples": resamples, "seed": seed}
+    fixed = {"level": level, "resamples": resamples, "seed": seed}
 
-    def ends(values: Floats) -> dict[str, Any]:
-        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
-        return {"low": low, "high": high, **about}
+    def about(estimate: float, values: Floats) -> dict[str, Any]:
+        ends = np.quantile(values, [(1 - level) / 2, (1 + level) / 2]) - (values.mean() - estimate)
+        low, high = ends.tolist()
+        return {"estimate": estimate, "low": low, "high": high, **fixed}
 
-    found = [Interval(each, **ends(values)) for each, values in zip(estimates, scores, strict=True)]
+    found = [Interval(**about(each, values)) for each, values in zip(estimates, scores, strict=True)]
     if beside is None:
         return found, []
     more = [values - scores[-1] for values in scores[:-1]]
     return found, [
-        Difference(each - estimates[-1], **ends(values), share=float((values > 0).mean()))
+        Difference(**about(each - estimates[-1], values), share=float((values > 0).mean()))
         for each, values in zip(estimates[:-1], more, strict=True)
     ]
 

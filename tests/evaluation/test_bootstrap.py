@@ -147,7 +147,7 @@ def test_a_resample_scores_as_images_that_are_repeated(
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("seed", range(3))
-def test_intervals_are_quantiles_of_scores_of_repeated_images(protocol: str, seed: int) -> None:
+def test_intervals_are_quantiles_of_of_repeated_images(protocol: str, seed: int) -> None:
     truth, a = random_case(seed, 5)
     b = [found.filter(0.4) for found in a]
     scores: list[list[float]] = []
@@ -163,9 +163,123 @@ def test_intervals_are_quantiles_of_scores_of_repeated_images(protocol: str, see
     first, second = match(truth, a, protocol), match(truth, b, protocol)
     interval, difference = confidence(first, **options), paired_difference(first, second, **options)
     assert interval.estimate == pytest.approx(score(truth, a, protocol).map50, abs=1e-12)
-    assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(of_a, [0.1, 0.9])), abs=1e-12)
+    ends = np.quantile(of_a, [0.1, 0.9]) - (of_a.mean() - interval.estimate)
+    assert (interval.low, interval.high) == pytest.approx(tuple(ends), abs=1e-12)
     expected = score(truth, a, protocol).map50 - score(truth, b, protocol).map50
     assert difference.estimate == pytest.approx(expected, abs=1e-12)
-    ends = tuple(np.quantile(of_a - of_b, [0.1, 0.9]))
-    assert (difference.low, difference.high) == pytest.approx(ends, abs=1e-12)
+    ends = np.quantile(of_a - of_b, [0.1, 0.9]) - ((of_a - of_b).mean() - expected)
+    assert (difference.low, difference.high) == pytest.approx(tuple(ends), abs=1e-12)
     assert difference.share == pytest.approx(np.mean(of_a - of_b > 1e-12), abs=1e-12)
+
+
+def test_one_image_and_one_set_of_detections_leave_nothing_open() -> None:
+    truth, found = random_case(1, 1)
+    for protocol in PROTOCOLS:
+        matches = match(truth, found, protocol)
+        interval = confidence(matches, resamples=300)
+        assert interval.estimate > 0
+        assert (interval.low, interval.high) == pytest.approx((interval.estimate,) * 2, abs=1e-12)
+    truth, found = random_case(2, 6)
+    same = paired_difference(match(truth, found), match(truth, found), resamples=300)
+    assert (same.estimate, same.low, same.high, same.share) == (0, 0, 0, 0)
+
+
+def test_nothing_found_scores_nothing() -> None:
+    truth, found = random_case(2, 6)
+    empty = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
+    for protocol in PROTOCOLS:
+        nothing, all_found = match(truth, [empty] * 6, protocol), match(truth, found, protocol)
+        interval, difference = confidence(nothing, resamples=20), paired_difference(all_found, nothing)
+        assert (interval.estimate, interval.low, interval.high) == (0, 0, 0)
+        alone = confidence(all_found)
+        assert (difference.low, difference.high) == (alone.low, alone.high) and difference.share > 0.9
+
+
+@pytest.mark.parametrize("protocol", ["voc07", "voc"])
+def test_one_object_an_image_gives_the_binomial_interval(protocol: str) -> None:
+    """40 images with one object each, 30 of them found and nothing else: AP is the share that is found."""
+    box, label = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0])
+    none = torch.tensor([False])
+    truth = Truth([Target(box, label, none, none, number) for number in range(40)])
+    hit, empty = Detections(box, torch.tensor([0.9]), label), Detections(box[:0], torch.zeros(0), label[:0])
+    interval = confidence(match(truth, [hit] * 30 + [empty] * 10, protocol), resamples=20000)
+    shares = np.random.default_rng(1).binomial(40, 0.75, 200_000) / 40
+    if protocol == "voc07":  # recall points that are reached, as a share of 11
+        shares = (np.floor(shares * 10 + 1e-9) + 1) / 11
+    ends = np.quantile(shares, [0.025, 0.975]) - shares.mean() + interval.estimate
+    assert (interval.low, interval.high) == pytest.approx(tuple(ends), abs=2e-3)
+
+
+def test_a_class_counts_where_it_is_drawn_and_some_object_always_is() -> None:
+    none = torch.tensor([False])
+
+    def image(label: int, crowd: bool = False) -> Target:
+        return Target(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([label]), none | crowd, none, 0)
+
+    found = [Detections(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0.9]), torch.tensor([0]))] * 2
+    matches = match(Truth([image(0), image(1)]), found)
+    scores = resampled(matches, np.array([[2, 0], [1, 1], [0, 2]], dtype=np.int32).T)
+    assert scores == pytest.approx([1, 0.5, 0])
+    # a quarter of all draws has no image with an object to find: the others score 1
+    crowds = match(Truth([image(0), image(0, crowd=True)]), found)
+    interval = confidence(crowds, resamples=600)
+    assert (interval.low, interval.estimate, interval.high) == pytest.approx((1, 1, 1), abs=1e-12)
+
+
+def test_resamples_are_those_of_the_seed() -> None:
+    truth, found = random_case(5, 7)
+    matches = match(truth, found)
+    first = confidence(matches, resamples=300)
+    assert first == confidence(matches, resamples=300) != confidence(matches, resamples=300, seed=1)
+    assert json.loads(json.dumps(first.to_json())) == first.to_json()
+    assert set(first.to_json()) == {"estimate", "low", "high", "level", "resamples", "seed"}
+    assert f"{100 * first.estimate:.1f}, 95 % interval {100 * first.low:.1f} to" in str(first)
+    better = paired_difference(matches, match(truth, [each.filter(0.9) for each in found]), resamples=300)
+    assert str(better).startswith(f"{100 * better.estimate:+.1f}, 95 % interval {100 * better.low:+.1f} to +")
+    assert str(better).endswith("% of the resamples") and better.to_json()["share"] == better.share
+
+
+def test_detections_in_other_labels_are_paired_by_their_own_map() -> None:
+    truth, found = random_case(3, 6)
+    renamed = [replace(each, labels=each.labels + 4) for each in found]
+    other = match(truth, renamed, class_map={4: 0, 5: 1, 6: 2})
+    difference = paired_difference(match(truth, found), other, resamples=20)
+    assert (difference.low, difference.high) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"resamples": 0}, "resamples is 0: give a whole number from 1"),
+        ({"resamples": True}, "resamples is True"),
+        ({"resamples": 2.5}, "resamples is 2.5"),
+        ({"level": 0}, "level is 0: give a share between 0 and 1"),
+        ({"level": 1.0}, "level is 1.0"),
+        ({"level": float("nan")}, "level is nan"),
+        ({"seed": -1}, "seed is -1"),
+        ({"measure": "map75"}, "measure 'map75'"),
+    ],
+)
+def test_options_that_cannot_be(options: dict[str, Any], words: str) -> None:
+    matches = match(*random_case(1, 3))
+    with pytest.raises(InputError, match=words):
+        confidence(matches, **options)
+    with pytest.raises(InputError, match=words):
+        paired_difference(matches, matches, **options)
+
+
+def test_sets_that_cannot_be_paired() -> None:
+    truth, found = random_case(1, 4)
+    matches = match(truth, found)
+    with pytest.raises(InputError, match="of 4 images by coco and of 3 by coco"):
+        paired_difference(matches, match(Truth(truth.targets[:3]), found[:3]))
+    with pytest.raises(InputError, match="of 4 images by coco and of 4 by voc"):
+        paired_difference(matches, match(truth, found, "voc"))
+    with pytest.raises(InputError, match="matched with other boxes"):
+        paired_difference(matches, match(Truth(truth.targets[::-1]), found))
+    with pytest.raises(InputError, match="map for coco"):
+        confidence(match(truth, found, "voc"), "map")
+    with pytest.raises(InputError, match="3 detection records for 4 images"):
+        match(truth, found[:3])
+    with pytest.raises(InputError, match="protocol is 'voc12'"):
+        match(truth, found, "voc12")
