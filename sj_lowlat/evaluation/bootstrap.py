@@ -90,8 +90,9 @@ def confidence(
     Resamples have fewer different images, and average precision is higher on fewer images: precision is
     replaced by its maximum at any greater recall, which chance raises, most in classes with few objects. So
     the plain percentiles lie too high, and may leave out the score itself. The moved interval is for the
-    score that sets of as many such images have on average; its ends are not cut at 0 and 1. It tells of the choice of images alone: not of a
-    training's seed, nor of images of another kind; and scores of sets of different sizes cannot be compared.
+    score that sets of as many such images have on average; its ends are not cut at 0 and 1. It tells of the
+    choice of images alone: not of a training's seed, nor of images of another kind; and scores of sets of
+    different sizes cannot be compared.
 
     As in the protocols, the mean runs over the classes that have an object to find in the resample; one
     without any object is drawn anew. Detections of equal score keep the order that they have in the data set,
