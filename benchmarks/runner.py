@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import paired
 from inputs import Photos, calibration_images, fingerprint, levels_of, open_grey, open_network
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from sj_lowlat import zoo
 from sj_lowlat.conversion import convert, prepare, set_precision
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation import evaluate
+from sj_lowlat.evaluation.protocols import class_map_of
 from sj_lowlat.files import atomic_write, write_json
 from sj_lowlat.kernels import choose
 from sj_lowlat.network import info_of
@@ -82,11 +84,13 @@ class Runs:
     """Scored runs. Each is written to a file when it ends, and not done again for the same request.
 
     :param args: what the script was asked
+    :param keep: whether what was found is kept beside each file, to compare runs later: see ``paired.py``
     """
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
+    def __init__(self, args: argparse.Namespace, keep: bool = False) -> None:
+        self.args, self.keep = args, keep
         self.records: dict[str, dict[str, Any]] = {}
+        self.kept: dict[str, Path] = {}
         self._last: tuple[str, nn.Module] | None = None  # the network that was prepared last
 
     def __call__(
@@ -128,16 +132,37 @@ class Runs:
                 model = set_precision(self._spiking(model, neuron), precision)
             device, args = zoo.find_device("auto"), self.args
             fixed = {"size": size, "batch_size": args.batch_size, "protocol": photos.protocol}
+            fixed |= {"keep_detections": self.keep}
             found = evaluate(model.to(device), photos.dataset, **fixed, **options)
+            if found.detections is not None:
+                known = class_map_of(model, photos.dataset)
+                paired.save(kept, photos.dataset, photos.protocol, known, found.detections)
             return found.to_json() | {"kernel": choose(device)}
 
-        return self.once(name, request, work)
+        kept = self._path(name, request).with_suffix(".npz")
+        if self.keep:
+            self.kept[name] = kept
+        return self.once(name, request, work, again=self.keep and not kept.exists())
 
-    def once(self, name: str, request: dict[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What ``work()`` returns, from its file if the same request was met before."""
+    def less(self, name: str, other: str) -> str:
+        """What a kept run scores more than another one at the last read-outs: mAP50 with its interval."""
+        points, _ = paired.differences(self.kept[name], self.kept[other], last=True)
+        ((_, more),) = points.values()
+        return f"{100 * more.estimate:+.1f} ({more.range})"
+
+    def _path(self, name: str, request: dict[str, Any]) -> Path:
         digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:8]
-        path = self.args.output / f"{re.sub('[^A-Za-z0-9.+=-]+', '_', name)}-{digest}.json"
-        if not path.exists():
+        return self.args.output / f"{re.sub('[^A-Za-z0-9.+=-]+', '_', name)}-{digest}.json"
+
+    def once(
+        self, name: str, request: dict[str, Any], work: Callable[[], dict[str, Any]], again: bool = False
+    ) -> dict[str, Any]:
+        """What ``work()`` returns, from its file if the same request was met before.
+
+        :param again: whether to work all the same
+        """
+        path = self._path(name, request)
+        if again or not path.exists():
             print(f"{name} ...", file=sys.stderr, flush=True)
             write_json(path, {"request": request, **work()})
         self.records[name] = json.loads(path.read_text(encoding="utf-8"))

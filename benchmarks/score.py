@@ -89,7 +89,7 @@ class Table:
         """Accuracy of a network without spikes."""
         label = self.plan.get("ann_name", "{network} ANN").format(network=name, images=len(part))
         (point,) = percent(self.runs(label, spec, part))
-        return {**point, "cell": self.plan["cell"].format_map(point)}
+        return {**point, "cell": self.plan["cell"].format_map(point), "run": label}
 
     def rows(self, name: str, spec: str, ann: Row) -> list[Row]:
         """The rows of a network."""
@@ -117,8 +117,10 @@ class Table:
                 options |= self.plan.get("options", {})
             key = json.dumps([neuron, options], sort_keys=True)
             if key not in seen:  # the table may have this run already
-                record = self.runs(case["name"].format_map(row), spec, part, neuron, **options)
-                row |= self._results(record, ann)
+                run_name = case["name"].format_map(row)
+                row |= self._results(self.runs(run_name, spec, part, neuron, **options), ann)
+                if self.runs.keep:  # in long runs the ANN may be scored on more photos
+                    row["less"] = self.runs.less(run_name, ann["run"]) if part is self.photos else "-"
                 row |= {text: case[text].format_map(row) for text in ("words", "steps") if text in case}
                 rows.append(row)
             seen.add(key)
@@ -268,7 +270,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     photos = every.spaced(count)
     few = every.spaced(min(long, count or long)) if long else photos
     own = {name: listed for name, listed in args.schedules if name}
-    table = Table(plan, photos, few, own, Runs(args))
+    table = Table(plan, photos, few, own, Runs(args, keep=plan.get("keep", False)))
+    if table.runs.keep:
+        plan["columns"] = [*plan["columns"], ["at the end, less the ANN (95 %)", "{less}"]]
     anns, beside = {}, []
     for name, spec in [*plan["beside"].items(), *plan["networks"].items()]:
         levels, label = levels_of(spec), name

@@ -23,6 +23,7 @@ def run(
     protocol: Literal["coco", "voc07", "voc"] = "coco",
     limit: int | None = None,
     monitored: int = 16,
+    confidence: int = 0,
     output: str | None = None,
 ) -> int:
     """Score a network, spiking or not, on a labelled data set.
@@ -40,6 +41,7 @@ def run(
       sj-lowlat evaluate --model yolov3-tiny.weights --data coco:instances_val2017.json:val2017 --size 416
       sj-lowlat evaluate --model snn-tiny-yolov3-coco --data traffic:20 --precision bf16 --stop stable
       sj-lowlat evaluate --model yolov3-tiny.weights --data voc:folder:test --protocol voc07
+      sj-lowlat evaluate --model runs/snn --data traffic:200:1 --ann runs/quant --confidence 1000
 
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
         or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or NET.onnx
@@ -59,6 +61,8 @@ def run(
     :param protocol: coco (mAP50 and mAP), voc07 (11-point) or voc (all-point)
     :param limit: score at most this many images, the first ones
     :param monitored: number of images, from the first, to count firing rates and energy on; 0 for none
+    :param confidence: resamples of the images, such as 1000, for the 95 % interval of mAP50 and of its
+        difference to that of ann; 0 for none
     :param output: JSON file for all results
     """
     import sys
@@ -69,7 +73,7 @@ def run(
     from sj_lowlat.cli.sources import DATA_FORMS, open_data
     from sj_lowlat.conversion import set_precision
     from sj_lowlat.errors import InputError
-    from sj_lowlat.evaluation import APResult, evaluate
+    from sj_lowlat.evaluation import APResult, Difference, Interval, evaluate
     from sj_lowlat.files import write_json
     from sj_lowlat.progress import writing
     from sj_lowlat.record import table
@@ -110,6 +114,7 @@ def run(
             stop=stop,
             stop_reads=stop_reads,
             progress=progress,
+            confidence=confidence,
         )
     except KeyboardInterrupt as stopped:
         kept = "nothing is kept without --output"
@@ -118,14 +123,23 @@ def run(
         )
         raise
 
-    def cells(ap: APResult) -> list[str]:
-        return [f"{100 * ap.map50:.2f}", "-" if ap.map is None else f"{100 * ap.map:.2f}"]
+    def cells(ap: APResult, interval: Interval | None, difference: Difference | None = None) -> list[str]:
+        row = [f"{100 * ap.map50:.2f}", "-" if ap.map is None else f"{100 * ap.map:.2f}"]
+        row += [] if interval is None else [interval.range]
+        if confidence and result.ann is not None:
+            row += (
+                ["-"] * 2 if difference is None else [f"{100 * difference.estimate:+.2f}", difference.range]
+            )
+        return row
 
-    rows = [[point.name, *cells(point.ap)] for point in result.points]
+    head = ["network", "mAP50", "mAP"]
+    if confidence:
+        head += ["95 % of mAP50"] + (["less ANN", "95 % of that"] if result.ann is not None else [])
+    rows = [[point.name, *cells(point.ap, point.interval, point.difference)] for point in result.points]
     if result.ann is not None:
-        rows.append(["ANN beside it", *cells(result.ann)])
+        rows.append(["ANN beside it", *cells(result.ann, result.ann_interval)])
     print(f"{model} on {len(dataset)} images of {data} ({result.final.protocol}), in %")
-    print(table(["network", "mAP50", "mAP"], rows))
+    print(table(head, rows))
     if result.mean_steps is not None:
         print(f"steps per image: {result.mean_steps:.2f}")
     if result.energy is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from sj_lowlat.data.sample import DetectionDataset, Target
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.evaluation.ap import APResult, Scene, pair_up
+from sj_lowlat.evaluation.matches import ClassMatches, Ranking
 
 
 def coco_ap(
@@ -28,7 +29,9 @@ def coco_ap(
     :raises InputError: if the counts or labels do not fit, or the data set has no box to find
     """
     scenes, labels = pair_up(dataset, detections, class_map)
-    precision = _precision(scenes, labels)  # [IoU, recall, class]
+    run = _evaluated(scenes, labels)
+    run.accumulate()
+    precision = np.asarray(run.eval["precision"])[:, :, :, 0, -1]  # [IoU, recall, class]
     found = np.asarray((precision > -1).all(axis=(0, 1)))  # -1 marks classes without truth
     ap = precision[:, :, found].mean(axis=1)  # [IoU, class]
     names = [dataset.class_names[label] for label, kept in zip(labels, found, strict=True) if kept]
@@ -41,7 +44,35 @@ def coco_ap(
     )
 
 
-def _precision(scenes: list[Scene], labels: list[int]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def coco_matches(scenes: list[Scene], labels: list[int]) -> list[ClassMatches]:
+    """Which detections pycocotools counts, and which find an object, for each class that has one."""
+    classes = []
+    images, rows = len(scenes), _evaluated(scenes, labels).evalImgs  # by class, then image
+    for first, label in enumerate(labels):
+        there = [each for each in enumerate(rows[first * images : (first + 1) * images]) if each[1]]
+        positives = np.zeros(images, dtype=np.int64)
+        for number, row in there:
+            positives[number] = np.count_nonzero(row["gtIgnore"] == 0)
+        if not positives.any():
+            continue
+        scores = np.concatenate([row["dtScores"] for _, row in there])
+        order = np.argsort(-scores, kind="mergesort")  # stable, as pycocotools sorts
+        counts = [len(row["dtScores"]) for _, row in there]
+        places = np.repeat([number for number, _ in there], counts)[order]
+        hit, ignored = (
+            np.concatenate([row[key] for _, row in there], axis=1)[:, order].astype(bool)  # [IoU, detection]
+            for key in ("dtMatches", "dtIgnore")
+        )
+        rankings = tuple(
+            Ranking(places[counted], np.flatnonzero(found[counted]))
+            for found, counted in zip(hit, ~ignored, strict=True)
+        )
+        classes.append(ClassMatches(label, positives, rankings))
+    return classes
+
+
+def _evaluated(scenes: list[Scene], labels: list[int]) -> Any:
+    """pycocotools' evaluation, images and detections compared."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -74,10 +105,11 @@ def _precision(scenes: list[Scene], labels: list[int]) -> np.ndarray[Any, np.dty
     # not COCO.loadRes, which fails when nothing was detected
     run = QuietEvaluation(index(truth), index(found), "bbox")
     run.params.catIds = labels
+    # objects of all areas, the largest limit (100)
+    run.params.areaRng, run.params.areaRngLbl = run.params.areaRng[:1], run.params.areaRngLbl[:1]
+    run.params.maxDets = run.params.maxDets[-1:]
     run.evaluate()
-    run.accumulate()
-    # [IoU, recall, class, area, limit]: all areas, the largest limit (100)
-    return np.asarray(run.eval["precision"])[:, :, :, 0, -1]
+    return run
 
 
 def _quiet(function: Any) -> Any:

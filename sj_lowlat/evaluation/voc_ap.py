@@ -13,6 +13,7 @@ from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.detect.detections import Detections
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation.ap import APResult, Scene, pair_up
+from sj_lowlat.evaluation.matches import ClassMatches, Ranking
 
 _IOU = 0.5
 _PROTOCOLS = {"11-point": "VOC2007, 11-point", "all-point": "VOC2010, all-point"}
@@ -45,9 +46,9 @@ def voc_ap(
     scenes, labels = pair_up(dataset, detections, class_map)
     per_class: dict[str, float] = {}
     for label in labels:
-        hits, positives = _match_class(scenes, label)
-        if positives:
-            per_class[dataset.class_names[label]] = _average(hits, positives, method)
+        hits, _, positives = _match_class(scenes, label)
+        if any(positives):
+            per_class[dataset.class_names[label]] = _average(hits, sum(positives), method)
     return APResult(
         map50=sum(per_class.values()) / len(per_class),
         map=None,
@@ -57,8 +58,20 @@ def voc_ap(
     )
 
 
-def _match_class(scenes: list[Scene], label: int) -> tuple[list[bool], int]:
-    """True or false for each detection that counts, by falling score; and the number of boxes to find."""
+def voc_matches(scenes: list[Scene], labels: list[int]) -> list[ClassMatches]:
+    """Which detections count, and which find an object, for each class that has one."""
+    classes = []
+    for label in labels:
+        hits, images, positives = _match_class(scenes, label)
+        if any(positives):
+            ranking = Ranking(np.array(images, dtype=np.int64), np.flatnonzero(hits))
+            classes.append(ClassMatches(label, np.array(positives, dtype=np.int64), (ranking,)))
+    return classes
+
+
+def _match_class(scenes: list[Scene], label: int) -> tuple[list[bool], list[int], list[int]]:
+    """True or false for each detection that counts, by falling score, and its scene; the number of boxes to
+    find in each scene."""
     ranked: list[tuple[float, int, int]] = []  # score, scene, box overlapped enough or -1
     ignored: list[list[bool]] = []
     for number, scene in enumerate(scenes):
@@ -73,13 +86,15 @@ def _match_class(scenes: list[Scene], label: int) -> tuple[list[bool], int]:
         ranked += [(score, number, box) for score, box in zip(scores.tolist(), place.tolist(), strict=True)]
     ranked.sort(key=lambda row: -row[0])
     hits: list[bool] = []
+    places: list[int] = []
     taken: set[tuple[int, int]] = set()
     for _, number, box in ranked:
         if box >= 0 and ignored[number][box]:
             continue
         hits.append(box >= 0 and (number, box) not in taken)
+        places.append(number)
         taken.add((number, box))
-    return hits, sum(not flag for flags in ignored for flag in flags)
+    return hits, places, [sum(not flag for flag in flags) for flags in ignored]
 
 
 def _average(hits: list[bool], positives: int, method: str) -> float:

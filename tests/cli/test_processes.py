@@ -29,7 +29,7 @@ def commands(places: Places, folder: Path) -> dict[str, list[str]]:
     snn = ("--model", places.snn, "--data", places.data, "--limit", 5)
     words = {
         "curve": ("evaluate", *snn, "--readout", "2,4,6", "--flush", 2, "--ann", places.ann, "--monitored", 3,
-                  "--output", folder / "curve.json"),
+                  "--confidence", 20, "--output", folder / "curve.json"),
         "stop": ("evaluate", *snn, "--stop", "stable", "--flush", 8, "--batch-size", 2, "--monitored", 0,
                  "--encoder", "poisson", "--output", folder / "stop.json"),
         "finetune": ("finetune", "--model", places.ann, "--data", places.data, "--levels", 4, *TRAINING,

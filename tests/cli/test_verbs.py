@@ -178,6 +178,31 @@ def test_evaluate_an_ann_by_the_first_images_and_by_voc(places: Any, run: Run, t
     assert record["points"][0]["map"] is None and record["settings"]["size"] == 96
 
 
+def test_evaluate_prints_intervals_and_differences(places: Any, run: Run, tmp_path: Path) -> None:
+    command = ("evaluate", "--model", places.snn, "--data", places.data, "--ann", places.quant,
+               "--readout", "2,4", "--time-steps", 4, "--batch-size", 6)  # fmt: skip
+    done = run(*command, "--confidence", 30, "--output", tmp_path / "e.json")
+    assert done.code == 0, done.err
+    expected = evaluate(checkpoint.load(places.snn), open_data(places.data), 4, readout=(2, 4), batch_size=6,
+                        ann=checkpoint.load(places.quant), confidence=30)  # fmt: skip
+    record = read(tmp_path / "e.json")
+    assert record["points"] == json.loads(json.dumps(expected.to_json()["points"]))
+    assert record["ann"]["interval"]["resamples"] == 30
+    lines = {line.split("  ")[0]: line for line in done.out.splitlines()}
+    assert "95 % of mAP50" in lines["network"] and "less ANN  " in lines["network"]
+    for point in expected.points:
+        assert point.interval is not None and point.difference is not None
+        more = f"{100 * point.difference.estimate:+.2f}"
+        row = lines[point.name]
+        assert all(text in row for text in (point.interval.range, more, point.difference.range))
+    assert expected.ann_interval is not None and expected.ann_interval.range in lines["ANN beside it"]
+
+    done = run("evaluate", "--model", places.ann, "--data", places.data, "--confidence", 30)
+    assert done.code == 0 and "95 % of mAP50" in done.out and "less ANN" not in done.out
+    done = run(*command)
+    assert done.code == 0 and "95 %" not in done.out and "less ANN" not in done.out
+
+
 @pytest.mark.parametrize("spiking", [False, True])
 def test_detect_draws_boxes_where_the_picture_has_them(
     places: Any, run: Run, tmp_path: Path, spiking: bool
@@ -314,6 +339,7 @@ def test_pictures_are_never_drawn_over(places: Any, run: Run, tmp_path: Path) ->
         (["evaluate", "--model", "{snn}", "--data", "{data}", "--readout", "2,x"], "'2,x'"),
         (["evaluate", "--model", "{snn}", "--data", "{data}", "--readout", "5"], "1 to 4"),
         (["evaluate", "--model", "{snn}", "--data", "{pictures}"], "no boxes"),
+        (["evaluate", "--model", "{ann}", "--data", "{data}", "--confidence", "-1"], "confidence is -1"),
         (["evaluate", "--model", "{ann}", "--data", "{data}", "--time-steps", "4"], "spiking"),
         (["evaluate", "--model", "{ann}", "--data", "{data}", "--size", "50"], "multiples of 32"),
         (["evaluate", "--model", "nowhere", "--data", "{data}"], "nowhere"),

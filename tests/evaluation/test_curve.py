@@ -15,7 +15,7 @@ from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.data import TrafficDataset, batches
 from sj_lowlat.detect import Detections, detections_from_maps
 from sj_lowlat.errors import InputError
-from sj_lowlat.evaluation import coco_ap, count_macs, evaluate
+from sj_lowlat.evaluation import coco_ap, confidence, count_macs, evaluate, match, paired_difference
 from sj_lowlat.evaluation.predict import predict
 from sj_lowlat.models import snn_tiny_yolov3
 from sj_lowlat.simulation import simulate
@@ -122,6 +122,9 @@ def test_a_network_that_finds_nothing_scores_zero(data: TrafficDataset) -> None:
         ({"flush": -1}, "flush is -1"),
         ({"readout": (99,)}, "readout"),
         ({"protocol": "voc12"}, "voc07"),
+        ({"confidence": -1}, "confidence is -1: give a number of resamples"),
+        ({"confidence": True}, "confidence is True"),
+        ({"confidence": 0.95}, "confidence is 0.95"),
     ],
 )
 def test_options_that_cannot_be(
@@ -166,6 +169,49 @@ def test_a_run_that_stops_early_scores_each_image_where_it_stopped(
     assert point.steps == LEVELS + 24
     assert point.ap.map50 == pytest.approx(coco_ap(data, found).map50, abs=1e-6)
     assert f"steps per image: {stopped.mean_steps:.2f}" in str(stopped)
+
+
+@pytest.mark.parametrize("protocol", ["coco", "voc07"])
+def test_confidence_adds_intervals_and_changes_nothing_else(
+    quant: torch.nn.Module, data: TrafficDataset, protocol: str
+) -> None:
+    snn = convert(quant)
+    options = {"readout": (2, LEVELS), "ann": quant, "batch_size": 24, "monitored": 0, "protocol": protocol}
+    plain = evaluate(snn, data, **options)
+    run = evaluate(snn, data, confidence=50, keep_detections=True, **options)
+    assert run.detections is not None and set(run.detections) == {"2", "8", "beside"}
+    beside = match(data, run.detections["beside"], protocol)
+    assert run.ann is not None and run.ann_interval == confidence(beside, resamples=50)
+    for point in run.points:
+        found = match(data, run.detections[str(point.steps)], protocol)
+        assert point.interval == confidence(found, resamples=50)
+        assert point.difference == paired_difference(found, beside, resamples=50)
+        assert point.interval.estimate == pytest.approx(point.ap.map50, abs=1e-12)
+        assert f"mAP50 {point.interval}" in str(run) and str(point.difference) in str(run)
+    record, without = json.loads(json.dumps(run.to_json())), json.loads(json.dumps(plain.to_json()))
+    assert record["points"][0]["difference"] == run.points[0].difference.to_json()
+    for each in (*record["points"], record["ann"]):
+        assert each.pop("interval")["resamples"] == 50
+        each.pop("difference", None)
+    assert {**record, "settings": None} == {**without, "settings": None}
+    assert record["settings"].keys() == without["settings"].keys()
+    assert "interval" not in str(plain) and plain.detections is None and plain.ann_interval is None
+
+
+def test_confidence_of_an_ann_alone_and_where_images_stop(
+    quant: torch.nn.Module, data: TrafficDataset
+) -> None:
+    alone = evaluate(quant, data, batch_size=24, confidence=20, keep_detections=True)
+    assert alone.detections is not None and alone.final.map50 > 0.05
+    assert alone.points[0].interval == confidence(match(data, alone.detections["None"]), resamples=20)
+    assert alone.points[0].difference is None and alone.ann_interval is None
+    assert alone.points[0].interval.low < alone.points[0].interval.high
+    stopped = evaluate(
+        convert(quant), data, flush=24, stop="stable", ann=quant, batch_size=24, monitored=0, confidence=20
+    )
+    (point,) = stopped.points
+    assert point.interval is not None and point.interval.estimate == pytest.approx(point.ap.map50, abs=1e-12)
+    assert point.difference is not None and point.difference.resamples == 20
 
 
 def test_modes_are_for_spiking_networks(quant: torch.nn.Module, data: TrafficDataset) -> None:
