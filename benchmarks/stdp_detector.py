@@ -2,7 +2,7 @@
 
     python benchmarks/stdp_detector.py train --data ../shared/data --output runs/stdp
     python benchmarks/stdp_detector.py filters --features runs/stdp/features
-    python benchmarks/stdp_detector.py score --data ../shared/data --network runs/stdp/t16/snn --images 100
+    python benchmarks/stdp_detector.py score --data ../shared/data --network runs/stdp/t32/snn --images 100
 
 The network is ``snn_tiny_yolov3`` with plain IF neurons. Its first layers learn by STDP (``stdp.py``), layer
 by layer, and stay as they are; the others learn from the darknet network's heads, through T steps with
@@ -139,13 +139,17 @@ def draw_filters(args: argparse.Namespace) -> None:
             strips[f"layer {layer}, {when}"] = strip(filters / learnt.abs().max())
     ratios = [len(picture) for picture in strips.values()]
     figure = new_figure(5.0, 0.5 * len(strips) + 0.06 * sum(ratios))
-    rows = figure.subplots(len(strips), 1, height_ratios=ratios)
-    for axes, (title, picture) in zip(rows, strips.items(), strict=True):
+    places = figure.subplots(len(strips), 1, height_ratios=ratios)
+    for axes, (title, picture) in zip(places, strips.items(), strict=True):
         axes.imshow(picture, interpolation="nearest")
         axes.set_axis_off()
         axes.set_title(title, loc="left", fontsize="small")
-    for layer in record["layers"]:
-        print(layer)
+    names = [name for name in record["layers"][0] if name != "shares"]
+    rows = [
+        (*(str(layer[name]) for name in names), " to ".join(f"{f(layer['shares']):.3f}" for f in (min, max)))
+        for layer in record["layers"]
+    ]
+    print(markdown((*(name.replace("_", " ") for name in names), "shares of spikes"), rows))
     save_figure(figure, args.figure)
 
 
@@ -176,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     shared = arguments(None, "stdp_detector")
     own = commands.add_parser("score", help=score.__doc__, parents=[shared], conflict_handler="resolve")
     own.set_defaults(run=score, size=192)
-    own.add_argument("--network", type=Path, default=Path("runs/stdp/t16/snn"))
+    own.add_argument("--network", type=Path, default=Path("runs/stdp/t32/snn"))
     own.add_argument("--steps", type=int, nargs="+", default=list(STEPS), help="read-outs; the last is T")
     own = commands.add_parser("filters", help=draw_filters.__doc__)
     own.set_defaults(run=draw_filters)
