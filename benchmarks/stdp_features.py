@@ -69,7 +69,7 @@ def first_filters(conv: nn.Conv2d, plan: Mapping[str, Any], layer: int) -> Filte
 
 
 def find_statistics(model: DirectSNN, pictures: Any, plan: Mapping[str, Any], size: int, layer: int) -> None:
-    """Let a layer's batch norm give its currents mean 0 and variance 1, on new crops."""
+    """Give a layer's batch norm the mean and variance of its currents on new crops."""
     block, device = model.first_blocks()[layer], next(model.parameters()).device
     norm, momentum = block.bn, block.bn.momentum
     norm.reset_running_stats()
