@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from direct_snn import DirectSNN
 from inputs import fingerprint, open_network, open_photos
-from runner import HERE, Runs, arguments, markdown, save_figure, save_results
+from runner import HERE, Runs, markdown, save_figure, save_results
 from stdp_features import first_filters, learn_features
 from torch import Tensor, nn
 from train import Pictures
@@ -168,24 +168,33 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    own = commands.add_parser("train", help=train.__doc__)
-    own.set_defaults(run=train)
-    add = own.add_argument
+
+    def command(run: Callable[[argparse.Namespace], None], name: str) -> Callable[..., Any]:
+        own = commands.add_parser(name, help=run.__doc__)
+        own.set_defaults(run=run)
+        return own.add_argument
+
+    images = HERE.parent / "docs" / "images"
+    add = command(train, "train")
     add("--data", type=Path, required=True, help="folder with darknet, coco-subset, voc-subset")
     add("--output", type=Path, default=Path("runs/stdp"))
     add("--plan", type=Path, default=HERE / "configs" / "stdp_detector.json")
     add("--photos", type=Path, nargs="+", default=[], help="folders with more pictures")
     add("--shorten", type=int, default=1, help="a trial: iterations and batches over N")
     add("--workers", type=int, default=0, help="processes that prepare batches ahead")
-    shared = arguments(None, "stdp_detector")
-    own = commands.add_parser("score", help=score.__doc__, parents=[shared], conflict_handler="resolve")
-    own.set_defaults(run=score, size=192)
-    own.add_argument("--network", type=Path, default=Path("runs/stdp/t32/snn"))
-    own.add_argument("--steps", type=int, nargs="+", default=list(STEPS), help="read-outs; the last is T")
-    own = commands.add_parser("filters", help=draw_filters.__doc__)
-    own.set_defaults(run=draw_filters)
-    own.add_argument("--features", type=Path, default=Path("runs/stdp/features"))
-    own.add_argument("--figure", type=Path, default=HERE.parent / "docs" / "images" / "stdp_filters.png")
+    add = command(score, "score")
+    add("--data", type=Path, required=True, help="folder with coco-subset")
+    add("--network", type=Path, default=Path("runs/stdp/t32/snn"))
+    add("--steps", type=int, nargs="+", default=list(STEPS), help="read-outs; the last is T")
+    add("--images", type=int, help="score only so many images, evenly spaced over the set")
+    add("--size", type=int, default=192, help="side of the network's input in pixels")
+    add("--batch-size", type=int, default=1)
+    add("--output", type=Path, default=Path("runs/stdp_detector"), help="gets a JSON file for each run")
+    add("--results", type=Path, default=HERE / "results" / "stdp_detector.json")
+    add("--figure", type=Path, default=images / "stdp_detector.png")
+    add = command(draw_filters, "filters")
+    add("--features", type=Path, default=Path("runs/stdp/features"))
+    add("--figure", type=Path, default=images / "stdp_filters.png")
     args = parser.parse_args(argv)
     args.run(args)
 
