@@ -7,7 +7,7 @@ import importlib
 import json
 import math
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -133,8 +133,7 @@ def test_one_filter_fires_at_a_place_and_resets_all(modules: Any) -> None:
     assert fired == [[0, 0, 0], [0, 1, 0]] * 3  # the strongest, at every second step; the others never
     neurons.threshold[1] = 10.0  # it has won too often
     neurons.reset()
-    fired = [neurons(currents).flatten().tolist() for _ in range(6)]
-    assert fired == [[0, 0, 0], [0, 0, 0], [0, 0, 1]] * 2
+    assert [neurons(currents).flatten().tolist() for _ in range(3)] == [[0, 0, 0], [0, 0, 0], [0, 0, 1]]
 
 
 def test_off_cells_make_filters_signed(modules: Any) -> None:
@@ -165,9 +164,7 @@ def test_filters_find_the_patterns_of_their_input(modules: Any) -> None:
     for _ in range(150):
         shown = kinds[torch.randint(2, (16,), generator=draw)] * 0.8 + 0.1
         learning.learn(iter((torch.rand(8, *shown.shape, generator=draw) < shown).float()))
-    found = alike()
-    assert sorted(found.argmax(1).tolist()) == [0, 1]
-    assert found.amax(1).min() > 0.95
+    assert sorted(alike().argmax(1).tolist()) == [0, 1] and alike().amax(1).min() > 0.95
 
 
 class OnlyImages:
@@ -282,7 +279,7 @@ def test_the_longer_plan_goes_on_from_the_shorter() -> None:
 
 
 def test_the_commands(
-    modules: ModuleType, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    modules: Any, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output, results = tmp_path / "run", tmp_path / "results.json"
     plan = json.loads(PLAN.read_text()) | {"width": 0.125, "size": SIZE}
