@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from sj_lowlat.network import SpikingNetwork
 TABLE = HERE / "configs" / "methods.json"
 NEAR = 1.0  # points of mAP50 that count as equal
 RIVAL = "spiking-yolo"
+RESAMPLES = 1000  # of the paired bootstrap
 CALIBRATED = 64  # steps at most for which a method's corrections are made
 _HEAD = ("method", "network", "photos", "ANN")
 _COSTS = ("spikes/neuron", "events/neuron", "energy/ANN", "training", "labels", "calibration photos")
@@ -37,7 +39,7 @@ class Row:
     """One method on one network.
 
     :param entry: of the table: ``method``, ``network``, and what is other than usual: ``label``,
-        ``precision``, ``most`` steps, ``long`` (the longest run on fewer photos)
+        ``precision``, ``most`` steps, ``long`` (to the longest time, on fewer photos)
     """
 
     def __init__(self, entry: Mapping[str, Any], plan: Mapping[str, Any], runs: Runs) -> None:
@@ -50,12 +52,14 @@ class Row:
         self.precision: str = entry.get("precision", plan["precision"])
         self.points: dict[int, float] = {}
         self.energy: dict[str, Any] = {}
-        self.ann = 0.0
+        self.ann, self.difference, self.photos = 0.0, "", 0
 
     def done(self, photos: Photos, few: Photos) -> Row:
-        """Score it, on few photos in the longest run."""
-        self.ann = _percent(self.runs(f"{self.name} ANN", self.spec, photos))[None]
+        """Score it, a long one on few photos."""
         wanted = [step for step in self.args.time_steps if step <= self.entry.get("most", 10**9)]
+        if self.entry.get("long"):
+            photos, wanted = few, [*wanted, self.args.total]
+        self.photos = len(photos)
         if self.method.mode == "counts":  # its latency is its own
             wanted = wanted[-1:]
         if self.method.curve:
@@ -63,9 +67,6 @@ class Row:
         else:
             for step in wanted:
                 self._add(photos, [step])
-        if self.entry.get("long") and self.args.total:
-            self.runs(f"{self.name} ANN", self.spec, few)
-            self._add(few, [self.args.total])
         return self
 
     def _add(self, photos: Photos, steps: list[int]) -> None:
@@ -79,8 +80,11 @@ class Row:
         request |= {"time_steps": made_for} if self.method.corrections else {}
         name = f"{self.label} on {self.name} {steps[-1]} {len(photos)}"
         record = self.runs.once(name, request, lambda: self._score(photos, steps, made_for))
-        self.points |= {step: value for step, value in _percent(record).items() if step is not None}
-        self.energy = record["energy"]
+        self.points |= {point["steps"]: 100 * point["map50"] for point in record["points"]}
+        self.energy, last = record["energy"], record["points"][-1]
+        self.ann = 100 * record["ann"]["map50"]
+        ends = (100 * last["difference"][end] for end in ("low", "high"))
+        self.difference = "{:+.1f} to {:+.1f}".format(*ends)
 
     @property
     def _calibrates(self) -> bool:
@@ -89,9 +93,11 @@ class Row:
     def _score(self, photos: Photos, steps: list[int], made_for: int) -> dict[str, Any]:
         snn = self._spiking(made_for)
         run = self.method.run(snn, steps[-1])
-        schedule = run["schedule"]
-        readout = [step for step in steps if schedule.before < step <= schedule.total] or [schedule.total]
-        run |= {"readout": readout, "monitored": self.args.monitored, "batch_size": self.args.batch_size}
+        if self.method.mode == "steps":
+            first = run["schedule"].before + 1
+            run["readout"] = [step for step in steps if step >= first]
+        run |= {"monitored": self.args.monitored, "batch_size": self.args.batch_size}
+        run |= {"ann": open_network(self.spec), "confidence": RESAMPLES}
         found = evaluate(snn, photos.dataset, size=self.args.size, protocol=photos.protocol, **run)
         return found.to_json() | {"rates": None}
 
@@ -103,29 +109,27 @@ class Row:
         snn = convert(network, method=self.method, calibration=images, time_steps=made_for)
         return set_precision(snn, self.precision)
 
-    def near(self, wanted: float) -> int | None:
-        """The fewest steps from which on it stays as good as that, but for :data:`NEAR`."""
-        good = [s for s in self.points if all(v >= wanted - NEAR for t, v in self.points.items() if t >= s)]
+    def reach(self, wanted: float) -> int | None:
+        """The fewest steps from which on it stays as good as that."""
+        good = [s for s in self.points if all(v >= wanted for t, v in self.points.items() if t >= s)]
         return min(good, default=None)
 
     def cells(self, steps: Sequence[int], rival: Row | None) -> list[str]:
         """The row of the table."""
-        reached = None if rival is None else self.near(max(rival.points.values()) + NEAR)
-        other = None if rival is None else rival.near(max(rival.points.values()) + NEAR)
+        comparable = rival is not None and rival.photos == self.photos
+        goal = max(rival.points.values()) if rival is not None and comparable else math.inf
+        reached, other = self.reach(goal), rival.reach(goal) if rival is not None else None
         ratio = f"{other / reached:.1f}" if other and reached else "-"
         costs = ("spikes_per_neuron_and_image", "events_per_neuron_and_image", "ratio")
         extra = [step for step in self.points if step not in steps]
         texts = [f"{self.points[step]:.1f}" if step in self.points else "" for step in steps]
         last = " ".join(f"{self.points[step]:.1f} at {step}" for step in extra)
         return [
-            *texts, last, str(self.near(self.ann) or "-"), str(reached or "-"), ratio,
+            *texts, last, self.difference, str(self.reach(self.ann - NEAR) or "-"), str(reached or "-"),
+            ratio,
             *(f"{self.energy[cost]:.2f}" for cost in costs), "yes" if self.method.trains else "no",
             "yes" if self.method.labels else "no", str(self.args.calibration if self._calibrates else 0),
         ]  # fmt: skip
-
-
-def _percent(record: Mapping[str, Any]) -> dict[int | None, float]:
-    return {point["steps"]: 100 * point["map50"] for point in record["points"]}
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -134,7 +138,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--methods", nargs="+", default=["all"], metavar="NAME", help="names of rows, or all")
     add("--time-steps", nargs="+", type=int, default=[2, 4, 8, 16, 32, 64, 128, 256, 512])
-    add("--total", type=int, default=3500, help="steps of the longest runs; 0 for none")
+    add("--total", type=int, default=3500, help="steps of the long rows")
     add("--long-images", type=int, default=100, help="photos of these")
     add("--monitored", type=int, default=4, help="photos to count spikes on")
     add("--networks", nargs="*", default=[], metavar="NAME=WORD", help="instead of the table's")
@@ -175,10 +179,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     rival = next((row for row in rows if row.label == RIVAL), None)
     steps = args.time_steps
     reach = (f"within {NEAR:g} of its ANN", f"reaches {RIVAL}", "times fewer")
-    head = (*_HEAD, *map(str, steps), "further", *reach)
+    head = (*_HEAD, *map(str, steps), "further", "last less ANN, 95 %", *reach)
     lines = [
         [row.label, f"{row.name}, L = {levels_of(row.spec)}" if levels_of(row.spec) else row.name,
-         str(len(photos)), f"{row.ann:.1f}", *row.cells(steps, rival)]
+         str(row.photos), f"{row.ann:.1f}", *row.cells(steps, rival)]
         for row in rows
     ]  # fmt: skip
     title = f"{photos.label}: {len(photos)} images, {args.size} px"
