@@ -23,7 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 _CONVERSION = ("fold", "normalise", "equalise", "statistics", "options", "additions", "convert",
-               "replace", "refusals", "precision")  # fmt: skip
+               "replace", "refusals", "precision", "methods")  # fmt: skip
 TARGETS = {
     "functional": (["functional.py"], ["test_functional.py", "layers/test_quant_relu.py", "oracles"]),
     "layers": (["layers"], ["layers", "models/test_darknet_layers.py"]),
@@ -100,7 +100,9 @@ def main() -> None:
             have = ROOT / top
             shutil.copytree(have, copy / top) if have.is_dir() else shutil.copy(have, copy)
         roots = [copy / "sj_lowlat" / place for place in places]
-        files = [file for root in roots for file in ([root] if root.is_file() else sorted(root.glob("*.py")))]
+        files = [
+            file for root in roots for file in ([root] if root.is_file() else sorted(root.rglob("*.py")))
+        ]
         drawn = mutants(files, args.mutants, args.seed)
         # the tests must hold without a mutant, from the copy
         command = [
