@@ -53,7 +53,8 @@ def test_every_row_runs_once(
     command = [
         "--data", data_dir, "--images", 2, "--long-images", 1, "--size", 64, "--time-steps", 6, 8,
         "--total", 10, "--calibration", 2, "--monitored", 1, "--output", places["runs"],
-        "--results", places["results.json"], "--figure", places["figure.png"], "--networks", *networks(tmp_path),
+        "--results", places["results.json"], "--figure", places["figure.png"],
+        "--networks", *networks(tmp_path),
     ]  # fmt: skip
     words = [str(word) for word in command]
     for shard in ("0/2", "1/2"):

@@ -59,6 +59,7 @@ def kill(verb: str, kills: int, root: Path, seed: int = 0) -> Counter[str]:
     assert alone.exitcode == 0, f"{verb} ends with {alone.exitcode} by itself"
     seconds, whole, struck = time.monotonic() - begun, digest(root / f"{verb} whole"), False
     while counts["kills"] < kills or struck:
+        assert counts["results"] < 20 * kills, f"no signal strikes {verb}"
         output, number = (
             root / f"{verb} {counts['results']}",
             SIGNALS[(counts["kills"] + seed) % len(SIGNALS)],
@@ -153,6 +154,7 @@ def _process(words: list[str]) -> Any:
 
 
 def _command(words: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         sys.exit(cli.main(words))
 
