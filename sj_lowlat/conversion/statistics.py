@@ -30,7 +30,9 @@ def parse_statistic(statistic: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", statistic)
     if match and 0 < float(match.group(1)) <= 100:
         return float(match.group(1)) / 100
-    raise InputError(f"statistic is {statistic!r}; write 'max' or a percentage above 0, for instance '99.9%'")
+    raise InputError(
+        f"statistic is {statistic!r}; write 'max', 'mse' or a percentage above 0, such as '99.9%'"
+    )
 
 
 def image_batches(

@@ -114,8 +114,6 @@ def test_refusals() -> None:
     net.a[1] = nn.BatchNorm2d(6, affine=False).double().eval()
     with pytest.raises(ConversionError, match=r"'a.1' has no weight that could take up"):
         prepare(net, LEVELS, IMAGES, equalise=True)
-    with pytest.raises(InputError, match="statistic is 'mse'"):
-        convert(net, scale="mse", calibration=IMAGES)
 
 
 def test_tiny_yolo_is_converted_with_its_own_pools() -> None:

@@ -30,7 +30,7 @@ def test_statistics_by_name(statistic: str, fraction: float) -> None:
 
 @pytest.mark.parametrize("statistic", ["", "mean", "0%", "101%", "-1%", "99.9", "99,9%", "%"])
 def test_other_statistics_are_refused(statistic: str) -> None:
-    with pytest.raises(InputError, match="statistic is .*'max' or a percentage"):
+    with pytest.raises(InputError, match="statistic is .*'max', 'mse' or a percentage"):
         parse_statistic(statistic)
 
 
