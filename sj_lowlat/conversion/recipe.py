@@ -7,6 +7,7 @@ from typing import Any
 from spikingjelly.activation_based.ann2snn.recipes import ModuleConversionRecipe
 from torch import nn
 
+from sj_lowlat.conversion.methods import find_method
 from sj_lowlat.conversion.pipeline import convert
 from sj_lowlat.conversion.spike import activation_types
 
@@ -22,8 +23,11 @@ class LowLatencyRecipe(ModuleConversionRecipe):
         self.options = options
 
     def validate(self, converter: Any) -> None:
-        """Check the kind of neuron before any work."""
-        activation_types(self.options.get("neuron", "signed"))
+        """Check the method, or the kind of neuron, before any work."""
+        method = self.options.get("method")
+        activation_types(
+            self.options.get("neuron") or "signed" if method is None else find_method(method).neuron
+        )
 
     def convert_module(self, converter: Any, ann: nn.Module) -> nn.Module:
         """Convert ``ann``, which is left untouched."""

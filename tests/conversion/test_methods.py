@@ -155,6 +155,32 @@ def test_spike_norm_balances_the_currents() -> None:
     assert list(highest.values()) == pytest.approx([1.0] * 3, abs=1e-6)
 
 
+class Residual(nn.Module):
+    """A block whose input is added to the currents of its second layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = (nn.Conv2d(n, 6, 3, padding=1) for n in (3, 6, 6))
+        self.acts = nn.ModuleList(nn.ReLU() for _ in range(3))
+        self.head = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.acts[0](self.first(x))
+        z = self.acts[1](self.second(y))
+        return self.head(self.acts[2](self.third(z) + y))  # type: ignore[no-any-return]
+
+
+def test_spike_norm_balances_residual_layers() -> None:
+    """The current of a sum holds the spikes of both branches."""
+    torch.manual_seed(11)
+    snn = convert(Residual().double().eval(), method="spike-norm", calibration=images(11), time_steps=20)
+    highest: dict[str, list[float]] = {name: [] for name in neurons(snn)}
+    for name, node in neurons(snn).items():
+        node.register_forward_pre_hook(lambda _, x, name=name: highest[name].append(float(x[0].amax())))
+    simulate(snn, images(11), Schedule(20, charge=20))
+    assert [max(values) for values in highest.values()] == pytest.approx([1.0] * 3, abs=1e-6)
+
+
 @STEPS
 def test_spiking_yolo_has_a_lower_threshold_for_negative_spikes(steps: int) -> None:
     """-1 at V <= -1 / slope: slope z T spikes, each of which is worth -1 of the scale."""
