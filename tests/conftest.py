@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from sj_lowlat.kernels import FireRule
 # a slow or busy machine is no failure; CI takes the same examples each time, developers find new ones
 settings.register_profile("sj_lowlat", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("sj_lowlat")
+# a shell lets its jobs in the background ignore it, and so would the commands that tests interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

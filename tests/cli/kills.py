@@ -154,7 +154,7 @@ def _process(words: list[str]) -> Any:
 
 
 def _command(words: list[str]) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a job in the background ignores
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         sys.exit(cli.main(words))
 
