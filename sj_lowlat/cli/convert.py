@@ -50,7 +50,7 @@ def run(
     :param method: a published method, which gives neurons, scales, start, corrections and schedule: cao,
         diehl, rueckauer, spike-norm, spiking-yolo, rate-norm, calibration-light, calibration-advanced, qcfs,
         srp, cos, fast-snn, burst, group, multi-threshold, differential, wait, bit-serial, graded,
-        single-spike, signed, residual-fix, if, imbalanced
+        powers-of-two, single-spike, signed, residual-fix, if, imbalanced
     :param neuron: instead of a method the kind of the neurons, by default signed: signed and imbalanced can
         replace leaky ReLU; "if" is plain IF, which starts at 0 (without the residual fix); so does
         hard-reset, which loses what a spike leaves of V; srp and cos correct their start after the pre-steps

@@ -178,8 +178,7 @@ def simulate(
     :param schedule: a :class:`~sj_lowlat.schedule.Schedule`, its written form such as ``"4+2b4"``, or T, the
         steps with input, alone; by default the network's own
     :param changes: overrides of single fields of the schedule: ``time_steps``, ``flush``, ``burst``,
-        ``charge`` (``levels`` in version 0.1), ``pre``,
-        ``rounds``
+        ``charge`` (``levels`` in version 0.1), ``pre``, ``rounds``
     :param readout: steps (1 to T + K, behind pre-steps if there are any) at which the output is wanted; the
         last one by default. The run ends there
     :param encoder: ``"constant"`` (the image is a current, its convolution computed once), ``"poisson"``, or

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import torch
@@ -23,17 +23,6 @@ from sj_lowlat.schedule import Schedule
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
-class Opener(Protocol):
-    def __call__(self, name: str) -> ModuleType: ...
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Opener:
-    """Import a script as it sees itself when it is run: its own folder comes first."""
-    monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module
-
-
 @pytest.fixture(scope="module")
 def quant(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a small Quant ANN of the traffic classes."""
@@ -44,25 +33,25 @@ def quant(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("text", ["", "0+4", "8+", "8-4", "4b0", "b2", "8+4,2", "x"])
-def test_what_is_no_schedule_is_refused(script: Opener, text: str) -> None:
+def test_what_is_no_schedule_is_refused(script: Callable[[str], ModuleType], text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="8\\+4"):
         script("runner").schedule(text)
 
 
-def test_schedules_are_those_of_all_networks_or_of_one(script: Opener) -> None:
+def test_schedules_are_those_of_all_networks_or_of_one(script: Callable[[str], ModuleType]) -> None:
     schedules = script("score").schedules
     assert schedules("8+4,2+4b2, 16") == ("", [Schedule(8, 4), Schedule(2, 4, 2), Schedule(16)])
     assert schedules("net=8+4") == ("net", [Schedule(8, 4)])
 
 
-def test_markdown_has_a_line_a_row_and_refuses_ragged_ones(script: Opener) -> None:
+def test_markdown_has_a_line_a_row_and_refuses_ragged_ones(script: Callable[[str], ModuleType]) -> None:
     markdown = script("runner").markdown
     assert markdown(("a", "b"), [("1", "2"), ["3", ""]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |\n| 3 |  |"
     with pytest.raises(ValueError, match=r"\[1, 2\]"):
         markdown(("a", "b"), [("1",)])
 
 
-def test_a_run_is_done_once_for_each_request(script: Opener, tmp_path: Path) -> None:
+def test_a_run_is_done_once_for_each_request(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     runner, calls = script("runner"), []
 
     def work() -> dict[str, Any]:
@@ -86,7 +75,7 @@ def test_a_run_is_done_once_for_each_request(script: Opener, tmp_path: Path) -> 
     assert {"command", "versions", "seed"} <= set(saved)
 
 
-def test_evenly_spaced_images_keep_their_boxes(script: Opener) -> None:
+def test_evenly_spaced_images_keep_their_boxes(script: Callable[[str], ModuleType]) -> None:
     inputs, whole = script("inputs"), TrafficDataset(9, 64)
     photos = inputs.Photos("traffic", whole, "coco").spaced(3)
     assert len(photos) == 3 and "3 of 9" in photos.label
@@ -96,7 +85,9 @@ def test_evenly_spaced_images_keep_their_boxes(script: Opener) -> None:
     assert inputs.Photos("traffic", whole, "coco").spaced(9).dataset is whole
 
 
-def test_a_network_trained_anew_is_another(script: Opener, quant: str, tmp_path: Path) -> None:
+def test_a_network_trained_anew_is_another(
+    script: Callable[[str], ModuleType], quant: str, tmp_path: Path
+) -> None:
     inputs = script("inputs")
     model = checkpoint.load(quant)
     with torch.no_grad():
@@ -106,7 +97,7 @@ def test_a_network_trained_anew_is_another(script: Opener, quant: str, tmp_path:
 
 
 def test_neuron_response_agrees_with_the_equations(
-    script: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results, figure = tmp_path / "r.json", tmp_path / "f.png"
     script("neuron_response").main(
@@ -122,7 +113,7 @@ def test_neuron_response_agrees_with_the_equations(
 
 
 def test_latency_scores_every_step(
-    script: Opener,
+    script: Callable[[str], ModuleType],
     quant: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -152,7 +143,9 @@ def test_latency_scores_every_step(
     assert figure.is_file()
 
 
-def test_the_first_read_out_that_is_good_enough_is_told(script: Opener, tmp_path: Path) -> None:
+def test_the_first_read_out_that_is_good_enough_is_told(
+    script: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
     table = script("score").Table({"cell": "{map50:.1f}"}, None, None, {}, None)
 
     def soonest(values: dict[int, float]) -> str:
@@ -164,7 +157,7 @@ def test_the_first_read_out_that_is_good_enough_is_told(script: Opener, tmp_path
 
 
 def test_table_1_runs_on_photos(
-    script: Opener, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], ModuleType], data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two real photos: a ReLU network in the paper's setting, and its quantised twin."""
     relu = str(checkpoint.save(snn_tiny_yolov3(80, width=0.125, input_size=64), tmp_path / "relu"))
@@ -189,7 +182,7 @@ def test_table_1_runs_on_photos(
 
 
 def test_each_table_has_the_rows_of_its_page(
-    script: Opener,
+    script: Callable[[str], ModuleType],
     quant: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -229,7 +222,7 @@ def test_each_table_has_the_rows_of_its_page(
 
 
 def test_a_table_refuses_networks_that_it_cannot_score(
-    script: Opener, quant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], ModuleType], quant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     two = [f"net={quant}", f"other={quant}"]
     refused = {
@@ -244,7 +237,7 @@ def test_a_table_refuses_networks_that_it_cannot_score(
 
 
 def test_what_is_no_table_runs_on_photos(
-    script: Opener, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], ModuleType], data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Firing before and behind max-pools, boxes, and settling: the shipped network on two photos."""
     name, results = "snn-tiny-yolov3-coco", tmp_path / "r.json"
@@ -271,7 +264,7 @@ def test_what_is_no_table_runs_on_photos(
 
 
 def test_table_3_has_every_condition(
-    script: Opener,
+    script: Callable[[str], ModuleType],
     quant: str,
     data_dir: Path,
     tmp_path: Path,
@@ -306,7 +299,7 @@ def test_table_3_has_every_condition(
 
 
 def test_table_3_wants_networks_that_it_can_tell_apart(
-    script: Opener, quant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], ModuleType], quant: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table3 = script("spike_camera")
     with pytest.raises(SystemExit):
@@ -317,7 +310,7 @@ def test_table_3_wants_networks_that_it_can_tell_apart(
     assert "traffic, daylight: no network was given" in capsys.readouterr().out
 
 
-def test_classes_that_become_one_are_suppressed_together(script: Opener) -> None:
+def test_classes_that_become_one_are_suppressed_together(script: Callable[[str], ModuleType]) -> None:
     boxes = torch.tensor([[0.0, 0, 10, 10], [1, 0, 10, 10], [30, 30, 40, 40], [0, 0, 10, 10], [5, 5, 9, 9]])
     found = Detections(boxes, torch.tensor([0.5, 0.6, 0.7, 0.8, 0.9]), torch.tensor([0, 1, 1, 2, 3]))
     merged = script("spike_camera").persons_and_vehicles(found, ("car", "bus", "person", "cat"))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,11 +19,8 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def methods(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield importlib.import_module("methods")
-    for name in ("methods", "runner", "inputs", "public"):
-        sys.modules.pop(name, None)
+def methods(script: Callable[[str], ModuleType]) -> Any:
+    return script("methods")
 
 
 def networks(folder: Path) -> list[str]:

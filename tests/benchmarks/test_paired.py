@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 import torch
@@ -25,17 +25,6 @@ FOLDER = Path(__file__).parents[2] / "benchmarks"
 PHOTOS = TrafficDataset(6, 64, seed=3)
 
 
-class Opener(Protocol):
-    def __call__(self, name: str) -> ModuleType: ...
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Opener:
-    """Import a script as it sees itself when it is run: its own folder comes first."""
-    monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module
-
-
 @pytest.fixture(scope="module")
 def quant(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a small Quant ANN that finds something everywhere."""
@@ -50,7 +39,7 @@ def quant(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_table_keeps_runs_and_gives_their_differences(
-    script: Opener,
+    script: Callable[[str], ModuleType],
     quant: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -103,7 +92,7 @@ def test_a_table_keeps_runs_and_gives_their_differences(
 
 
 def test_what_is_kept_scores_as_before_in_labels_of_its_own(
-    script: Opener, data_dir: Path, tmp_path: Path
+    script: Callable[[str], ModuleType], data_dir: Path, tmp_path: Path
 ) -> None:
     """Real boxes with difficult ones, half of the images with nothing found, labels of another list."""
     paired = script("paired")
@@ -129,7 +118,9 @@ def test_what_is_kept_scores_as_before_in_labels_of_its_own(
         paired.differences(tmp_path / "a.npz", tmp_path / "b.npz")
 
 
-def test_a_run_that_is_not_kept_yet_is_done_again(script: Opener, tmp_path: Path) -> None:
+def test_a_run_that_is_not_kept_yet_is_done_again(
+    script: Callable[[str], ModuleType], tmp_path: Path
+) -> None:
     runs, calls = script("runner").Runs(argparse.Namespace(output=tmp_path)), []
 
     def work() -> dict[str, Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
 
 import pytest
 import torch
@@ -23,19 +22,8 @@ VARIABLE = "SJ_LOWLAT_KERNEL"
 TINY = ["--sizes", "64", "--steps", "2", "--repeats", "1", "--width", "0.125"]
 
 
-class Opener(Protocol):
-    def __call__(self, name: str) -> ModuleType: ...
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Opener:
-    """Import a script as it sees itself when it is run: its own folder comes first."""
-    monkeypatch.syspath_prepend(FOLDER)
-    return importlib.import_module
-
-
 def test_speed_compares_everything(
-    script: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results, figure = tmp_path / "r.json", tmp_path / "f.png"
     places = ["--results", str(results), "--figure", str(figure)]
@@ -66,7 +54,7 @@ def test_speed_compares_everything(
     assert "fires otherwise: 0 of" in printed and printed.count("\n| this package, int8") == 3
 
 
-def test_a_grid_has_every_setting(script: Opener, tmp_path: Path) -> None:
+def test_a_grid_has_every_setting(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     results, figure = tmp_path / "r.json", tmp_path / "f.png"
     options = ["--grid", "--sizes", "32", "64", "--batch", "1", "2", "--steps", "1", "2", "--repeats", "1"]
     script("speed").main([*options, *TINY[-2:], "--results", str(results), "--figure", str(figure)])
@@ -85,7 +73,7 @@ def test_a_grid_has_every_setting(script: Opener, tmp_path: Path) -> None:
     ],
 )
 def test_speed_refuses_what_cannot_be(
-    script: Opener, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], ModuleType], options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
         script("speed").parse(options)
@@ -95,7 +83,7 @@ def test_speed_refuses_what_cannot_be(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("name", ["speed", "kernels"])
 def test_without_a_gpu_there_is_a_plain_sentence(
-    script: Opener, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], ModuleType], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     script(name).main(["--device", "cuda", "--results", str(tmp_path / "r.json")])
     assert "no GPU" in capsys.readouterr().out and not (tmp_path / "r.json").exists()
@@ -127,7 +115,7 @@ def test_peak_memory_is_that_of_its_own_process(tmp_path: Path) -> None:
     assert found["loaded_mib"] < int(here.split()[1]) / 2**10 and len(ballast)
 
 
-def test_only_if_neurons_become_those_of_spikingjelly(script: Opener) -> None:
+def test_only_if_neurons_become_those_of_spikingjelly(script: Callable[[str], ModuleType]) -> None:
     images = torch.rand(1, 3, 64, 64)
     net = snn_tiny_yolov3(2, width=0.125, input_size=64)
     snn = convert(net, neuron="signed", scale="max", calibration=images)
@@ -135,7 +123,7 @@ def test_only_if_neurons_become_those_of_spikingjelly(script: Opener) -> None:
         script("competitors").spikingjelly_network(snn)
 
 
-def test_spikingjellys_modes_agree_with_each_other_and_with_ours(script: Opener) -> None:
+def test_spikingjellys_modes_agree_with_each_other_and_with_ours(script: Callable[[str], ModuleType]) -> None:
     competitors = script("competitors")
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     net = snn_tiny_yolov3(2, width=0.125, input_size=64)
@@ -152,7 +140,7 @@ def test_spikingjellys_modes_agree_with_each_other_and_with_ours(script: Opener)
             torch.testing.assert_close(got, ours, rtol=1e-4, atol=1e-4)
 
 
-def test_the_kernel_is_put_back(script: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernel_is_put_back(script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = script("competitors").kernel
     monkeypatch.delenv(VARIABLE, raising=False)
     with kernel("reference"):
@@ -164,7 +152,7 @@ def test_the_kernel_is_put_back(script: Opener, monkeypatch: pytest.MonkeyPatch)
     assert os.environ[VARIABLE] == "cupy"
 
 
-def test_rounds_time_every_job_as_often_and_warm_up_before(script: Opener) -> None:
+def test_rounds_time_every_job_as_often_and_warm_up_before(script: Callable[[str], ModuleType]) -> None:
     timing = script("timing")
     calls: list[str] = []
     jobs = {name: (lambda name=name: calls.append(name)) for name in "abc"}
@@ -176,7 +164,7 @@ def test_rounds_time_every_job_as_often_and_warm_up_before(script: Opener) -> No
     assert timing.ratio([2.0, 30.0, 8.0], [1.0, 10.0, 2.0]) == 3.0
 
 
-def test_shares_are_told_apart_by_the_kind_of_layer(script: Opener) -> None:
+def test_shares_are_told_apart_by_the_kind_of_layer(script: Callable[[str], ModuleType]) -> None:
     net = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.ReLU())
     parts = script("timing").shares(net, lambda: net(torch.rand(1, 8, 64, 64)), "cpu")
     assert parts["convolutions"] > 0 == parts["neurons"] == parts["max-pools"]
@@ -184,7 +172,7 @@ def test_shares_are_told_apart_by_the_kind_of_layer(script: Opener) -> None:
 
 
 def test_kernels_fire_the_same_and_are_timed(
-    script: Opener, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kernels, results, figure = script("kernels"), tmp_path / "r.json", tmp_path / "f.png"
     named = kernels.available("cpu")

@@ -288,7 +288,7 @@ def test_waiting_is_exact_and_takes_depth_times_steps(name: str) -> None:
     assert read.steps == (run["schedule"].total,)
 
 
-@pytest.mark.parametrize(("name", "total"), [("graded", 12), ("single-spike", 40)])
+@pytest.mark.parametrize(("name", "total"), [("graded", 12), ("powers-of-two", 16), ("single-spike", 40)])
 def test_own_methods_settle_to_the_quantised_network(name: str, total: int) -> None:
     quant = prepare(random_network(8), 16, images(8))
     snn = convert(quant, method=name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sj_lowlat.conversion.methods.method import Method
+from sj_lowlat.conversion.methods.method import Case, Method
+from sj_lowlat.layers import LowLatencyIFNode
+from sj_lowlat.network import SpikingNetwork
 from sj_lowlat.schedule import Schedule
 
 
@@ -10,6 +12,19 @@ def all_at_once(total: int, levels: int | None, depth: int) -> Schedule:
     """The charge of L steps in the first one, bursts of half of L; the counts settle in the others."""
     levels = levels or total
     return Schedule(1, flush=total - 1, burst=max(1, levels // 2), charge=levels)
+
+
+def powers_at_once(total: int, levels: int | None, depth: int) -> Schedule:
+    """The charge of L steps in the first one; one event a step, of a power of two up to 2 L."""
+    levels = levels or total
+    return Schedule(1, flush=total - 1, burst=2 * levels, charge=levels)
+
+
+def send_powers(snn: SpikingNetwork, case: Case) -> None:
+    """Let every neuron send powers of two."""
+    for node in snn.modules():
+        if isinstance(node, LowLatencyIFNode):
+            node.powers = True
 
 
 def single_spikes(total: int, levels: int | None, depth: int) -> Schedule:
@@ -30,6 +45,14 @@ GRADED = Method(
     neuron="signed",
     form="quantised",
     schedule=all_at_once,
+)
+POWERS = Method(
+    "powers-of-two",
+    "This package: signed neurons, the whole charge in the first step, one event a step of a power of two",
+    neuron="signed",
+    form="quantised",
+    corrections=(send_powers,),
+    schedule=powers_at_once,
 )
 SINGLE_SPIKE = Method(
     "single-spike",

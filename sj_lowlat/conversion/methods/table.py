@@ -33,6 +33,7 @@ METHODS: dict[str, Method] = {
         waiting.WAIT,
         waiting.BIT_SERIAL,
         own.GRADED,
+        own.POWERS,
         own.SINGLE_SPIKE,
     )
 }
