@@ -13,7 +13,18 @@ def run(
     finer: str | None = None,
     budget: float | None = None,
     method: str | None = None,
-    neuron: Literal["signed", "residual-fix", "if", "imbalanced", "hard-reset", "srp", "cos"] | None = None,
+    neuron: Literal[
+        "signed",
+        "residual-fix",
+        "if",
+        "imbalanced",
+        "hard-reset",
+        "srp",
+        "cos",
+        "multi-threshold",
+        "differential",
+    ]
+    | None = None,  # fmt: skip
     ratio: float | None = None,
     scale: str | None = None,
     per_channel: bool = False,

@@ -10,6 +10,7 @@ import torchvision
 from torch import nn
 
 from sj_lowlat.conversion import convert, prepare
+from sj_lowlat.layers import QuantReLU
 from sj_lowlat.models import darknet
 from sj_lowlat.simulation import simulate
 
@@ -66,3 +67,29 @@ def test_settles_to_its_quantised_network(name: str) -> None:
     out = simulate(convert(quant), images, 1, flush=100, burst=8, charge=8).final
     with torch.no_grad():
         torch.testing.assert_close(out, quant(images), rtol=0, atol=1e-9)
+
+
+class Meets(nn.Module):
+    """Two activations whose spikes add up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(n, 4, 3, padding=1) for n in (3, 4))
+        self.acts = nn.ModuleList(nn.ReLU() for _ in range(2))
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.acts[0](self.convs[0](x))
+        return self.head(y + self.acts[1](self.convs[1](y)))  # type: ignore[no-any-return]
+
+
+def test_tied_activations_share_the_largest_clip() -> None:
+    """One parameter, so that training keeps them equal."""
+    network, images = Meets().eval(), torch.rand(2, 3, 8, 8)
+    apart, tied = (
+        [act for act in prepare(network, 8, images, sums=sums).modules() if isinstance(act, QuantReLU)]
+        for sums in ("rescale", "tie")
+    )
+    assert apart[0].clip_raw is not apart[1].clip_raw and tied[0].clip_raw is tied[1].clip_raw
+    clips = [float(act.clip.detach()) for act in apart]
+    assert clips[0] != clips[1] and float(tied[0].clip.detach()) == pytest.approx(max(clips))

@@ -231,16 +231,19 @@ def channel_errors(snn: nn.Module, ann: nn.Module, scales: dict[str, torch.Tenso
         ann(images(5, 8))
     for handle in handles:
         handle.remove()
-    rate = torch.cat(found).sum(0) / steps
-    return float((rate - want[0] / scales[last]).mean((0, 2, 3)).abs().amax())
+    rate, scale = torch.cat(found).sum(0) / steps, scales[last]
+    scale = scale.view(-1, 1, 1) if scale.dim() else scale
+    return float((rate - want[0] / scale).mean((0, 2, 3)).abs().amax())
 
 
+@pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("name", ["calibration-light", "calibration-advanced"])
-def test_calibration_moves_means_to_those_of_the_ann(name: str) -> None:
+def test_calibration_moves_means_to_those_of_the_ann(name: str, per_channel: bool) -> None:
     ann, steps = random_network(4), 6
-    bare = convert(ann, neuron="residual-fix", scale="mse", calibration=images(5, 8), time_steps=steps)
-    snn = convert(ann, method=name, calibration=images(5, 8), time_steps=steps)
-    quant = prepare(ann, steps, images(5, 8), scale="mse")
+    options: dict[str, Any] = {"calibration": images(5, 8), "time_steps": steps, "per_channel": per_channel}
+    bare = convert(ann, neuron="residual-fix", scale="mse", **options)
+    snn = convert(ann, method=name, **options)
+    quant = prepare(ann, steps, images(5, 8), scale="mse", per_channel=per_channel)
     scales = {name: m.clip.detach() for name, m in quant.named_modules() if isinstance(m, QuantReLU)}
     before, after = (channel_errors(network, ann, scales, steps) for network in (bare, snn))
     assert after < 0.5 * before
