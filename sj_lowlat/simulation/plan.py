@@ -109,5 +109,9 @@ def check_images(images: Any, shape: tuple[int, ...] | None = None) -> None:
         )
     if shape is not None and images.dim() == len(shape):
         raise InputError(f"one image {list(images.shape)} came without a batch: give images[None], [1, *]")
+    if shape is not None and images.shape[1] != shape[0]:
+        raise InputError(
+            f"images have {images.shape[1]} channels, {list(images.shape)}; the network takes {shape[0]}"
+        )
     if not bool(torch.isfinite(images).all()):
         raise InputError("images hold NaN or infinite values; give finite images in [0, 1]")

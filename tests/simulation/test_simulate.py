@@ -548,3 +548,5 @@ def test_one_image_without_a_batch_is_refused() -> None:
     snn = convert(prepare(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1)), 8, images))
     with pytest.raises(InputError, match=r"one image \[3, 8, 8\] came without a batch: give images\[None\]"):
         simulate(snn, images[0], 8)
+    with pytest.raises(InputError, match=r"images have 2 channels, \[1, 2, 8, 8\]; the network takes 3"):
+        simulate(snn, torch.rand(1, 2, 8, 8), 4)
