@@ -111,7 +111,7 @@ def _level(
 def power_of_two(spike: Tensor) -> Tensor:
     """The largest power of two that is not more in size, with the sign; 0 and NaN stay.
 
-    :param spike: whole numbers in floating point, any shape
+    :param spike: floating-point numbers of any shape, none of them subnormal
     """
     whole, mantissa = _LAYOUT[spike.dtype]
     power = (spike.view(whole) & -(1 << mantissa)).view(spike.dtype)  # sign and exponent alone

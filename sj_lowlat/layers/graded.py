@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.kernels.reference import power_of_two
 from sj_lowlat.layers.spiking import LowLatencyIFNode
 
 
@@ -52,11 +53,11 @@ class MultiThresholdIFNode(LowLatencyIFNode):
 
     def _nearest(self, above: torch.Tensor, sent: torch.Tensor) -> torch.Tensor:
         """What is sent at potentials in thresholds, after a sum of ``sent``."""
-        spike = torch.zeros_like(above)
-        for k in range(self._most_spikes().bit_length()):  # the largest comes last
-            spike = torch.where(above >= 0.75 * 2**k, 2.0**k, spike)
-            spike = torch.where((above <= -0.75 * 2**k) & (sent >= 2**k), -(2.0**k), spike)
-        return spike
+        most = 2 ** (self._most_spikes().bit_length() - 1)
+        reached = above / 0.75
+        up = power_of_two(reached.clamp(max=most))
+        down = power_of_two(torch.minimum(-reached, sent).clamp_(max=most))  # both borders, at once
+        return torch.where(up >= 1, up, torch.where(down >= 1, -down, 0.0))
 
     def _count_for_monitors(self, sizes: torch.Tensor, v: torch.Tensor) -> None:
         sums = None if self.sums_wanted is None else self.sums_wanted(v)
