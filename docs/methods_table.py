@@ -24,7 +24,8 @@ def page() -> str:
             cells = ["method", "neuron", "scales", "trains", "source"]
         else:
             trains = "yes" if method.trains else "no"
-            cells = [f"``{name}``", f"``{method.neuron}``", scale_of(method), trains, method.source]
+            source = f"\\{method.source}"  # else an initial begins a list
+            cells = [f"``{name}``", f"``{method.neuron}``", scale_of(method), trains, source]
         lines += [f"   {'* -' if i == 0 else '  -'} {cell}" for i, cell in enumerate(cells)]
     return "\n".join(lines) + "\n"
 
