@@ -6,6 +6,7 @@ from sj_lowlat.evaluation.coco_ap import coco_ap
 from sj_lowlat.evaluation.curve import evaluate
 from sj_lowlat.evaluation.energy import EnergyReport, count_macs, energy
 from sj_lowlat.evaluation.matches import Matches
+from sj_lowlat.evaluation.neurobench import neurobench_model
 from sj_lowlat.evaluation.protocols import match, score
 from sj_lowlat.evaluation.result import CurvePoint, Evaluation
 from sj_lowlat.evaluation.voc_ap import voc_ap
@@ -24,6 +25,7 @@ __all__ = [
     "energy",
     "evaluate",
     "match",
+    "neurobench_model",
     "paired_difference",
     "score",
     "voc_ap",
