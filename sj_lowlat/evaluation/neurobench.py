@@ -29,10 +29,10 @@ def neurobench_model(
 
     NeuroBench [Yik et al., Nature Communications 16:1545 (2025)] takes a call of a layer for spiking only if
     all its inputs are -1, 0 or 1. So each step is shown as as many calls as its largest burst has spikes, as
-    it would run on hardware of single spikes: a burst of n is n spikes, and ``Effective_ACs`` are the synaptic
-    operations of :class:`~sj_lowlat.monitors.SynOpMonitor`, less those of weights that are 0. The image is
-    shown once, as it is: ``Effective_MACs``, which leave out padding and zeros of image and weights. Heads
-    are shown the spikes that they collect. Transposed convolutions are missing: NeuroBench knows none.
+    it would run on hardware of single spikes: a burst of n is n spikes, and ``Effective_ACs`` are the
+    synaptic operations of :class:`~sj_lowlat.monitors.SynOpMonitor`, less those of weights that are 0. The
+    image is shown once, as it is: ``Effective_MACs``, which leave out padding and zeros of image and weights.
+    Heads are shown the spikes that they collect. Transposed convolutions are missing: NeuroBench knows none.
 
     Its model holds copies of the layers that share their weights, and a layer for each layer of neurons, for
     ``ActivationSparsity``. Memory grows with the number of steps and images of a batch.
