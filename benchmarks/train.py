@@ -76,7 +76,7 @@ def run_stages(
     network, own = None, teacher is None
     for stage in plan["stages"]:
         options = {**plan["finetune"], **stage, "workers": args.workers}
-        folder, levels = args.output / options.pop("name"), options.pop("levels")
+        folder, levels = args.output / options.pop("name"), options.pop("levels", None)
         method, before = options.pop("method", None), options.pop("from", None)
         options["iterations"] = max(1, options["iterations"] // args.shorten)
         if (folder / checkpoint.CONFIG).exists():

@@ -7,12 +7,13 @@ import json
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from sj_lowlat import checkpoint, pretrained
 from sj_lowlat.conversion import convert
 from sj_lowlat.data import CocoDataset
 from sj_lowlat.evaluation import evaluate
-from sj_lowlat.layers import SpikeMaxPool
+from sj_lowlat.layers import QuantReLU, RateNorm, SpikeMaxPool
 from sj_lowlat.models import tiny_yolov3
 from sj_lowlat.network import info_of
 from sj_lowlat.schedule import Schedule
@@ -86,3 +87,25 @@ def test_plans_can_be_run(plan: Path, data_dir: Path) -> None:
         FinetuneConfig(**options)
     word = found.get("network", "DATA/darknet/yolov3-tiny.weights").replace("DATA", str(data_dir))
     assert info_of(open_network(word)).heads
+
+
+def test_stages_start_where_they_say_and_take_the_form_of_a_method(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The networks of the table of methods, on small pictures."""
+    monkeypatch.syspath_prepend(FOLDER)
+    plan = json.loads((FOLDER / "configs" / "methods_networks.json").read_text())
+    plan |= {"calibration_images": 2, "calibration_size": 64}
+    plan["finetune"] |= {"batch_size": 2}
+    for stage in plan["stages"]:
+        stage |= {"size": 64}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    places = ["--data", str(data_dir), "--output", str(tmp_path), "--plan", str(tmp_path / "plan.json")]
+    importlib.import_module("train").main(["distil", *places, "--shorten", "900"])
+    made = {stage["name"]: checkpoint.load(tmp_path / stage["name"]) for stage in plan["stages"]}
+    kinds = {name: {type(module) for module in network.modules()} for name, network in made.items()}
+    assert QuantReLU in kinds["quant16"] and made["quant16"].levels == 16
+    assert RateNorm in kinds["rate-norm"] and QuantReLU not in kinds["rate-norm"]
+    assert nn.AvgPool2d in kinds["cao"] and not kinds["cao"] & {QuantReLU, RateNorm, nn.MaxPool2d}
+    for name, method in (("quant16", "graded"), ("rate-norm", "rate-norm")):
+        convert(made[name], method=method)

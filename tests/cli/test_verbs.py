@@ -20,7 +20,7 @@ from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.data import letterbox, read_image
 from sj_lowlat.detect import decode, nms
 from sj_lowlat.evaluation import evaluate
-from sj_lowlat.layers import QuantReLU, SignedIFNode
+from sj_lowlat.layers import QuantReLU, RateNorm, SignedIFNode
 from sj_lowlat.models import tiny_yolov3
 from sj_lowlat.simulation import simulate
 from sj_lowlat.training import FinetuneConfig
@@ -118,6 +118,23 @@ def test_finetune_goes_on_and_refuses_another_run(places: Any, run: Run, tmp_pat
     restarted = run(*command, "--output", tmp_path / "whole", "--lr", 0.5, "--restart")
     assert restarted.code == 0
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() != weights
+
+
+def test_a_method_from_its_training_to_its_neurons(places: Any, run: Run, tmp_path: Path) -> None:
+    ann, snn = tmp_path / "ann", tmp_path / "snn"
+    command = ("finetune", "--model", "tiny-yolov3:width=0.125,input_size=64", "--data", places.data,
+               "--only-activations", "--method", "rate-norm", *TRAIN, "--calibration-images", 2)  # fmt: skip
+    done = run(*command, "--output", ann)
+    assert done.code == 0, done.err
+    clips = [module.clip for module in checkpoint.load(ann).modules() if isinstance(module, RateNorm)]
+    assert len(clips) == 11 and all(float(clip.detach()) > 0 for clip in clips)
+    done = run("convert", "--model", ann, "--method", "rate-norm", "--output", snn)
+    assert done.code == 0, done.err
+    assert read(snn / "conversion.json")["report"]["method"] == "rate-norm"
+    done = run(*command, "--levels", 4, "--output", tmp_path / "other")
+    assert done.code == 2 and "method='rate-norm' has none: leave them out" in done.err
+    done = run("convert", "--model", ann, "--method", "rate", "--output", tmp_path / "other")
+    assert done.code == 2 and "method is 'rate', it must be one of" in done.err
 
 
 def test_convert_with_a_statistic_of_calibration_images(places: Any, run: Run, tmp_path: Path) -> None:
