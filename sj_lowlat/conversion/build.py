@@ -27,12 +27,14 @@ class Neurons:
     :param start: V(0) in thresholds
     :param members: neurons that share one scale: each spike is worth a part of it, and so many fit in a step
     :param pool: type of the max-pools of spikes
+    :param powers: whether the spikes of one step are a power of two
     """
 
     kind: str
     start: float = 0.5
     members: int = 1
     pool: type[nn.Module] = SpikeMaxPool
+    powers: bool = False
 
 
 @dataclass
@@ -110,7 +112,7 @@ class Folded:
 
 def _spike(network: GraphNetwork, name: str, neurons: Neurons, burst: int) -> str:
     node = NEURONS[neurons.kind](network.get_submodule(name), neurons.start)
-    node.burst = burst
+    node.burst, node.powers = burst, neurons.powers
     replace_layer(network, name, node)
     return type(node).__name__ + (f" x{burst}" if burst > 1 else "")
 

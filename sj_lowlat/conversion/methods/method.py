@@ -146,6 +146,7 @@ class Method:
     :param edits: of the folded ANN, before all else
     :param members: neurons that share one scale (:class:`~sj_lowlat.conversion.build.Neurons`)
     :param pool: type of the max-pools of spikes
+    :param powers: whether the spikes of one step are a power of two
     :param corrections: of the spiking network, in this order
     :param schedule: (steps in all, levels, depth) -> the schedule that answers after so many steps
     :param curve: whether a run of many steps gives the answers of all shorter ones as well
@@ -163,6 +164,7 @@ class Method:
     edits: tuple[Edit, ...] = ()
     members: int = 1
     pool: type[nn.Module] = SpikeMaxPool
+    powers: bool = False
     corrections: tuple[Correction, ...] = ()
     schedule: Plan = all_input
     curve: bool = True
@@ -188,7 +190,7 @@ class Method:
 
     def neurons(self) -> Neurons:
         """What takes the place of activations and max-pools."""
-        return Neurons(self.neuron, self.start, self.members, self.pool)
+        return Neurons(self.neuron, self.start, self.members, self.pool, self.powers)
 
     def scales(self, case: Case) -> Scales:
         """The scale of every activation."""

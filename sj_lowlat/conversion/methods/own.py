@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from sj_lowlat.conversion.methods.method import Case, Method
-from sj_lowlat.layers import LowLatencyIFNode
-from sj_lowlat.network import SpikingNetwork
+from sj_lowlat.conversion.methods.method import Method
 from sj_lowlat.schedule import Schedule
 
 
@@ -18,13 +16,6 @@ def powers_at_once(total: int, levels: int | None, depth: int) -> Schedule:
     """The charge of L steps in the first one; one event a step, of a power of two up to 2 L."""
     levels = levels or total
     return Schedule(1, flush=total - 1, burst=2 * levels, charge=levels)
-
-
-def send_powers(snn: SpikingNetwork, case: Case) -> None:
-    """Let every neuron send powers of two."""
-    for node in snn.modules():
-        if isinstance(node, LowLatencyIFNode):
-            node.powers = True
 
 
 def single_spikes(total: int, levels: int | None, depth: int) -> Schedule:
@@ -51,7 +42,7 @@ POWERS = Method(
     "This package: signed neurons, the whole charge in the first step, one event a step of a power of two",
     neuron="signed",
     form="quantised",
-    corrections=(send_powers,),
+    powers=True,
     schedule=powers_at_once,
 )
 SINGLE_SPIKE = Method(
