@@ -166,7 +166,7 @@ def draw(rows: Sequence[Row], bold: Sequence[str], title: str) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Score the methods; without a shard print the table, write the results and draw."""
+    """Score the methods; without a shard print the table, and of all rows write the results and draw."""
     args = parse(argv)
     plan = json.loads(TABLE.read_text(encoding="utf-8"))
     every, runs = open_photos("coco", args.data), Runs(args)
@@ -189,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"\n{title}\n\n" + markdown((*head, *_COSTS), lines))
     if chosen == plan["rows"]:
         runs.save()
-    save_figure(draw(rows, plan["bold"], title), Path(args.figure))
+        save_figure(draw(rows, plan["bold"], title), Path(args.figure))
 
 
 if __name__ == "__main__":

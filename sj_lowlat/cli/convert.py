@@ -24,7 +24,7 @@ def run(
         "multi-threshold",
         "differential",
     ]
-    | None = None,  # fmt: skip
+    | None = None,
     ratio: float | None = None,
     scale: str | None = None,
     per_channel: bool = False,

@@ -55,9 +55,8 @@ def counts(
     ann: nn.Module = identity(slope)
     if levels is not None:
         ann = prepare(ann, levels, VALUES, scale="max")
-        options = {"scale": "trained"} | options
     snn = convert(ann, method=method, calibration=VALUES, **options)
-    rate = simulate(snn, VALUES, Schedule(steps, charge=steps, burst=options.pop("burst", 1))).final
+    rate = simulate(snn, VALUES, Schedule(steps, charge=steps)).final
     return (rate * steps).flatten().numpy()
 
 

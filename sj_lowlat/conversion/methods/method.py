@@ -62,7 +62,12 @@ class Case:
         """
         levels = dict.fromkeys(self.names, self.time_steps) if statistic == "mse" else None
         return collect_scales(
-            self.folded.network, self.names, self._given(statistic), statistic, self.per_channel, levels
+            self.folded.network,
+            self.names,
+            self._given(f"scale={statistic!r}"),
+            statistic,
+            self.per_channel,
+            levels,
         )
 
     def clips(self) -> Scales:
@@ -101,10 +106,10 @@ class Case:
         """The spiking network that these scales give, without corrections; may be called again and again."""
         return copy.deepcopy(self.folded).spiking(scales, self.neurons)
 
-    def _given(self, what: str = "statistic") -> Images:
+    def _given(self, what: str = "this method") -> Images:
         if self.images is None:
             raise InputError(
-                f"scale={what!r} needs calibration images, a tensor [N, C, H, W] or an iterable of batches"
+                f"{what} needs calibration images, a tensor [N, C, H, W] or an iterable of batches"
             )
         return self.images
 
@@ -112,7 +117,7 @@ class Case:
 Statistic: TypeAlias = str | Mapping[str, torch.Tensor] | Callable[[Case], Scales]
 Edit: TypeAlias = Callable[[Folded], None]
 Correction: TypeAlias = Callable[[SpikingNetwork, Case], None]
-Plan: TypeAlias = Callable[[int, int | None, int], Schedule]
+Latency: TypeAlias = Callable[[int, int | None, int], Schedule]
 
 
 def depth_of(snn: SpikingNetwork) -> int:
@@ -166,7 +171,7 @@ class Method:
     pool: type[nn.Module] = SpikeMaxPool
     powers: bool = False
     corrections: tuple[Correction, ...] = ()
-    schedule: Plan = all_input
+    schedule: Latency = all_input
     curve: bool = True
     mode: str = "steps"
     labels: bool = False
