@@ -12,7 +12,7 @@ def cpp_source(variant: Variant) -> str:
 
 
 def pool_source(variant: Variant) -> str:
-    """The function ``pool``: maxima of spike counts over windows that do not overlap."""
+    """The function ``pool``: spikes that pass windows that do not overlap, by the counts in each."""
     return variant.source(_OPERATIONS, _POOL)
 
 
@@ -148,12 +148,12 @@ extern "C" void neurons(
 _POOL = r"""
 #define CHANNELS 64  // of which 16 at a time fill a vector, whatever the dtype of the spikes
 
-// out(t) = M(t) - M(t - 1), M(t) = max over the window of the counts; channels lie innermost, each window is
-// read once. rows: those of the output, of all images one below the other.
-extern "C" void pool(
-    index_t steps, index_t rows, index_t width, index_t channels, index_t side,
-    const spike_t* spikes, real* count, real* sent, spike_t* out, index_t threads)
-{
+// Sends what the maximum of each window's counts changes by, or (GATE) the spikes of the input that has it, the
+// first of equals. Channels lie innermost, each window is read once. rows: those of the output, of all images
+// one below the other.
+template <bool GATE>
+static void windows(index_t steps, index_t rows, index_t width, index_t channels, index_t side,
+                    const spike_t* spikes, real* count, real* sent, spike_t* out, index_t threads) {
     const index_t row = width * side * channels;  // of the input
     const index_t size = rows * side * row, pooled = rows * width * channels;
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
@@ -164,7 +164,7 @@ extern "C" void pool(
                 const index_t corner = y * side * row + x * side * channels + c;
                 const index_t to = (y * width + x) * channels + c;
                 for (index_t t = 0; t < steps; ++t) {
-                    real most[CHANNELS];
+                    real most[CHANNELS], passing[CHANNELS];
                     for (index_t i = 0; i < here; ++i) most[i] = -__builtin_huge_valf();
                     for (index_t j = 0; j < side; ++j)
                         for (index_t k = 0; k < side; ++k) {
@@ -173,13 +173,19 @@ extern "C" void pool(
                                 spikes + t * size + corner + j * row + k * channels;
 #pragma omp simd simdlen(16)
                             for (index_t i = 0; i < here; ++i) {
-                                const real n = plus(counts[i], widen(fired[i]));
+                                const real spike = widen(fired[i]), n = plus(counts[i], spike);
                                 counts[i] = n;
+                                if (GATE) passing[i] = most[i] < n ? spike : passing[i];
                                 most[i] = most[i] < n ? n : most[i];
                             }
                         }
-                    real* __restrict__ before = sent + to;
                     spike_t* __restrict__ result = out + t * pooled + to;
+                    if (GATE) {
+#pragma omp simd simdlen(16)
+                        for (index_t i = 0; i < here; ++i) result[i] = narrow<spike_t>(passing[i]);
+                        continue;
+                    }
+                    real* __restrict__ before = sent + to;
 #pragma omp simd simdlen(16)
                     for (index_t i = 0; i < here; ++i) {
                         result[i] = narrow<spike_t>(minus(most[i], before[i]));
@@ -187,5 +193,14 @@ extern "C" void pool(
                     }
                 }
             }
+}
+
+// sent: counts sent so far; null for a gate, which needs none
+extern "C" void pool(
+    index_t steps, index_t rows, index_t width, index_t channels, index_t side,
+    const spike_t* spikes, real* count, real* sent, spike_t* out, index_t threads)
+{
+    auto* way = sent ? windows<false> : windows<true>;
+    way(steps, rows, width, channels, side, spikes, count, sent, out, threads);
 }
 """

@@ -35,7 +35,32 @@ def pool_counts(spikes: Tensor, count: Tensor, sent: Tensor, pool: nn.Module) ->
     return torch.stack(outputs)
 
 
-def _side(pool: nn.Module, spikes: Tensor, count: Tensor, sent: Tensor) -> int:
+def gate_spikes(spikes: Tensor, count: Tensor, pool: nn.Module) -> Tensor:
+    """Let the spikes of each window's input with the highest count pass, the first of equals.
+
+    :param spikes: ``[T, N, *]``
+    :param count: net spikes of every input ``[N, *]``, float32 or float64; updated in place
+    :return: spikes ``[T, N, *]`` of the dtype of ``spikes``
+    """
+    side = _side(pool, spikes, count) if choose(spikes.device) == "cpp" else 0
+    if side:
+        with suppress(cpp_kernel.NoKernel):
+            return _pool_cpp(spikes, count, None, side)
+    return torch.stack([gate_step(spike, count.add_(spike), pool) for spike in spikes])
+
+
+def gate_step(spikes: Tensor, count: Tensor, pool: nn.Module) -> Tensor:
+    """One step of :func:`gate_spikes`: the derivative of the maxima in the direction of the spikes, that is
+    the spikes of the inputs that are the maxima.
+
+    :param spikes: ``[N, *]``
+    :param count: net spikes of every input, those of this step included
+    """
+    passed: Tensor = torch.func.jvp(pool, (count,), (spikes.to(count.dtype),))[1]
+    return passed.to(spikes.dtype)
+
+
+def _side(pool: nn.Module, spikes: Tensor, *states: Tensor) -> int:
     """Side of square windows that cover the input once; 0 if they do not, or for tensors without a kernel."""
     if type(pool) is not nn.MaxPool2d or spikes.dim() != 5 or spikes.dtype not in _CPP_DTYPES:
         return 0
@@ -46,14 +71,14 @@ def _side(pool: nn.Module, spikes: Tensor, count: Tensor, sent: Tensor) -> int:
     whole = all(length % side == 0 for length in spikes.shape[3:])
     if not plain or not whole or not sides == strides == (side, side):
         return 0
-    tensors = (spikes.flatten(0, 1), count, sent)
+    tensors = (spikes.flatten(0, 1), *states)
     last = all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in tensors)
-    return side if last and {count.dtype, sent.dtype} <= {spikes.dtype, torch.float32} else 0
+    return side if last and {state.dtype for state in states} == {torch.float32} else 0
 
 
-def _pool_cpp(spikes: Tensor, count: Tensor, sent: Tensor, side: int) -> Tensor:
+def _pool_cpp(spikes: Tensor, count: Tensor, sent: Tensor | None, side: int) -> Tensor:
     steps, batch, channels = spikes.shape[:3]
-    height, width = sent.shape[2:]
+    height, width = (length // side for length in spikes.shape[3:])
     shape = (steps * batch, channels, height, width)
     out = torch.empty(shape, dtype=spikes.dtype, memory_format=torch.channels_last)
     arguments = (steps, batch * height, width, channels, side, spikes, count, sent, out)

@@ -8,6 +8,8 @@ import torch
 from spikingjelly.activation_based.base import MemoryModule
 from torch import nn
 
+from sj_lowlat.kernels.memory import StepMemory
+from sj_lowlat.kernels.pool import gate_spikes, gate_step
 from sj_lowlat.layers.merged import MergedTime
 
 
@@ -40,16 +42,21 @@ class RateGatedMaxPool(MergedTime, MemoryModule):
         self.register_memory("count", 0.0)
 
     def single_step_forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        if not isinstance(self.count, torch.Tensor) or self.count.shape != x.shape:
-            dtype = torch.promote_types(x.dtype, torch.float32)  # 16 bits count to 256 only
-            self.count = torch.zeros_like(x, dtype=dtype, requires_grad=False)
-        self.count = self.count + x.detach()
-        # the derivative of the maxima in the direction of the spikes: those of the inputs that are the maxima
-        passed: torch.Tensor = torch.func.jvp(self.pool, (self.count,), (x.to(self.count.dtype),))[1]
-        return passed.to(x.dtype)
+        return self.multi_step_forward(x.unsqueeze(0)).squeeze(0)
 
     def multi_step_forward(self, x_seq: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        return torch.stack([self.single_step_forward(x) for x in x_seq])
+        if not isinstance(self.count, torch.Tensor) or self.count.shape != x_seq.shape[1:]:
+            dtype = torch.promote_types(x_seq.dtype, torch.float32)  # 16 bits count to 256 only
+            self.count = StepMemory.of(x_seq, x_seq[0]).empty(x_seq, dtype).zero_()
+        elif self.clock.now.steps is None:
+            self.count = self.count.clone()  # the gate works in place, and a monitor may hold the old state
+        if torch.is_grad_enabled() and x_seq.requires_grad:
+            return torch.stack([self._with_gradients(x) for x in x_seq])
+        return gate_spikes(x_seq, self.count, self.pool)
+
+    def _with_gradients(self, x: torch.Tensor) -> torch.Tensor:
+        self.count = self.count + x.detach()
+        return gate_step(x, self.count, self.pool)
 
     def forward(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Spikes ``[N, C, *]`` to pooled spikes (in a simulation of T merged steps ``[T * N, C, *]``)."""

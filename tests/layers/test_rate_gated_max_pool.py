@@ -47,6 +47,7 @@ POOLS = {
     steps=st.integers(1, 6),
     chunk=st.integers(1, 6),
     size=st.integers(5, 6),
+    channels=st.sampled_from([3, 16, 70]),
     burst=st.integers(1, 3),
     signed=st.booleans(),
     channels_last=st.booleans(),
@@ -58,6 +59,7 @@ def test_against_loops(
     steps: int,
     chunk: int,
     size: int,
+    channels: int,
     burst: int,
     signed: bool,
     channels_last: bool,
@@ -66,7 +68,7 @@ def test_against_loops(
 ) -> None:
     pool, window = POOLS[name]
     generator = torch.Generator().manual_seed(seed)
-    shape = (steps * 2, 3, size, size)
+    shape = (steps * 2, channels, size, size)
     spikes = torch.randint(-burst if signed else 0, burst + 1, shape, generator=generator).to(dtype)
     if channels_last:
         spikes = spikes.contiguous(memory_format=torch.channels_last)
