@@ -62,7 +62,7 @@ def arguments(doc: str | None, name: str, data: bool = True, figure: bool = True
         add("--images", type=int, help="score only so many images, evenly spaced over the set")
         add("--size", type=int, default=416, help="side of the network's input in pixels")
         add("--batch-size", type=int, default=1)
-        add("--calibration", type=int, default=32, help=f"photos for {STATISTIC} scales")
+        add("--calibration", type=int, default=32, help="photos that show the range of activations")
     if name:
         parser.set_defaults(**_places(name))
     return parser

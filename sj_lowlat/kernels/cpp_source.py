@@ -148,9 +148,9 @@ extern "C" void neurons(
 _POOL = r"""
 #define CHANNELS 64  // of which 16 at a time fill a vector, whatever the dtype of the spikes
 
-// Sends what the maximum of each window's counts changes by, or (GATE) the spikes of the input that has it, the
-// first of equals. Channels lie innermost, each window is read once. rows: those of the output, of all images
-// one below the other.
+// Sends what the maximum of each window's counts changes by, or (GATE) the spikes of the input that has this
+// maximum, the first of equals. Channels lie innermost, each window is read once. rows: those of the output,
+// of all images one below the other.
 template <bool GATE>
 static void windows(index_t steps, index_t rows, index_t width, index_t channels, index_t side,
                     const spike_t* spikes, real* count, real* sent, spike_t* out, index_t threads) {
