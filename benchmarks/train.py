@@ -58,6 +58,18 @@ class Pictures(ConcatDataset):
         return Sample(picture.image, torch.zeros(0, 4), labels, none, none, picture.image_id)
 
 
+def training_pictures(data: Path, photos: Sequence[Path]) -> Pictures:
+    """Those of the data's folder, packed by ``gpu.py`` or not, and of more folders."""
+    more = [ImageFolderDataset(folder) for folder in photos]
+    if (data / "pictures").exists():
+        return Pictures([ImageFolderDataset(data / "pictures"), *more])
+    coco, voc = (
+        ImageFolderDataset(data / "coco-subset" / "train2017"),
+        VocDataset(data / "voc-subset", "trainval"),
+    )
+    return Pictures([coco, voc, *more])
+
+
 def run_stages(
     args: argparse.Namespace,
     plan: Mapping[str, Any],
@@ -101,11 +113,10 @@ def run_stages(
 def distil(args: argparse.Namespace, plan: dict[str, Any]) -> None:
     """From the weights of the plan's ``network``, which has ``DATA`` for the data's folder; its ``replace``:
     null keeps leaky ReLUs and max-pools."""
-    device, coco = find_device("auto"), args.data / "coco-subset" / "train2017"
+    device = find_device("auto")
     word = plan.get("network", "DATA/darknet/yolov3-tiny.weights").replace("DATA", str(args.data))
     teacher = open_network(word).to(device)
-    more = [ImageFolderDataset(folder) for folder in args.photos]
-    pictures = Pictures([ImageFolderDataset(coco), VocDataset(args.data / "voc-subset", "trainval"), *more])
+    pictures = training_pictures(args.data, args.photos)
     images = stacked(pictures, plan["calibration_images"], plan["calibration_size"]).to(device)
     replaced = plan.get("replace", {})
 

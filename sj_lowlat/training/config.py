@@ -29,6 +29,8 @@ class FinetuneConfig:
         the same layers (:func:`~sj_lowlat.training.distil.feature_loss`); 0 leaves it out
     :param mix: probability in [0, 1] that a picture is blended (mix-up) with another one of its batch, its
         own weight being 0.5 to 1; the objects of both count
+    :param frozen_norms: batch norms keep the statistics that they have and use them, as in ``eval``; those of
+        a network that saw more pictures than ``data`` has are better than those of a batch
     :param precision: ``"bf16"`` (autocast) or ``"fp32"``
     :param grad_clip: gradient clipping: largest norm of the gradient
     :param seed: of the order, the augmentation, the sizes and any dropout
@@ -51,6 +53,7 @@ class FinetuneConfig:
     distillation_weight: float = 1.0
     feature_weight: float = 0.0
     mix: float = 0.0
+    frozen_norms: bool = False
     precision: Literal["bf16", "fp32"] = "bf16"
     grad_clip: float = 10.0
     seed: int = 0

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
@@ -78,6 +79,9 @@ def finetune(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices), evaluating(model, *([] if teacher is None else [teacher])):
         model.train()
+        for module in model.modules():
+            if config.frozen_norms and isinstance(module, _BatchNorm):
+                module.eval()
         torch.manual_seed(config.seed)
         model.to(memory_format=torch.channels_last)
         uses = {"detection": objective.detection, "distillation": objective.teacher is not None}

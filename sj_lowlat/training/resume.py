@@ -80,7 +80,8 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
             if any(entry.compress_type for entry in archive.infolist()):  # could take any memory
                 raise ValueError("it is compressed, which torch.save never does")
         record = torch.load(path, map_location=state.device, weights_only=True)
-        saved = record["config"] | record["run"], _shapes(record["model"])
+        config = FinetuneConfig().to_json() | record["config"]  # of a version that had fewer fields
+        saved = config | record["run"], _shapes(record["model"])
         finished = record["iteration"] == record["config"]["iterations"]
     except Exception as error:
         raise InputError(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,21 @@ def test_modes_come_back_after_an_error(make_detector: Any, make_data: Any) -> N
     with pytest.raises(RuntimeError, match="no disk"):
         finetune(model, make_data(broken=(1, fail)), config=QUICK)
     assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frozen_norms_keep_their_statistics_and_use_them(
+    frozen: bool, make_detector: Any, make_data: Any
+) -> None:
+    config = replace(QUICK, frozen_norms=frozen, mix=0.0, precision="fp32", ema=0.0)
+    model, teacher = make_detector(), make_detector(seed=1)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    finetune(model, make_data(), teacher, config)
+    after = model.state_dict()
+    kept = [torch.equal(after[name], before[name]) for name in before if "running" in name]
+    assert kept == [frozen] * len(kept)
+    assert not torch.equal(after["fine.0.1.weight"], before["fine.0.1.weight"])  # its factor learns
+    assert all(module.training for module in model.modules())  # the flags are as they were
 
 
 def test_every_parameter_gets_a_gradient(make_detector: Any, make_data: Any) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,18 @@ def test_settings_of_the_run_alone_may_change(make_detector: Any, make_data: Any
     whole = run(make_detector, make_data(), tmp_path)
     other = FinetuneConfig(**{**CONFIG.to_json(), "workers": 1, "checkpoint_every": 5, "log_every": 3})
     assert same_state(whole, run(make_detector, make_data(), tmp_path, config=other))
+
+
+def test_a_checkpoint_of_a_version_with_fewer_settings_goes_on(
+    make_detector: Any, make_data: Any, tmp_path: Path
+) -> None:
+    whole = run(make_detector, make_data(), tmp_path)
+    record = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del record["config"]["frozen_norms"]
+    torch.save(record, tmp_path / "checkpoint.pt")
+    assert same_state(whole, run(make_detector, make_data(broken=(1, cut)), tmp_path))
+    with pytest.raises(InputError, match="its frozen_norms is False, this run's True"):
+        run(make_detector, make_data(), tmp_path, config=replace(CONFIG, frozen_norms=True))
 
 
 def test_another_run_is_named(make_detector: Any, make_data: Any, tmp_path: Path) -> None:
