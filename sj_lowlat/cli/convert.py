@@ -11,6 +11,7 @@ def run(
     output: str,
     levels: int | Literal["auto"] | None = None,
     finer: str | None = None,
+    headroom: int = 1,
     budget: float | None = None,
     method: str | None = None,
     neuron: Literal[
@@ -56,6 +57,8 @@ def run(
         as many as each needs, for about the spikes of 32 everywhere, or of --budget), with
         clips of least square error and channels of equal range
     :param finer: with levels: activations that get a multiple of the levels, such as layers.0.act=2
+    :param headroom: with levels: clips and levels times this: large activations, which are few, are not cut
+        off; 4 makes a network that is not trained far better
     :param budget: with levels: choose the multiples by calibration images, for about the spikes of so many
         levels everywhere: --levels 16 --budget 32, which is --levels auto
     :param method: a published method, which gives neurons, scales, start, corrections and schedule: cao,
@@ -106,13 +109,15 @@ def run(
                 per_channel=per_channel or None,
                 equalise=not (per_channel or has_depthwise(ann)),
                 finer=finer_factors(finer),
+                headroom=headroom,
                 budget=budget,
                 sums=sums,
                 linear_neurons=linear_neurons,
             )
             scale = None
-        elif finer is not None or budget is not None:
-            raise InputError(f"finer is {finer!r} and budget {budget!r} without levels: give --levels too")
+        elif finer is not None or budget is not None or headroom != 1:
+            given = f"finer is {finer!r}, headroom {headroom} and budget {budget!r}"
+            raise InputError(f"{given} without levels: give --levels too")
         snn = convert(
             ann,
             method=method,

@@ -33,6 +33,7 @@ def run(
     scale: str = "99.9%",
     equalise: bool = False,
     finer: str | None = None,
+    headroom: int = 1,
     calibration_images: int = 32,
     restart: bool = False,
     device: str = "auto",
@@ -74,6 +75,7 @@ def run(
     :param scale: initial clips: max, a percentage such as 99.9%, or mse (least square error)
     :param equalise: before quantising, equalise channel ranges by moving their differences into the weights
     :param finer: activations that get a multiple of the levels, such as layers.0.act=4,layers.2.act=4
+    :param headroom: clips and levels times this: large activations, which are few, are not cut off
     :param calibration_images: number of images of the data that replace and levels use
     :param restart: start over, even if the output folder holds a checkpoint
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
@@ -99,7 +101,8 @@ def run(
                     student, images, calibration_images=calibration_images, only_activations=only_activations
                 )
             if levels is not None or method is not None:
-                options: dict[str, Any] = {"scale": scale, "equalise": equalise, "finer": factors}
+                options: dict[str, Any] = {"scale": scale, "equalise": equalise}
+                options |= {"finer": factors, "headroom": headroom}
                 student = prepare(student, levels, images, method=method, **options)
         print(f"training {model} on {len(dataset)} images, {settings.iterations} steps", flush=True)
         try:

@@ -22,6 +22,7 @@ from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.graph.edit import one_call_each, replace_layer
 from sj_lowlat.layers import QuantPointwise, QuantReLU
 from sj_lowlat.network import GraphNetwork, refuse_spiking
+from sj_lowlat.schedule import whole
 
 _MEASURED = 8  # images for sensitivities
 _BUDGET = 32  # levels="auto"
@@ -37,6 +38,7 @@ def prepare(
     per_channel: bool | None = None,
     equalise: bool = False,
     finer: Mapping[str, int] | None = None,
+    headroom: int = 1,
     budget: float | None = None,
     sums: str = "rescale",
     linear_neurons: bool = False,
@@ -63,6 +65,9 @@ def prepare(
         clip per layer fits all its channels; the function does not change
     :param finer: activation name -> factor k: it gets k L levels, and its neurons fire up to k times a step.
         Pays for the first layers, which lose most by coarse levels
+    :param headroom: factor of clips and levels, which leaves the size of a level as it is: activations beyond
+        the clip of ``scale`` are no longer cut off. These are few, so that spikes hardly rise, and cutting
+        them off can cost more than rounding does. Neurons fire up to so many times as often in a step
     :param budget: choose those factors (powers of 2, up to 16): about as many spikes as that many levels
         everywhere cost are spent where they lower the error of the outputs most, measured by quantising one
         activation at a time (n + 1 passes over up to 8 images for n activations)
@@ -98,10 +103,13 @@ def prepare(
             "run replace_layers first, or write functional activations as modules (self.act = nn.ReLU())"
         )
     fresh = [name for name in names if not isinstance(prepared.get_submodule(name), QuantReLU)]
-    if len(fresh) < len(names) and (equalise or budget is not None):
-        raise InputError("equalise and budget are for a network that is not prepared yet: leave them out")
+    if len(fresh) < len(names) and (equalise or budget is not None or headroom != 1):
+        raise InputError(
+            "equalise, headroom and budget are for a network that is not prepared yet: leave them out"
+        )
     factors = {**dict.fromkeys(names, 1), **_present_factors(prepared, names), **(finer or {})}
     _check_finer(factors, names)
+    whole("headroom", headroom, 1, "1 leaves clips as scale finds them")
     _check_budget(budget, levels, finer)
     if equalise and per_channel:
         raise InputError("equalise is for one clip per layer, instead of per_channel: give one")
@@ -120,12 +128,17 @@ def prepare(
         scales = collect_scales(prepared, fresh, calibration, scale, per_channel, own_levels)
         if budget is not None:
             quantisers = {
-                name: _quantised(prepared.get_submodule(name), levels, scales[name], sample) for name in names
+                name: _quantised(
+                    prepared.get_submodule(name), headroom * levels, headroom * scales[name], sample
+                )
+                for name in names
             }
             sensitivities = measure(prepared, quantisers, first_images(calibration, _MEASURED))
             factors = choose_factors(sensitivities, budget / levels)
             own_levels = {name: levels * factors[name] for name in names}
             scales = collect_scales(prepared, fresh, calibration, scale, per_channel, own_levels)
+    scales = {name: headroom * scale for name, scale in scales.items()}
+    own_levels = {name: headroom * own for name, own in own_levels.items()}
     of_spikes = {name: branches for name, branches in plan.sums.items() if branches.activation is None}
     tied = meeting(prepared, of_spikes, names) if sums == "tie" and len(fresh) == len(names) else []
     groups = [group for group in tied if len({scales[name].shape for name in group}) == 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -154,6 +155,52 @@ def test_finer_levels_are_bursts(neuron: str) -> None:
     assert snn.a[2].burst == 4
     again = prepare(quant, 2 * LEVELS)
     assert [again.a[2].levels, again.b[1].levels, again.c[1].levels] == [32, 8, 16]
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    headroom=st.integers(1, 5),
+    factor=st.integers(1, 3),
+    scale=st.sampled_from(["mse", "90%"]),
+    equalise=st.booleans(),
+)
+def test_headroom_keeps_the_size_of_a_level(
+    seed: int, headroom: int, factor: int, scale: str, equalise: bool
+) -> None:
+    net = Net(seed % 7).double().eval()
+    images = torch.rand(
+        4, *IMAGES.shape[1:], dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
+    options: dict[str, Any] = {"scale": scale, "equalise": equalise, "finer": {"a.2": factor}}
+    tight, wide = (prepare(net, LEVELS, images, headroom=room, **options).eval() for room in (1, headroom))
+    pairs = [(tight.get_submodule(name), wide.get_submodule(name)) for name in ("a.2", "b.1", "c.1")]
+    for old, new in pairs:
+        assert new.levels == headroom * old.levels
+        torch.testing.assert_close(new.clip, headroom * old.clip)
+    with torch.no_grad():
+        z = net.a[:2](images) if not equalise else tight.a[:2](images)
+        old, new = pairs[0]
+        torch.testing.assert_close(
+            new(z).clamp(max=old.clip.double()), old(z)
+        )  # below the old clip: the same
+        want = wide(images)
+    snn = convert(wide)
+    assert wide.levels == snn.levels == LEVELS
+    assert [snn.get_submodule(name).burst for name in ("a.2", "b.1")] == [headroom * factor, headroom]
+    result = simulate(snn, images, LEVELS, flush=40)
+    torch.testing.assert_close(result.final, want)
+    torch.testing.assert_close(simulate(snn, images, LEVELS, mode="counts").final, want)
+
+
+def test_headroom_of_a_prepared_network_or_of_nothing() -> None:
+    net = Net(0).double().eval()
+    with pytest.raises(InputError, match="headroom is 0, it must be a whole number of at least 1"):
+        prepare(net, LEVELS, IMAGES, headroom=0)
+    quant = prepare(net, LEVELS, IMAGES, headroom=3)
+    with pytest.raises(InputError, match="not prepared yet"):
+        prepare(quant, LEVELS, headroom=2)
+    assert prepare(quant, 2 * LEVELS).get_submodule("a.2").levels == 6 * LEVELS
 
 
 @pytest.mark.parametrize(
