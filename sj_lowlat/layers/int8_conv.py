@@ -63,16 +63,19 @@ class Int8Conv2d(Conv2dSynapse):
         return {**self.__dict__, "_packed": None}  # copies pack for themselves
 
     def currents(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """Spikes ``[N, C, H, W]``, whole numbers from -127 to 127, to float32 currents.
+        """Spikes ``[N, C, H, W]``, whole numbers, to float32 currents.
 
-        :param x: spikes
+        :param x: spikes; beyond 127 they are passed in two parts
         :param bias: ``[C out]``
-        :raises InputError: for other values
+        :raises InputError: for fractions
         """
         if x.device.type != "cpu" or not _fast():
             return super().currents(x.float(), bias)
         x = x.contiguous(memory_format=torch.channels_last)
-        spikes = x if x.dtype == torch.int8 else self._as_int8(x)
+        spikes = x.to(torch.int8)
+        if not torch.equal(spikes.to(x.dtype), x) or bool((spikes == -_ZERO).any()):
+            high, low = _digits(x)
+            return self.currents(low, bias) + _LARGEST * self.currents(high, None)
         geometry = list(self.stride), list(self.padding), list(self.dilation), self.groups
         if self._packed is None:
             numbers = (self.weight / self.scale.view(-1, 1, 1, 1)).round().to(torch.int8)
@@ -82,15 +85,18 @@ class Int8Conv2d(Conv2dSynapse):
             bias, *geometry, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
 
-    @staticmethod
-    def _as_int8(x: torch.Tensor) -> torch.Tensor:
-        spikes = x.to(torch.int8)
-        if not torch.equal(spikes.to(x.dtype), x) or bool((spikes == -_ZERO).any()):
-            raise InputError(
-                f"values from {x.min():g} to {x.max():g} came to an int8 convolution, which takes whole "
-                f"numbers of at most {_LARGEST}: simulate with shorter bursts, or use precision 'bf16'"
-            )
-        return spikes
+
+def _digits(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whole numbers as 127 times the first plus the second, below 127."""
+    x = x.float()
+    high = (x / _LARGEST).trunc()
+    low = x - _LARGEST * high
+    if not bool(torch.isfinite(x).all()) or not torch.equal(low.round(), low):
+        raise InputError(
+            f"values from {x.min():g} to {x.max():g} came to an int8 convolution, which takes whole numbers: "
+            "fractions need precision 'bf16' or 'fp32'"
+        )
+    return high, low
 
 
 def _forget_packed(conv: Any, _incompatible_keys: Any) -> None:
