@@ -151,7 +151,13 @@ def words_of(prepare: Mapping[str, Any]) -> dict[str, Any]:
     count, factor = prepare.get("finer", (0, 1))
     equalised = "yes" if prepare.get("equalise") else "no"
     finer = f"{count}, x{factor}" if count else "none"
-    return {"L": prepare["levels"], "clip": prepare["scale"], "equalised": equalised, "finer": finer}
+    return {
+        "L": prepare["levels"],
+        "clip": prepare["scale"],
+        "equalised": equalised,
+        "finer": finer,
+        "headroom": prepare.get("headroom", 1),
+    }
 
 
 def percent(record: Mapping[str, Any]) -> list[dict[str, Any]]:
