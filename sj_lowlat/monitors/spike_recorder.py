@@ -181,6 +181,12 @@ class SpikeRecorder(BaseMonitor):
 
 def _coarse(spikes: Tensor, side: int) -> Tensor:
     """``[C, H, W]`` -> ``[C, h, w]``, means over cells; ``[F]`` and ``[C, L]`` get axes of length 1."""
-    maps = spikes if spikes.dim() == 3 else spikes.flatten(1)[:, None] if spikes.dim() > 1 else spikes[:, None, None]
+    maps = (
+        spikes
+        if spikes.dim() == 3
+        else spikes.flatten(1)[:, None]
+        if spikes.dim() > 1
+        else spikes[:, None, None]
+    )
     height, width = maps.shape[1:]
     return adaptive_avg_pool2d(maps, (min(side, height), min(side, width)))

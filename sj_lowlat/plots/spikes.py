@@ -28,12 +28,15 @@ def plot_activity(
     """
     lengths = {len(steps) for steps in rates.values()}
     if len(lengths) != 1 or not lengths.pop():
-        raise InputError("plot_activity takes {layer: [spikes per neuron in each step]}, with as many steps each")
+        raise InputError(
+            "plot_activity takes {layer: [spikes per neuron in each step]}, with as many steps each"
+        )
     values = list(rates.values())
     steps = len(values[0])
     axes = ax or new_figure(2.4 + max(3.0, 0.5 * steps), 1.2 + 0.3 * len(values)).add_subplot()
+    places = range(0, steps, max(1, steps // 12))
     drawn = axes.imshow(values, aspect="auto", cmap="viridis", vmin=0)
-    axes.set_xticks(range(0, steps, max(1, steps // 12)), range(1, steps + 1, max(1, steps // 12)))
+    axes.set_xticks(places, [str(place + 1) for place in places])
     axes.set_yticks(range(len(rates)), list(rates))
     axes.tick_params(length=0)
     if steps <= 16:  # beyond, numbers overlap
@@ -58,20 +61,22 @@ def plot_neurons(spikes: Tensor, potentials: Tensor, title: str | None = None) -
     """
     if spikes.dim() != 2 or spikes.shape != potentials.shape or not spikes.numel():
         raise InputError(
-            f"plot_neurons got spikes {list(spikes.shape)} and potentials {list(potentials.shape)}; give both "
-            "as [T, S], with at least one neuron"
+            f"plot_neurons got spikes {list(spikes.shape)} and potentials {list(potentials.shape)}; give "
+            "both as [T, S], with at least one neuron"
         )
     steps, neurons = spikes.shape
     figure = new_figure(max(5.0, 1.6 + 0.45 * steps), 3.2 + 0.16 * neurons)
     raster, traces = figure.subplots(2, sharex=True, height_ratios=(max(1.4, 0.16 * neurons), 1.8))
     for sign, marker, label in ((1, "|", "spike"), (-1, "x", "negative spike")):
-        step, neuron = (spikes.sign() == sign).nonzero(as_tuple=True)
-        if len(step):
+        fired = (spikes.sign() == sign).nonzero() + 1
+        if len(fired):
             colour = PALETTE[0 if sign > 0 else 1]
-            raster.scatter(step + 1, neuron + 1, marker=marker, s=42, color=colour, label=label)
+            raster.scatter(fired[:, 0], fired[:, 1], marker=marker, s=42, color=colour, label=label)
     for step, neuron in (spikes.abs() > 1).nonzero().tolist():
         number = f"{spikes[step, neuron].abs().item():g}"
-        raster.annotate(number, (step + 1, neuron + 1), (4, 0), textcoords="offset points", va="center", fontsize=7)
+        raster.annotate(
+            number, (step + 1, neuron + 1), (4, 0), textcoords="offset points", va="center", fontsize=7
+        )
     raster.set_ylabel("neuron")
     raster.set_ylim(0, neurons + 1)
     raster.set_title(title or "", loc="left")
@@ -79,7 +84,9 @@ def plot_neurons(spikes: Tensor, potentials: Tensor, title: str | None = None) -
     shown = [round(i * (neurons - 1) / max(_TRACES - 1, 1)) for i in range(_TRACES)]
     for index, neuron in enumerate(dict.fromkeys(shown)):
         values = potentials[:, neuron].tolist()
-        traces.plot(range(1, steps + 1), values, "o-", ms=3, color=PALETTE[index], label=f"neuron {neuron + 1}")
+        traces.plot(
+            range(1, steps + 1), values, "o-", ms=3, color=PALETTE[index], label=f"neuron {neuron + 1}"
+        )
     for level in (0.0, 1.0):
         traces.axhline(level, color=GREY, linestyle=":", linewidth=1.2)
     traces.set_ylabel("potential (thresholds)")
