@@ -41,6 +41,8 @@ def run(
     :param batch_size: images per pass
     :param output: folder for monitor.json, firing_rates.png, remainders.png, and the drawings of the picture
     """
+    from textwrap import fill
+
     from tqdm import tqdm
 
     from sj_lowlat.cli.pictures import first_images
@@ -88,7 +90,7 @@ def run(
         )
         for name, watched in (("firing_rates.png", rates), ("remainders.png", remainders)):
             figures[name] = watched.plot()
-            figures[name].axes[0].set_title(printable(what), loc="left", fontsize="small")
+            figures[name].axes[0].set_title(fill(printable(what), 75), loc="left", fontsize="small")
         for name, figure in figures.items():
             with atomic_write(folder / name) as temporary:
                 figure.savefig(temporary, dpi=120)

@@ -37,10 +37,10 @@ function forward() {
 }
 play.addEventListener("click", () => {
   if (timer !== null) return stop();
-  if (slider.value === slider.max) slider.value = -1;
+  if (slider.value === slider.max) slider.value = 0;
+  showStep();
   play.textContent = "Stop";
   timer = setInterval(forward, 900);
-  forward();
 });
 slider.addEventListener("pointerdown", stop);
 slider.addEventListener("keydown", stop);
