@@ -80,7 +80,8 @@ def plot_neurons(spikes: Tensor, potentials: Tensor, title: str | None = None) -
     raster.set_ylabel("neuron")
     raster.set_ylim(0, neurons + 1)
     raster.set_title(title or "", loc="left")
-    raster.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    if raster.collections:
+        raster.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     shown = [round(i * (neurons - 1) / max(_TRACES - 1, 1)) for i in range(_TRACES)]
     for index, neuron in enumerate(dict.fromkeys(shown)):
         values = potentials[:, neuron].tolist()
