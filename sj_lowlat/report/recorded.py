@@ -55,7 +55,9 @@ def recorded_curve(path: str | Path) -> list[tuple[int, float]]:
     record = read_json(path, _EVALUATE)
     try:
         points = [(row["steps"], float(row["map50"])) for row in record["points"]]
-        if not points or any(type(steps) is not int or not 0 <= score <= 1 for steps, score in points):
+        if not points or any(
+            type(steps) is not int or steps < 1 or not 0 <= score <= 1 for steps, score in points
+        ):
             raise ValueError("no scores of a spiking network at given steps")
     except FOREIGN as error:
         raise InputError(f"{path} holds no mAP curve ({error}): give {_EVALUATE}") from error
