@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from sj_lowlat.data import read_image
+from sj_lowlat.data import read_image, spaced
 from sj_lowlat.errors import printable
 from sj_lowlat.plots import plot_images
 from sj_lowlat.report import watch_picture
@@ -30,7 +30,7 @@ def spike_pictures(
     boxes = watched.drawn()
     titles = [f"step {step}" for step, _ in boxes]
     read = [reading.step for reading in watched.readings]
-    rows = tuple(read[:: -(-len(read) // _MAP_STEPS)])
+    rows = tuple(read[place] for place in spaced(len(read), _MAP_STEPS))
     activity = watched.spikes.plot()
     activity.axes[0].set_title(printable(watched.name), loc="left", fontsize="small")
     return {

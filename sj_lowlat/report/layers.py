@@ -9,7 +9,7 @@ from sj_lowlat.data import spaced
 from sj_lowlat.monitors import LayerSpikes
 from sj_lowlat.report.images import tiles
 from sj_lowlat.report.picture import PictureRun
-from sj_lowlat.report.shapes import raster_paths, step_places, trace_points
+from sj_lowlat.report.shapes import labelled, raster_paths, step_places, trace_points
 
 _MAP_BYTES = 3_000_000
 # layers, channels, side of a map in pixels: the first whose maps all fit
@@ -34,6 +34,7 @@ class LayerView:
     :param traces: polylines of potentials
     :param zero: place of potential 0; ``threshold`` of potential 1
     :param places: of the steps that are read, across the raster
+    :param labels: places and numbers of those that are written
     """
 
     name: str
@@ -50,6 +51,7 @@ class LayerView:
     zero: float
     threshold: float
     places: list[float]
+    labels: list[tuple[float, int]]
 
 
 def layer_views(runs: Sequence[PictureRun]) -> list[list[LayerView]]:
@@ -78,7 +80,9 @@ def _view(run: PictureRun, layer: LayerSpikes, channels: int, side: int) -> Laye
         positive, negative = raster_paths(layer.spikes[:, neurons], _ROW)
         few = [neurons[place] for place in spaced(len(neurons), _TRACES)]
         traces, zero, threshold = trace_points(layer.potentials[:, few], _TRACE_HEIGHT)
-    places = step_places(len(layer.totals))
+    all_places = step_places(len(layer.totals))
+    places = [all_places[step - 1] for step in steps]
+    kept = labelled(places)
     return LayerView(
         name=layer.name,
         shape=layer.shape,
@@ -93,5 +97,6 @@ def _view(run: PictureRun, layer: LayerSpikes, channels: int, side: int) -> Laye
         traces=traces,
         zero=zero,
         threshold=threshold,
-        places=[places[step - 1] for step in steps],
+        places=places,
+        labels=[(places[index], steps[index]) for index in sorted(kept)],
     )

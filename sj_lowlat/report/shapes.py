@@ -67,6 +67,15 @@ def step_places(steps: int) -> list[float]:
     return [WIDTH * (step + 0.5) / steps for step in range(steps)]
 
 
+def labelled(places: Sequence[float], gap: float = 24.0) -> set[int]:
+    """Which of ascending places get a label: the last one, and others that keep a distance."""
+    kept = [len(places) - 1]
+    for index in reversed(range(len(places))):
+        if places[kept[-1]] - places[index] >= gap:
+            kept.append(index)
+    return set(kept)
+
+
 def raster_paths(spikes: Tensor, row: float = 11.0) -> tuple[str, str]:
     """Spikes as SVG paths, those that are positive and those that are negative; a burst is a taller bar.
 
@@ -107,6 +116,7 @@ class Curve:
 
     line: str
     points: dict[int, tuple[float, float, float]]  # step -> across, down, score
+    labels: list[tuple[float, int]]  # across, step
     levels: list[tuple[float, float]]  # down, score
 
 
@@ -118,4 +128,6 @@ def curve(scores: Sequence[tuple[int, float]], height: float) -> Curve:
     points = {step: (WIDTH * step / last, height * (1 - score / top), score) for step, score in scores}
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in points.values())
     levels = [(height * (1 - i * stride / top), i * stride) for i in range(round(top / stride) + 1)]
-    return Curve(line, points, levels)
+    kept = labelled([x for x, _, _ in points.values()])
+    labels = [(x, step) for i, (step, (x, _, _)) in enumerate(points.items()) if i in kept]
+    return Curve(line, points, labels, levels)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sj_lowlat.detect import Detections
 from sj_lowlat.report.images import photo, tiles
-from sj_lowlat.report.shapes import WIDTH, boxes, curve, raster_paths, trace_points
+from sj_lowlat.report.shapes import WIDTH, boxes, curve, labelled, raster_paths, trace_points
 
 
 def opened(address: str) -> Image.Image:
@@ -92,6 +92,15 @@ def test_curves_fit_their_chart(scores: list[tuple[int, float]]) -> None:
     for step, (x, y, score) in drawn.points.items():
         assert x == pytest.approx(WIDTH * step / scores[-1][0])
         assert y == pytest.approx(200 * (1 - score / top)) and -1e-9 <= y <= 200
+
+
+@given(st.lists(st.floats(0, 640), min_size=1, max_size=30, unique=True).map(sorted))
+def test_labels_keep_their_distance_and_the_last_is_there(places: list[float]) -> None:
+    kept = sorted(labelled(places))
+    assert kept[-1] == len(places) - 1
+    assert all(places[b] - places[a] >= 24 for a, b in zip(kept, kept[1:], strict=False))
+    for index, place in enumerate(places):  # what has no label would stand too near
+        assert index in kept or any(abs(place - places[other]) < 24 for other in kept)
 
 
 @pytest.mark.parametrize("signed", [False, True])
