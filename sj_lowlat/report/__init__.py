@@ -2,12 +2,16 @@
 
 from sj_lowlat.report.page import MOST_PICTURES, write_report
 from sj_lowlat.report.picture import PictureRun, Reading, shown_steps, watch_picture
-from sj_lowlat.report.recorded import recorded_curve, recorded_run
+from sj_lowlat.report.recorded import RecordedRun, recorded_curve, recorded_run
+from sj_lowlat.report.rows import Row, layer_rows
 
 __all__ = [
     "MOST_PICTURES",
     "PictureRun",
     "Reading",
+    "RecordedRun",
+    "Row",
+    "layer_rows",
     "recorded_curve",
     "recorded_run",
     "shown_steps",
