@@ -45,7 +45,7 @@ def run(
     from sj_lowlat.cli.options import check_output
     from sj_lowlat.cli.pictures import find_pictures
     from sj_lowlat.errors import InputError
-    from sj_lowlat.report import MOST_PICTURES, recorded_curve, recorded_run, write_report
+    from sj_lowlat.report import MOST_PICTURES, recorded_run, recorded_scores, write_report
 
     if not output.endswith(".html"):
         raise InputError(f"output is {output}; give a file that ends in .html")
@@ -64,7 +64,7 @@ def run(
     before = recorded.settings if recorded else {}
     model = model or (recorded.model if recorded else "snn-tiny-yolov3-coco")
     check_output(Path(output), evaluation, *map(str, files))
-    scores = recorded_curve(evaluation) if evaluation else ()
+    scores = recorded_scores(evaluation) if evaluation else None
     network, plan = options.open(model)
     if plan is None:
         raise InputError(
@@ -76,7 +76,8 @@ def run(
         files,
         plan,
         title=f"{Path(model).name} on {files[0].name}" + (" and others" if len(files) > 1 else ""),
-        scores=scores,
+        scores=scores.points if scores else (),
+        scores_source=scores.source if scores else "",
         encoder=options.encoder,
         seed=options.seed,
         min_score=before.get("min_score", 0.25) if min_score is None else min_score,

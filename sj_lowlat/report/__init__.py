@@ -2,7 +2,7 @@
 
 from sj_lowlat.report.page import MOST_PICTURES, write_report
 from sj_lowlat.report.picture import PictureRun, Reading, shown_steps, watch_picture
-from sj_lowlat.report.recorded import RecordedRun, recorded_curve, recorded_run
+from sj_lowlat.report.recorded import RecordedRun, RecordedScores, recorded_run, recorded_scores
 from sj_lowlat.report.rows import Row, layer_rows
 
 __all__ = [
@@ -10,10 +10,11 @@ __all__ = [
     "PictureRun",
     "Reading",
     "RecordedRun",
+    "RecordedScores",
     "Row",
     "layer_rows",
-    "recorded_curve",
     "recorded_run",
+    "recorded_scores",
     "shown_steps",
     "watch_picture",
     "write_report",

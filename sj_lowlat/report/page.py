@@ -20,6 +20,7 @@ from sj_lowlat.evaluation.energy import AC_PJ, MAC_PJ
 from sj_lowlat.files import atomic_write
 from sj_lowlat.monitors import FiringRateMonitor, RemainderMonitor, SynOpMonitor
 from sj_lowlat.network import heads_of, info_of, schedule_for
+from sj_lowlat.progress import writing
 from sj_lowlat.record import provenance
 from sj_lowlat.report.images import photo
 from sj_lowlat.report.layers import layer_views
@@ -41,6 +42,7 @@ def write_report(
     *,
     title: str = "Spiking detector",
     scores: Sequence[tuple[int, float]] = (),
+    scores_source: str = "",
     encoder: str = "constant",
     seed: int = 0,
     min_score: float = 0.25,
@@ -57,7 +59,8 @@ def write_report(
     :param pictures: 1 to 4 files
     :param schedule: how it is run; by default the network's own
     :param title: head of the page
-    :param scores: (steps, mAP50 from 0 to 1) pairs, if known, as of :func:`recorded_curve`
+    :param scores: (steps, mAP50 from 0 to 1) pairs, if known
+    :param scores_source: which network they are of, and on which data, in words (:func:`recorded_scores`)
     :param encoder: as of :func:`~sj_lowlat.simulation.simulate`, like ``seed``
     :param min_score: detections below this score are left out
     :param resize: as of :func:`~sj_lowlat.data.letterbox`
@@ -65,6 +68,7 @@ def write_report(
     :raises FileNotFoundError: if there is no such picture
     :raises InputError: for another number of pictures, one that cannot be read, a network that is no spiking
         detector or whose remainders cannot be told (pre-steps, hard reset), or if jinja2 is not installed
+    :raises OSError: if the file cannot be written
     """
     jinja2 = _jinja2()
     if not 1 <= len(pictures) <= MOST_PICTURES:
@@ -103,6 +107,7 @@ def write_report(
         energy=spent,
         verdict=rest.verdict(),
         curve=curve(sorted(scores), _CURVE_HEIGHT) if scores else None,
+        scores_source=scores_source,
         curve_height=_CURVE_HEIGHT,
         width=WIDTH,
         conversion=information.report,
@@ -112,7 +117,7 @@ def write_report(
     if size >= MOST_BYTES:
         raise InputError(f"the page would have {size / 1e6:.1f} MB, 5 are allowed: give fewer pictures")
     path = Path(path)
-    with atomic_write(path) as temporary:
+    with writing(path), atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 

@@ -28,6 +28,17 @@ class RecordedRun(NamedTuple):
     schedule: Schedule | None
 
 
+class RecordedScores(NamedTuple):
+    """The curve of an evaluation.
+
+    :param points: (steps, mAP50 from 0 to 1) of every read-out, ascending
+    :param source: which network was evaluated how, on what, in words
+    """
+
+    points: list[tuple[int, float]]
+    source: str
+
+
 def recorded_run(folder: str | Path) -> RecordedRun:
     """Read which network saw which pictures from the ``detections.json`` of a folder.
 
@@ -46,8 +57,8 @@ def recorded_run(folder: str | Path) -> RecordedRun:
         raise InputError(f"{path} holds no pictures and settings ({error}): give {_DETECT}") from error
 
 
-def recorded_curve(path: str | Path) -> list[tuple[int, float]]:
-    """Read (steps, mAP50 from 0 to 1) of every read-out from an evaluation of a spiking network.
+def recorded_scores(path: str | Path) -> RecordedScores:
+    """Read the scores of every read-out from an evaluation of a spiking network.
 
     :raises FileNotFoundError: if there is no such file
     :raises InputError: if it is no evaluation, or not one of a spiking network
@@ -59,6 +70,8 @@ def recorded_curve(path: str | Path) -> list[tuple[int, float]]:
             type(steps) is not int or steps < 1 or not 0 <= score <= 1 for steps, score in points
         ):
             raise ValueError("no scores of a spiking network at given steps")
+        settings = record["settings"]
+        source = f"{record['model']} with the schedule {settings['schedule']} on {settings['images']} images "
+        return RecordedScores(sorted(points), f"{source}of {record['data']}")
     except FOREIGN as error:
         raise InputError(f"{path} holds no mAP curve ({error}): give {_EVALUATE}") from error
-    return sorted(points)

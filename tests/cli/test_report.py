@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,10 @@ def picture(places: Any) -> Path:
 
 def test_a_picture_becomes_a_page(places: Any, run: Run, tmp_path: Path, picture: Path) -> None:
     evaluation, page = tmp_path / "e.json", tmp_path / "page.html"
-    evaluation.write_text(json.dumps({"points": [{"steps": 4, "map50": 0.5}]}))
+    code, _, err = run("evaluate", "--model", places.snn, "--data", places.data, "--schedule", "4+2b2",
+                       "--readout", "2,4", "--monitored", 0, "--output", evaluation)  # fmt: skip
+    assert code == 0, err
+    score = 100 * json.loads(evaluation.read_text())["points"][1]["map50"]
     code, out, err = run("report", picture, "--model", places.snn, "--schedule", "4+2b2", "--min-score", 0.01,
                          "--evaluation", evaluation, "--output", page)  # fmt: skip
     assert code == 0, err
@@ -38,7 +42,10 @@ def test_a_picture_becomes_a_page(places: Any, run: Run, tmp_path: Path, picture
     said = made(page)
     assert said["schedule"] == "4+2b2c4" and said["min score"] == "0.01" and said["seed"] == "0"
     assert said["pictures"] == picture.name and said["evaluation"] == "e.json"
-    assert said["command"].startswith("sj-lowlat report ") and "mAP50 50.0 % at step 4." in page.read_text()
+    assert said["command"].startswith("sj-lowlat report ")
+    text = page.read_text(encoding="utf-8")
+    assert f"mAP50 {score:.1f} % at step 4." in text
+    assert f"Scores of {places.snn} with the schedule 4+2b2c4 on 6 images of {places.data}." in text
 
 
 def test_a_folder_of_detect_gives_network_pictures_and_settings(
@@ -146,3 +153,16 @@ def test_monitor_needs_something_to_watch(places: Any, run: Run, tmp_path: Path,
     )
     code, _, err = run(*words)
     assert code == 2 and "nothing on layer 'nowhere'" in err
+
+
+def test_a_full_disk_is_a_sentence_and_nothing_is_left(
+    places: Any, run: Run, tmp_path: Path, picture: Path
+) -> None:
+    page, before = tmp_path / "page.html", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, before[1]))
+    try:
+        code, _, err = run("report", picture, "--model", places.snn, "--output", page)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert code == 2 and str(page) in err and "Traceback" not in err, err
+    assert not [*tmp_path.iterdir()]

@@ -64,5 +64,14 @@ def page(snn: Any, pictures: list[Path], tmp_path_factory: pytest.TempPathFactor
 def evaluation(tmp_path: Path) -> Path:
     """What ``sj-lowlat evaluate`` writes, as far as a report reads it."""
     path = tmp_path / "evaluation.json"
-    path.write_text(json.dumps({"points": [{"steps": s, "map50": m} for s, m in SCORES]}))
+    path.write_text(
+        json.dumps(
+            {
+                "model": "runs/snn",
+                "data": "traffic:9",
+                "points": [{"steps": s, "map50": m} for s, m in reversed(SCORES)],
+                "settings": {"schedule": "4+2", "images": 9},
+            }
+        )
+    )
     return path

@@ -17,7 +17,7 @@ import pytest
 
 from sj_lowlat.data import read_image
 from sj_lowlat.errors import InputError
-from sj_lowlat.report import recorded_curve, recorded_run, watch_picture, write_report
+from sj_lowlat.report import recorded_run, recorded_scores, watch_picture, write_report
 from sj_lowlat.schedule import Schedule
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -158,9 +158,11 @@ def test_bad_input_is_refused_and_nothing_written(
 
 
 def test_scores_of_an_evaluation(evaluation: Path, tmp_path: Path) -> None:
-    assert recorded_curve(evaluation) == [(1, 0.02), (2, 0.105), (4, 0.31), (6, 0.412)]
+    scores = recorded_scores(evaluation)
+    assert scores.points == [(1, 0.02), (2, 0.105), (4, 0.31), (6, 0.412)]
+    assert scores.source == "runs/snn with the schedule 4+2 on 9 images of traffic:9"
     with pytest.raises(FileNotFoundError, match="evaluate --output"):
-        recorded_curve(tmp_path / "none.json")
+        recorded_scores(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize(
@@ -175,13 +177,15 @@ def test_scores_of_an_evaluation(evaluation: Path, tmp_path: Path) -> None:
         {"points": [{"steps": 2, "map50": "x"}]},
         {"points": [{"steps": 2, "map50": float("nan")}]},
         {"points": [{"steps": 2, "map50": 31.0}]},
+        {"points": [{"steps": 2, "map50": 0.31}]},
+        {"points": [{"steps": 2, "map50": 0.31}], "model": "m", "data": "d", "settings": []},
     ],
 )
 def test_what_is_no_evaluation_is_refused(record: Any, tmp_path: Path) -> None:
     path = tmp_path / "e.json"
     path.write_text(json.dumps(record))
     with pytest.raises(InputError, match=r"e.json holds no mAP curve"):
-        recorded_curve(path)
+        recorded_scores(path)
 
 
 @pytest.mark.parametrize(
