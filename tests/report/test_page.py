@@ -17,7 +17,9 @@ import pytest
 
 from sj_lowlat.data import read_image
 from sj_lowlat.errors import InputError
-from sj_lowlat.report import recorded_run, recorded_scores, watch_picture, write_report
+from sj_lowlat.monitors import LayerSpikes
+from sj_lowlat.report import layers, recorded_run, recorded_scores, watch_picture, write_report
+from sj_lowlat.report import page as page_module
 from sj_lowlat.schedule import Schedule
 
 VOID = {"meta", "link", "img", "input", "br", "hr"}
@@ -135,6 +137,33 @@ def test_a_page_without_a_record_of_the_conversion(snn: Any, pictures: list[Path
     bare.info = replace(bare.info, report=None)
     text = write_report(tmp_path / "r.html", bare, pictures[:1], 2).read_text(encoding="utf-8")
     assert "carries no record of its conversion" in text and Parsed(text)
+
+
+def test_maps_shrink_until_they_fit(
+    snn: Any, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sheets(limit: int) -> list[str]:
+        monkeypatch.setattr(layers, "_MAP_BYTES", limit)
+        text = write_report(tmp_path / "r.html", snn, pictures[:1], 2).read_text(encoding="utf-8")
+        return [image["src"] or "" for image in Parsed(text).all("img")][1:]  # without the photo
+
+    whole = sheets(3_000_000)
+    sizes = {limit: sum(map(len, sheets(limit))) for limit in (sum(map(len, whole)) - 1, 30_000, 12_000)}
+    assert all(size <= limit for limit, size in sizes.items()), sizes
+    assert len(sheets(12_000)) < len(whole)
+
+
+def test_a_silent_layer_and_a_page_that_is_too_large(
+    snn: Any, pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LayerSpikes, "chosen_neurons", lambda self, count: [])
+    text = write_report(tmp_path / "r.html", snn, pictures[:1], 2).read_text(encoding="utf-8")
+    silent = [text for _, text in Parsed(text).texts if text.startswith("None of the neurons")]
+    assert len(silent) == len(Parsed(text).all("select")) * len(snn.info.report.layers) - 2  # two heads
+    monkeypatch.setattr(page_module, "MOST_BYTES", 10_000)
+    with pytest.raises(InputError, match=r"the page would have 0\.\d MB"):
+        write_report(tmp_path / "s.html", snn, pictures[:1], 2)
+    assert not (tmp_path / "s.html").exists()
 
 
 def test_bad_input_is_refused_and_nothing_written(
