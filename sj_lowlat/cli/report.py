@@ -35,7 +35,8 @@ def run(
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco, the default), or a folder that
         sj-lowlat convert or demo wrote
     :param output: the page, a file ending in .html
-    :param evaluation: file of sj-lowlat evaluate --output, whose mAP curve the page then shows
+    :param evaluation: file of sj-lowlat evaluate --output with the same schedule, whose mAP curve the page
+        then shows
     :param min_score: detections score more than this, in [0, 1]; by default 0.25, or that of the folder
     :param resize: letterbox keeps a picture's proportions; stretch fills the input; by default letterbox, or
         that of the folder
@@ -69,6 +70,11 @@ def run(
     if plan is None:
         raise InputError(
             f"{model} has no spiking neurons to report on: give one that sj-lowlat convert wrote"
+        )
+    if scores and scores.schedule != str(plan):
+        raise InputError(
+            f"{evaluation} scores the schedule {scores.schedule}, and the page would show {plan}: give --schedule "
+            f"{scores.schedule}, or another evaluation"
         )
     path = write_report(
         output,

@@ -33,10 +33,12 @@ class RecordedScores(NamedTuple):
 
     :param points: (steps, mAP50 from 0 to 1) of every read-out, ascending
     :param source: which network was evaluated how, on what, in words
+    :param schedule: in its written form
     """
 
     points: list[tuple[int, float]]
     source: str
+    schedule: str
 
 
 def recorded_run(folder: str | Path) -> RecordedRun:
@@ -70,8 +72,8 @@ def recorded_scores(path: str | Path) -> RecordedScores:
             type(steps) is not int or steps < 1 or not 0 <= score <= 1 for steps, score in points
         ):
             raise ValueError("no scores of a spiking network at given steps")
-        settings = record["settings"]
-        source = f"{record['model']} with the schedule {settings['schedule']} on {settings['images']} images "
-        return RecordedScores(sorted(points), f"{source}of {record['data']}")
+        schedule, images = str(record["settings"]["schedule"]), record["settings"]["images"]
+        source = f"{record['model']} with the schedule {schedule} on {images} images of {record['data']}"
+        return RecordedScores(sorted(points), source, schedule)
     except FOREIGN as error:
         raise InputError(f"{path} holds no mAP curve ({error}): give {_EVALUATE}") from error

@@ -46,6 +46,10 @@ def test_a_picture_becomes_a_page(places: Any, run: Run, tmp_path: Path, picture
     text = page.read_text(encoding="utf-8")
     assert f"mAP50 {score:.1f} % at step 4." in text
     assert f"Scores of {places.snn} with the schedule 4+2b2c4 on 6 images of {places.data}." in text
+    words = ("report", picture, "--model", places.snn, "--schedule", "6", "--evaluation", evaluation)
+    code, _, err = run(*words, "--output", tmp_path / "other.html")
+    assert code == 2 and "scores the schedule 4+2b2c4, and the page would show 6+0c4: give --schedule" in err
+    assert not (tmp_path / "other.html").exists()
 
 
 def test_a_folder_of_detect_gives_network_pictures_and_settings(

@@ -189,6 +189,7 @@ def test_bad_input_is_refused_and_nothing_written(
 def test_scores_of_an_evaluation(evaluation: Path, tmp_path: Path) -> None:
     scores = recorded_scores(evaluation)
     assert scores.points == [(1, 0.02), (2, 0.105), (4, 0.31), (6, 0.412)]
+    assert scores.schedule == "4+2"
     assert scores.source == "runs/snn with the schedule 4+2 on 9 images of traffic:9"
     with pytest.raises(FileNotFoundError, match="evaluate --output"):
         recorded_scores(tmp_path / "none.json")
