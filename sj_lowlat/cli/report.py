@@ -73,8 +73,8 @@ def run(
         )
     if scores and scores.schedule != str(plan):
         raise InputError(
-            f"{evaluation} scores the schedule {scores.schedule}, and the page would show {plan}: give --schedule "
-            f"{scores.schedule}, or another evaluation"
+            f"{evaluation} scores the schedule {scores.schedule}, and the page would show {plan}: "
+            f"give --schedule {scores.schedule}, or another evaluation"
         )
     path = write_report(
         output,
