@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         network,
         plots,
         pretrained,
+        report,
         simulation,
         training,
         zoo,
@@ -56,7 +57,7 @@ _HOME = {
 }  # fmt: skip
 _MODULES = (
     "conversion", "data", "detect", "evaluation", "functional", "graph", "kernels", "layers", "models",
-    "monitors", "network", "plots", "pretrained", "simulation", "training", "zoo",
+    "monitors", "network", "plots", "pretrained", "report", "simulation", "training", "zoo",
 )  # fmt: skip
 
 __all__ = ["__version__", *_HOME, *_MODULES]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import NoReturn
 
-from sj_lowlat.cli import convert, detect, encode, evaluate, monitor
+from sj_lowlat.cli import convert, detect, encode, evaluate, monitor, report
 from sj_lowlat.cli.parser import VerbParser, fill
 from sj_lowlat.errors import InputError, printable
 from sj_lowlat.version import __version__
@@ -26,6 +26,7 @@ VERBS = {
     "detect": "Find objects in pictures and spike streams, and draw them.",
     "encode": "Record a data set with a simulated spike camera.",
     "monitor": "Watch the neurons of a spiking network: firing rates and what is left in their membranes.",
+    "report": "Write one HTML page about what a spiking detector does in pictures, step by step.",
 }
 #: verbs whose work several processes share
 SHARED = ("finetune", "evaluate")
@@ -138,5 +139,5 @@ def _verb(name: str) -> Callable[..., int | None]:
         from sj_lowlat.cli.finetune import run as finetune
 
         return finetune
-    light = (convert, detect, encode, evaluate, monitor)
+    light = (convert, detect, encode, evaluate, monitor, report)
     return {module.__name__.rpartition(".")[2]: module.run for module in light}[name]

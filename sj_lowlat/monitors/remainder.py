@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from math import floor
 from typing import Any
 
 import torch
@@ -192,7 +193,27 @@ class RemainderMonitor(PresentationMonitor[_Membranes, _RemainderSums, LayerRema
             "under-fired": {layer.name: 100 * layer.under_fired for layer in layers},
             "over-fired": {layer.name: 100 * layer.over_fired for layer in layers},
         }
-        return plot_rates(shares, ylabel="neurons (%)", stacked=True, ax=ax)
+        figure = plot_rates(shares, ylabel="neurons (%)", stacked=True, ax=ax)
+        axes = ax or figure.axes[0]
+        axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))  # one neuron of thousands must not fill the frame
+        if all(layer.exact == 1 for layer in layers):
+            axes.text(0.5, 0.5, "every neuron exact", ha="center", transform=axes.transAxes)
+        return figure
+
+    def verdict(self) -> str:
+        """Return one sentence: the share of exact neurons, and the layer with the most that are not."""
+        layers = self.layers()
+        neurons = sum(layer.neurons * layer.images for layer in layers)
+        wrong = {layer.name: round((1 - layer.exact) * layer.neurons * layer.images) for layer in layers}
+        if not any(wrong.values()):
+            return f"all {neurons:,} neurons exact"
+        worst = max(layers, key=lambda layer: 1 - layer.exact)
+        share = 100 * (1 - sum(wrong.values()) / neurons)
+        # rounded down: what is not exact must not read as 100 %
+        return (
+            f"{floor(100 * share) / 100:.2f} % of {neurons:,} neurons exact; worst layer {worst.name}: "
+            f"{wrong[worst.name]:,} of {worst.neurons * worst.images:,} not"
+        )
 
 
 class ResidualMonitor(RemainderMonitor):

@@ -136,7 +136,7 @@ def test_verbs_for_one_process(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "3")
-    needed = {"convert": ["--model", "x", "--output", "y"], "detect": ["x"]}
+    needed = {"convert": ["--model", "x", "--output", "y"], "detect": ["x"], "report": ["x"]}
     needed |= {"encode": ["--data", "x", "--output", "y"], "monitor": ["--model", "x", "--data", "y"]}
     code, out, err = run(verb, *needed.get(verb, []))
     assert code == 2 and not out and not [*tmp_path.iterdir()]

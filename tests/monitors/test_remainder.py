@@ -175,3 +175,29 @@ def test_table_json_and_figure(run: Run) -> None:
     bars = monitor.plot().axes[0].patches
     expected = [monitor[i].under_fired for i in (0, 1)] + [monitor[i].over_fired for i in (0, 1)]
     assert [bar.get_height() / 100 for bar in bars] == pytest.approx(expected)
+
+
+def test_the_verdict_counts_neurons_and_names_the_worst_layer(run: Run) -> None:
+    """V(0) = 0.5 and two steps: 1 then -1 leaves one spike too many in a neuron that takes none back."""
+    net = nn.Sequential(SignedIFNode(), ResidualFixIFNode())
+    early = torch.tensor([1.0, -1.0]).view(2, 1, 1)
+    with RemainderMonitor(net) as monitor:
+        run(net[0], torch.cat([early] * 3, 2), "s")
+        run(net[1], torch.cat([early, early, 0 * early], 2), "s")
+        figure = monitor.plot()
+    assert monitor.verdict() == "66.66 % of 6 neurons exact; worst layer 1: 2 of 3 not"
+    assert figure.axes[0].get_ylim()[1] > 60 and not figure.axes[0].texts
+    with RemainderMonitor(net) as monitor:
+        run(net[1], 0 * early, "s")
+    assert monitor.verdict() == "all 1 neurons exact"
+    axes = monitor.plot().axes[0]
+    assert axes.get_ylim() == (0, 1) and axes.texts[0].get_text() == "every neuron exact"
+
+
+def test_the_verdict_never_rounds_up_to_all(run: Run) -> None:
+    net = nn.Sequential(ResidualFixIFNode())
+    currents = torch.zeros(2, 1, 30_000)
+    currents[0, 0, 0], currents[1, 0, 0] = 1.0, -1.0
+    with RemainderMonitor(net) as monitor:
+        run(net, currents, "s")
+    assert monitor.verdict() == "99.99 % of 30,000 neurons exact; worst layer 0: 1 of 30,000 not"
