@@ -37,9 +37,9 @@ class Detection(NamedTuple):
 class Detections:
     """Boxes found in one image; checked once, when made.
 
-    ``len(found)``, ``for name, score, box, label in found``, ``found[0]`` (a :class:`Detection`), ``found[:3]``,
-    ``found[found.scores > 0.5]`` and ``found["person"]`` (again a record) work as for a list. A notebook shows
-    the picture with its boxes.
+    It is read like a list: ``len(found)``, ``for name, score, box, label in found``, and ``found[0]`` is a
+    :class:`Detection`; ``found[:3]``, ``found[found.scores > 0.5]`` and ``found["person"]`` are records of a
+    part. A notebook shows the picture with its boxes.
 
     To move boxes elsewhere (letterbox to image, say) use ``dataclasses.replace(detections, boxes=...)``.
 
@@ -197,7 +197,7 @@ class Detections:
     def to_coco(
         self, image_id: int | str = 0, category_ids: Sequence[int] | None = None
     ) -> list[dict[str, Any]]:
-        """A list of results as COCO's tools read them: image_id, category_id, bbox (x, y, width, height), score.
+        """Results as COCO's tools read them: image_id, category_id, bbox (x, y, width, height), score.
 
         :param category_ids: COCO's id of each label; by default the official ones (1 to 90, with holes) where
             the names are those of COCO, else label + 1

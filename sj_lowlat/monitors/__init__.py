@@ -4,6 +4,7 @@ from sj_lowlat.monitors.fan_out import dense_macs, fan_out
 from sj_lowlat.monitors.firing_rate import FiringRateMonitor, LayerRate
 from sj_lowlat.monitors.presentation import LayerRecord
 from sj_lowlat.monitors.remainder import LayerRemainder, RemainderMonitor, ResidualMonitor
+from sj_lowlat.monitors.spike_count import SpikeCount
 from sj_lowlat.monitors.synops import LayerOps, SynOpMonitor
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "LayerRemainder",
     "RemainderMonitor",
     "ResidualMonitor",
+    "SpikeCount",
     "SynOpMonitor",
     "dense_macs",
     "fan_out",

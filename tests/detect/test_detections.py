@@ -143,7 +143,7 @@ def test_filters_by_class(named, found) -> None:
 
 
 def test_prints_names(named) -> None:
-    assert str(named).splitlines()[1].split() == "car score 0.750 box 1.0 2.0 3.0 6.0".split()
+    assert str(named).splitlines()[1].split() == ["car", "score", "0.750", "box", "1.0", "2.0", "3.0", "6.0"]
 
 
 def test_results_of_coco_are_read_by_its_tools(tmp_path) -> None:
