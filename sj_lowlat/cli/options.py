@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.schedule import Schedule
@@ -61,6 +61,47 @@ class RunOptions:
             options = "schedule, time_steps, flush, levels and burst"
             raise InputError(f"{options} are for spiking networks: leave them out, or run convert first")
         return network, None
+
+
+@dataclass(frozen=True)
+class FindOptions:
+    """What counts as found.
+
+    :param min_score: detections score more than this, in [0, 1]
+    :param classes: only these classes, by name or index, such as person,traffic light
+    :param iou: overlap (intersection over union) above which the lower of two scores of a class goes
+    :param max_detections: most detections in a picture, the best ones
+    """
+
+    min_score: float = 0.25
+    classes: str | None = None
+    iou: float = 0.45
+    max_detections: int = 100
+
+    def check(self) -> None:
+        """Refuse scores that cannot be.
+
+        :raises InputError: naming the value
+        """
+        if not 0 <= self.min_score <= 1:
+            raise InputError(f"min_score is {self.min_score}; give a score in [0, 1]")
+
+    def to_detect(self) -> dict[str, Any]:
+        """Arguments of :meth:`~sj_lowlat.detector.Detector.detect`."""
+        classes = None if self.classes is None else self.classes.split(",")
+        return {**asdict(self), "classes": classes}
+
+
+@dataclass(frozen=True)
+class PrintOptions:
+    """What is printed.
+
+    :param json: results as JSON, one object a line, on standard output, and all else on standard error
+    :param quiet: print nothing but errors (and JSON, where it is asked for)
+    """
+
+    json: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 
 class ShownFigure(Figure):
-    """A figure that a notebook shows when it is a cell's last value, with ``%matplotlib inline`` or without."""
+    """A figure that notebooks show as a cell's last value, with ``%matplotlib inline`` or without."""
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
