@@ -19,9 +19,11 @@ from sj_lowlat.cli.sources import open_data
 from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.data import letterbox, read_image
 from sj_lowlat.detect import decode, nms
+from sj_lowlat.detector import load
 from sj_lowlat.evaluation import evaluate
 from sj_lowlat.layers import QuantReLU, RateNorm, SignedIFNode
 from sj_lowlat.models import tiny_yolov3
+from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import simulate
 from sj_lowlat.training import FinetuneConfig
 
@@ -324,6 +326,22 @@ def test_levels_and_burst_are_handed_on(places: Any, run: Run, tmp_path: Path, s
     assert read(tmp_path / "e.json")["points"] == json.loads(json.dumps(direct.to_json()["points"]))
     plain = evaluate(checkpoint.load(places.snn), dataset, 2, flush=2)
     assert plain.final != direct.final  # the options do change something
+
+
+def test_a_network_keeps_its_schedule(places: Any, run: Run, tmp_path: Path) -> None:
+    """``convert`` writes it, a second ``convert`` of the same Quant ANN too, and ``detect`` runs it."""
+    command = ("convert", "--model", places.quant)
+    assert run(*command, "--schedule", "2+1b2", "--output", tmp_path / "snn").code == 0
+    assert checkpoint.load(tmp_path / "snn").schedule == Schedule(2, 1, 2)
+    done = run("detect", places.pictures, "--model", tmp_path / "snn", "--output", tmp_path / "o")
+    settings = read(tmp_path / "o" / "detections.json")["settings"]
+    assert done.code == 0 and (settings["time_steps"], settings["flush"], settings["burst"]) == (2, 1, 2)
+    again = load("snn-tiny-yolov3-coco")
+    checkpoint.save(again, tmp_path / "again")
+    assert load(tmp_path / "again").schedule == again.schedule == Schedule.parse("4+2b4c16")
+    assert run("convert", "--model", "snn-tiny-yolov3-coco", "--output", tmp_path / "shipped").code == 0
+    assert load(tmp_path / "shipped").schedule == again.schedule
+    assert run(*command, "--schedule", "x", "--output", tmp_path / "bad").code == 2
 
 
 def test_a_broken_picture_is_reported_and_the_others_go_on(places: Any, run: Run, tmp_path: Path) -> None:
