@@ -63,7 +63,7 @@ class Talk:
             parts.append(f"{sum(self.times) / len(self.times):.0f} ms a picture")
         if spikes := [answer["spikes"] for answer in images if answer.get("spikes") is not None]:
             parts.append(f"{sum(spikes) / len(spikes):,.0f} spikes a picture")
-        self.say("; ".join(parts))
+        self.say("; ".join(parts) if count else "")
         if failed:
             print(f"{len(failed)} of {count + len(failed)} files could not be used", file=sys.stderr)
 
