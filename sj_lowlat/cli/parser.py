@@ -36,6 +36,8 @@ class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
         return text.partition("Available subcommands:\n")[2] or text  # jsonargparse's own heading
 
     def _get_default_metavar_for_optional(self, action: Action) -> str:
+        if values := choices(action):
+            return f"{{{','.join(values)}}}"
         kinds = {getattr(action, "_typehint", None), *get_args(getattr(action, "_typehint", None))}
         named = next((word for kind, word in _KINDS.items() if kind in kinds), None)
         return named or super()._get_default_metavar_for_optional(action)
@@ -106,7 +108,7 @@ def fill(parser: VerbParser, verb: Callable[..., int | None]) -> Callable[[Names
     parser.add_function_arguments(verb, as_group=False, skip={*groups, *lists})
     for group in groups.values():
         parser.add_class_arguments(group, as_group=False)
-        title = (parse(group.__doc__ or "").short_description or "").rstrip(".")
+        title = _plain(parse(group.__doc__ or "").short_description or "").rstrip(".")
         _move(parser, {field.name for field in fields(group)}, title)
     parser.epilog = _plain(doc.long_description or "")
     needed = [f"{action.option_strings[-1]} ..." for action in parser._actions if action.required
