@@ -36,11 +36,11 @@ class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
         return text.partition("Available subcommands:\n")[2] or text  # jsonargparse's own heading
 
     def _get_default_metavar_for_optional(self, action: Action) -> str:
+        hint = getattr(action, "_typehint", None)
+        words = [_KINDS[kind] for kind in (hint, *get_args(hint)) if kind in _KINDS]
         if values := choices(action):
-            return f"{{{','.join(values)}}}"
-        kinds = {getattr(action, "_typehint", None), *get_args(getattr(action, "_typehint", None))}
-        named = next((word for kind, word in _KINDS.items() if kind in kinds), None)
-        return named or super()._get_default_metavar_for_optional(action)
+            return f"{{{','.join(words + values)}}}"
+        return words[0] if words else super()._get_default_metavar_for_optional(action)
 
 
 class VerbParser(ArgumentParser):
