@@ -64,7 +64,7 @@ def draw(
     scored = zip(names, shown.scores[best_first].tolist(), strict=True)
     texts = [f"{name} {score:.2f}" for name, score in scored]
     size = min(max(_SMALLEST, min(height, width) // 30), _LARGEST)
-    line = max(1, size // 6)
+    line = max(2, size // 6)
     picture = to_pil_image(image.cpu())
     canvas = ImageDraw.Draw(picture)
     for box, label in reversed([*zip(boxes.tolist(), labels, strict=True)]):
