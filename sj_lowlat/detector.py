@@ -271,7 +271,7 @@ class _Run:
         spikes = counting.spikes() if counting else [None] * len(batch)
         found = []
         for (path, image), record, step, count in zip(batch, records, steps, spikes, strict=True):
-            record = replace(record, names=self.info.class_names, image=image, path=path)
+            record = replace(record, image=image, path=path)
             record.steps, record.milliseconds, record.spikes = step, milliseconds, count
             if self.labels is not None:
                 record = record.filter(classes=self.labels)[: self.most]

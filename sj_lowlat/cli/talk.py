@@ -41,11 +41,11 @@ class Talk:
         if self.json:
             print(json.dumps(answer), flush=True)
         head = f"[{number}/{count}] {answer['path']}"
-        for line in _sentences(answer, head):
-            if self.json:
-                self.say(line)
-            elif not self.quiet:
-                print(printable(line))
+        line = _sentence(answer, head)
+        if self.json:
+            self.say(line)
+        elif not self.quiet:
+            print(printable(line))
 
     def failure(self, failed: dict[str, Any]) -> None:
         """A file that cannot be used: always on standard error."""
@@ -68,14 +68,15 @@ class Talk:
             print(f"{len(failed)} of {count + len(failed)} files could not be used", file=sys.stderr)
 
 
-def _sentences(answer: dict[str, Any], head: str) -> list[str]:
+def _sentence(answer: dict[str, Any], head: str) -> str:
     if "answers" in answer:
-        return [f"{head}, {each['milliseconds']:.2f} ms: {_in_words(each)}" for each in answer["answers"]]
+        last, count = answer["answers"][-1], len(answer["answers"])
+        return f"{head}, {last['milliseconds']:.2f} ms: {_in_words(last)} (the last of {count} answers)"
     steps, time, spikes = (answer.get(name) for name in ("steps", "milliseconds", "spikes"))
     how = [] if steps is None else [f"{steps} step{'' if steps == 1 else 's'}"]
     how += [] if time is None else [f"{time:.0f} ms"]
     how += [] if spikes is None else [f"{spikes:,} spikes"]
-    return [f"{head}: {_in_words(answer)}" + (f" ({', '.join(how)})" if how else "")]
+    return f"{head}: {_in_words(answer)}" + (f" ({', '.join(how)})" if how else "")
 
 
 def _in_words(answer: dict[str, Any]) -> str:
