@@ -21,6 +21,7 @@ from sj_lowlat.detect import Detections, decode, nms
 from sj_lowlat.detector import Detector, load
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation import evaluate
+from sj_lowlat.evaluation.gather import network_hash
 from sj_lowlat.models import snn_tiny_yolov3
 from sj_lowlat.monitors import FiringRateMonitor
 from sj_lowlat.network import info_of, unwrapped
@@ -200,6 +201,12 @@ def test_refuses_what_is_no_picture(detector, picture, message) -> None:
         detector.detect(picture)
 
 
+def test_refuses_a_picture_of_pil_that_is_cut_off(detector, wide) -> None:
+    wide.write_bytes(wide.read_bytes()[:4000])
+    with pytest.raises(InputError, match="picture of PIL cannot be used"):
+        detector.detect(Image.open(wide))
+
+
 def test_no_detector() -> None:
     with pytest.raises(InputError, match="no head_specs"):
         Detector(nn.Sequential(nn.Conv2d(3, 4, 1))).detect(torch.zeros(3, 8, 8))
@@ -211,6 +218,7 @@ def test_every_verb_takes_it(detector, snn, quant, scenes, tmp_path) -> None:
     for one, other in zip(simulate(detector, images).final, simulate(snn, images).final, strict=True):
         assert torch.equal(one, other)
     assert str(evaluate(detector, scenes, monitored=2)) == str(evaluate(snn, scenes, monitored=2))
+    assert network_hash(detector) == network_hash(snn)
     lower = set_precision(detector, "bf16")
     assert lower.info.precision == "bf16"
     plain = Detector(quant)

@@ -42,7 +42,7 @@ def to_picture(picture: PictureLike) -> Tensor:
     if isinstance(picture, Image.Image):
         try:
             return to_rgb(ImageOps.exif_transpose(picture))
-        except ValueError as error:
+        except (OSError, SyntaxError, ValueError) as error:  # of files that are cut off, too
             raise InputError(f"the picture of PIL cannot be used: {error}") from error
     if isinstance(picture, np.ndarray):
         if picture.ndim != 2 and (picture.ndim != 3 or picture.shape[2] not in (1, 3, 4)):
