@@ -50,8 +50,11 @@ def near_verb(word: str, verbs: Sequence[str]) -> str:
 
 def in_options(message: str, options: Sequence[str]) -> str:
     """Names of Python in a message as the options that a user typed: ``min_score`` -> ``--min-score``."""
+    if "--calibration" in options:  # of convert
+        message = message.replace("call prepare first", "give --levels")
     for option in options:
         name = option.lstrip("-").replace("-", "_")
+        message = re.sub(rf"(?<![\w/.'\"\\-]){name}='([^']*)'", rf"{option} \1", message)
         if "_" in name:
             message = re.sub(rf"(?<![\w/.'\"\\-]){name}(?![\w/.'\"\\=])", option, message)
     return message

@@ -54,10 +54,14 @@ def test_first_help_has_no_jargon(run: Run) -> None:
         (["detect", "x", "--min-score", "abc"], "--min-score: "),
         (["detect"], "sj-lowlat detect --help tells more"),
         (["detect", "x", "--min_score", "3"], "--min-score is 3.0"),
+        (
+            ["convert", "-m", "tiny-yolov3:width=0.125,input_size=64", "-o", "{new}"],
+            "give --levels, or give --scale 99.9% and calibration images",
+        ),
     ],
 )
 def test_says_what_may_be_meant(words: list[str], meant: str, run: Run, tmp_path: Path) -> None:
-    done = run(*words)
+    done = run(*(word.replace("{new}", str(tmp_path / "new")) for word in words))
     assert done.code == 2 and meant in done.err and "Traceback" not in done.err
 
 
