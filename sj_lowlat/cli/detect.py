@@ -24,6 +24,7 @@ def run(
     output: str = "runs/detect",
     resize: Literal["letterbox", "stretch"] = "letterbox",
     precision: Literal["fp32", "bf16", "int8"] = "fp32",
+    stop: Literal["stable"] | None = None,
     batch_size: int = 1,
     spikes: bool = False,
 ) -> int:
@@ -54,6 +55,7 @@ def run(
     :param resize: letterbox keeps a picture's proportions; stretch fills the input, as AlexeyAB's darknet
         does in training (Yolo-Fastest, YOLOv4)
     :param precision: of the weights of a spiking network's inner layers; int8 is fastest
+    :param stop: stable ends the run of each picture when its detections no longer change
     :param batch_size: pictures per pass
     :param spikes: also count the spikes of each picture, which takes time
     """
@@ -86,10 +88,11 @@ def run(
         detector = Detector(network, model)
         run: dict[str, Any] = {**find.to_detect(), "schedule": plan, "resize": resize}
         run |= {"encoder": options.encoder, "seed": options.seed}
-        run |= {"batch_size": batch_size, "count_spikes": spikes}
+        run |= {"batch_size": batch_size, "count_spikes": spikes, "stop": stop}
         detector.detect([], **run)  # checks the options
         times = plan.to_json() if plan else {"time_steps": None}
         settings = {"model": model, **times, **asdict(find), "resize": resize, "precision": precision}
+        settings |= {"stop": stop}
         settings |= {"encoder": options.encoder, "batch_size": batch_size, **provenance(options.seed)}
         request = {**settings, "command": None, "network": network_hash(network), "stream": asdict(streams)}
         request |= {"spikes": spikes}

@@ -52,6 +52,9 @@ def in_options(message: str, options: Sequence[str]) -> str:
     """Names of Python in a message as the options that a user typed: ``min_score`` -> ``--min-score``."""
     if "--calibration" in options:  # of convert
         message = message.replace("call prepare first", "give --levels")
+    if "--readout" in options:
+        message = re.sub(r"\breadout is \[([\d, ]*)\]", r"--readout is \1", message)
+        message = re.sub(r"\bfor instance \((\d+),\)", r"for instance \1", message)
     for option in options:
         name = option.lstrip("-").replace("-", "_")
         message = re.sub(rf"(?<![\w/.'\"\\-]){name}='([^']*)'", rf"{option} \1", message)

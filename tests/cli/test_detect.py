@@ -128,6 +128,14 @@ def test_precision(detect: Run, places: Any, tmp_path: Path, precision: str) -> 
     assert answer["scores"] != load(places.snn).detect(picture, min_score=0.05).scores.tolist()
 
 
+def test_stops_when_nothing_changes(detect: Run, places: Any, tmp_path: Path) -> None:
+    picture = places.pictures / "000000.png"
+    assert detect(picture, "--schedule", "4+40", "--stop", "stable").code == 0
+    (answer,) = record(tmp_path / "o")["images"]
+    expected = load(places.snn).detect(picture, min_score=0.05, schedule="4+40", stop="stable")
+    assert answer["steps"] == expected.steps < 44 and answer["scores"] == expected.scores.tolist()
+
+
 def test_tells_of_pictures_of_an_earlier_run(detect: Run, places: Any) -> None:
     assert "earlier" not in detect(places.pictures).err
     assert "earlier" not in detect(places.pictures).err
