@@ -1,7 +1,8 @@
 """Low-latency spiking neural networks for object detection, on SpikingJelly.
 
-The public verbs are ``replace_layers``, ``prepare``, ``finetune``, ``convert``, ``simulate`` and
-``evaluate``. Everything is imported when it is first used, so ``import sj_lowlat`` costs next to nothing.
+``load`` opens a detector, whose ``detect`` finds objects in pictures. The other verbs are
+``replace_layers``, ``prepare``, ``finetune``, ``convert``, ``simulate`` and ``evaluate``. Everything is
+imported when it is first used, so ``import sj_lowlat`` costs next to nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
         conversion,
         data,
         detect,
+        detector,
         evaluation,
         functional,
         graph,
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
         training,
         zoo,
     )  # fmt: skip
-    from sj_lowlat.checkpoint import load, save
+    from sj_lowlat.checkpoint import save
     from sj_lowlat.conversion import LowLatencyRecipe, convert, prepare, replace_layers, set_precision
+    from sj_lowlat.detect import Detections
+    from sj_lowlat.detector import Detector, load
     from sj_lowlat.errors import ConversionError, InputError
     from sj_lowlat.evaluation import evaluate
     from sj_lowlat.layers import ImbalancedIFNode, QuantReLU, ResidualFixIFNode, SignedIFNode
@@ -46,18 +50,19 @@ if TYPE_CHECKING:
 
 # name -> module, and its name there where that differs
 _HOME = {
-    "ConversionError": "errors", "ConversionReport": "network", "FinetuneConfig": "training",
-    "FiringRateMonitor": "monitors", "ImbalancedIFNode": "layers", "InputError": "errors",
-    "LowLatencyRecipe": "conversion", "NetworkInfo": "network", "QuantReLU": "layers",
-    "RemainderMonitor": "monitors", "ResidualFixIFNode": "layers", "ResidualMonitor": "monitors",
-    "Schedule": "schedule", "SignedIFNode": "layers", "convert": "conversion", "evaluate": "evaluation",
-    "finetune": "training", "info_of": "network", "load": "checkpoint", "load_pretrained": "pretrained.load",
+    "ConversionError": "errors", "ConversionReport": "network", "Detections": "detect",
+    "Detector": "detector", "FinetuneConfig": "training", "FiringRateMonitor": "monitors",
+    "ImbalancedIFNode": "layers", "InputError": "errors", "LowLatencyRecipe": "conversion",
+    "NetworkInfo": "network", "QuantReLU": "layers", "RemainderMonitor": "monitors",
+    "ResidualFixIFNode": "layers", "ResidualMonitor": "monitors", "Schedule": "schedule",
+    "SignedIFNode": "layers", "convert": "conversion", "evaluate": "evaluation", "finetune": "training",
+    "info_of": "network", "load": "detector", "load_pretrained": "pretrained.load",
     "prepare": "conversion", "replace_layers": "conversion", "save": "checkpoint",
     "set_precision": "conversion", "simulate": "simulation", "simulate_steps": "simulation",
 }  # fmt: skip
 _MODULES = (
-    "conversion", "data", "detect", "evaluation", "functional", "graph", "kernels", "layers", "models",
-    "monitors", "network", "plots", "pretrained", "report", "simulation", "training", "zoo",
+    "conversion", "data", "detect", "detector", "evaluation", "functional", "graph", "kernels", "layers",
+    "models", "monitors", "network", "plots", "pretrained", "report", "simulation", "training", "zoo",
 )  # fmt: skip
 
 __all__ = ["__version__", *_HOME, *_MODULES]
@@ -81,4 +86,4 @@ def _models_load(name: str, *, spiking: bool = True) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

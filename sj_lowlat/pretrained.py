@@ -27,7 +27,7 @@ from sj_lowlat.errors import FOREIGN, InputError
 from sj_lowlat.files import atomic_write, parse_json
 from sj_lowlat.functional import to_int8
 from sj_lowlat.layers import is_spiking
-from sj_lowlat.network import GraphNetwork, refuse_not_finite
+from sj_lowlat.network import GraphNetwork, refuse_not_finite, unwrapped
 from sj_lowlat.progress import writing
 from sj_lowlat.schedule import Schedule
 
@@ -54,7 +54,7 @@ def pack(
         or a card that is no JSON or holds no valid schedule
     :raises OSError: if the file cannot be written
     """
-    path = Path(path)
+    path, model = Path(path), unwrapped(model)
     if path.suffix != SUFFIX:
         raise InputError(f"the file is {path.name!r}; give a name that ends in {SUFFIX}")
     if not isinstance(model, GraphNetwork) or is_spiking(model) or model.info.levels is None:

@@ -89,5 +89,5 @@ def detect_stream(
     with closing(run):
         for read in run:
             found = detections_from_maps(read.outputs, info.heads, score_threshold)[0].to("cpu")
-            found = replace(found, boxes=found.boxes.clamp(min=0).minimum(limits))
+            found = replace(found, boxes=found.boxes.clamp(min=0).minimum(limits), names=info.class_names)
             yield StreamDetections(read.step, 1000 * read.step / stream.frame_rate, found)

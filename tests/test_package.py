@@ -11,6 +11,7 @@ import subprocess
 import sys
 from configparser import ConfigParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,3 +79,30 @@ def test_all_that_is_imported_is_declared() -> None:
                 if other_names.get(top, top.replace("_", "-")) not in declared:
                     missing[top] = file.name
     assert not missing
+
+
+def test_what_an_interpreter_prints_is_short() -> None:
+    """A read-out alone has thousands of numbers."""
+    scenes = sj_lowlat.data.TrafficDataset(2, size=64)
+    names = scenes.class_names
+    network = sj_lowlat.models.snn_tiny_yolov3(4, width=0.125, input_size=64, class_names=names)
+    quant = sj_lowlat.prepare(network, 4, scenes[0].image[None] / 255)
+    snn = sj_lowlat.convert(quant)
+    with sj_lowlat.FiringRateMonitor(snn) as rates:
+        result = sj_lowlat.simulate(snn, scenes[0].image[None] / 255, readout=(2, 4))
+    assert repr(result) == f"SimulationResult(steps=(2, 4), each={_shapes(result.final)})"
+    assert repr(rates) == f"FiringRateMonitor({len(rates.monitored_layers)} layers, images so far: 1)"
+    score = sj_lowlat.evaluate(snn, scenes, monitored=0)
+    assert repr(score) == f"Evaluation(2 images; mAP50 in % SNN, 4 steps: {100 * score.final.map50:.2f})"
+    report = snn.conversion_report
+    assert (
+        repr(report)
+        == f"ConversionReport('signed', {len(report.layers)} layers, {len(report.replaced)} replaced)"
+    )
+    assert {"Any", "importlib", "warnings"}.isdisjoint(dir(sj_lowlat)) and {*sj_lowlat.__all__} == {
+        *dir(sj_lowlat)
+    }
+
+
+def _shapes(maps: Any) -> str:
+    return str(type(maps)([*each.shape] for each in maps))

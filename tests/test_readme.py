@@ -1,4 +1,4 @@
-"""The Python example of the README runs, shortened; the errors that it shows are those that come."""
+"""The Python examples of the README run, shortened; the errors that it shows are those that come."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sj_lowlat.cli import main
 from sj_lowlat.data import TrafficDataset
@@ -15,10 +16,25 @@ README = Path(__file__).parents[1] / "README.md"
 SHORTER = {"iterations=1200, size=416": "iterations=1, batch_size=2, size=64", "32, 416": "2, 416"}
 
 
+def _examples() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_detects_in_a_photo(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(data_dir / "photos" / "coco_000000000661.jpg", tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(_examples()[0], str(README), "exec"), {})  # noqa: S102
+    assert "car" in capsys.readouterr().out
+    with Image.open("photo.jpg") as photo, Image.open("drawn.png") as drawn:
+        assert photo.size == drawn.size
+
+
 def test_python_example(
     data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    _, code = _examples()
     for long, short in SHORTER.items():
         assert long in code
         code = code.replace(long, short)

@@ -44,6 +44,7 @@ print(f"{len(train_images)} pictures to learn from, {len(test_images)} to test o
 
 figure = plot_images(list(test_pictures[:12]), [names[k] for k in test_labels[:12]], columns=6)
 figure.set_size_inches(8, 3.2)
+figure
 
 # %%
 # The network and its training

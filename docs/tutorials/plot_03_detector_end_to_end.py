@@ -104,6 +104,7 @@ figure = plot_map_curve(
     quant=100 * quant_score.final.map50,
     title=f"{len(test_scenes)} generated scenes, {SIZE} px",
 )
+figure
 
 # %%
 # What it sees
@@ -127,6 +128,7 @@ for title, maps in runs.items():
         titles.append(f"{title}: {len(each)} found")
 figure = plot_images(pictures, titles, columns=len(samples))
 figure.set_size_inches(7.5, 10.6)
+figure
 
 # %%
 # Firing rates
@@ -144,6 +146,7 @@ figure = plot_rates(
     ylabel="spikes per neuron and image",
 )
 figure.set_size_inches(9, 3.8)
+figure
 
 # %%
 # Keep it

@@ -229,3 +229,4 @@ figure = plot_rates(rates, ylabel="net spikes per neuron and step")
 figure.axes[0].legend(frameon=False, loc="upper center", ncols=4)
 figure.axes[0].margins(y=0.15)
 figure.set_size_inches(9, 3.8)
+figure

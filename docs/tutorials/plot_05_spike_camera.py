@@ -61,6 +61,7 @@ figure = plot_images(pictures, list(views), columns=3)
 true = light[centre]
 for name, view in views.items():
     print(f"{name:15s} mean absolute error {abs(view.clip(0, 1) - true).mean():.3f}")
+figure
 
 # %%
 # Read the spikes themselves
@@ -104,3 +105,4 @@ for answer in detect_stream(snn, stream, window=64, every=32, rate_at_white=0.6,
 
 last = torch.from_numpy(to_image(adaptive(planes, len(planes) - 31) / 0.6, 1.0))
 figure = plot_images([draw(last, found, quant.class_names, 0.3)], ["the last answer"])
+figure

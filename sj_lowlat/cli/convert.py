@@ -34,6 +34,7 @@ def run(
     calibration: str | None = None,
     calibration_images: int = 32,
     time_steps: int = 32,
+    schedule: str | None = None,
 ) -> None:
     """Turn a trained network into a spiking one.
 
@@ -42,7 +43,8 @@ def run(
 
     examples::
 
-      sj-lowlat convert --model yolov3-tiny.weights --levels 16 --calibration my/photos --output runs/snn
+      sj-lowlat convert --model yolov3-tiny.weights --levels 16 --calibration my/photos \\
+        --schedule 4+4b4 --output runs/snn
       sj-lowlat convert --model runs/quant --output runs/snn
       sj-lowlat convert --model runs/ann --output runs/snn --neuron residual-fix --scale 99.9% \\
         --calibration traffic:64
@@ -77,9 +79,11 @@ def run(
     :param sums: with levels, how spikes of two branches add: rescale (a factor each), tie (one clip for
         both, so that their sum is a whole number), neuron (the sum is quantised once more)
     :param linear_neurons: with levels, neurons also behind layers without an activation
-    :param calibration: data for levels or a statistic, in the same forms as evaluate's data
+    :param calibration: data for levels or a statistic, in the same formats as evaluate --data
     :param calibration_images: number of calibration images that are used
     :param time_steps: of the runs that a method's corrections are made for
+    :param schedule: how the spiking network is to be run, kept with it: 4+2b4 is 4 steps with input, 2 of
+        flush, bursts of up to 4 spikes; by default that of the method or of the network that came
     """
     from sj_lowlat import checkpoint
     from sj_lowlat.cli.options import check_output, finer_factors
@@ -92,10 +96,12 @@ def run(
     from sj_lowlat.network import info_of
     from sj_lowlat.progress import one_run
     from sj_lowlat.record import provenance
+    from sj_lowlat.schedule import Schedule
     from sj_lowlat.zoo import open_network
 
     folder = Path(output)
     check_output(folder, model)
+    plan = None if schedule is None else Schedule.parse(schedule)
     with one_run(folder):
         ann = open_network(model)
         size = info_of(ann).size or 416
@@ -128,6 +134,7 @@ def run(
             calibration=images,
             time_steps=time_steps,
         )
+        snn.schedule = plan or snn.schedule
         report: Any = snn.conversion_report
         checkpoint.save(snn, folder)
         write_json(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import ExitStack
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sj_lowlat.cli.options import RunOptions, StreamOptions
+from sj_lowlat.cli.options import FindOptions, PrintOptions, RunOptions, StreamOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 
 def run(
     images: list[str],
+    find: FindOptions,
     options: RunOptions,
+    prints: PrintOptions,
     streams: StreamOptions,
     model: str = "snn-tiny-yolov3-coco",
     output: str = "runs/detect",
-    min_score: float = 0.25,
     resize: Literal["letterbox", "stretch"] = "letterbox",
+    precision: Literal["fp32", "bf16", "int8"] = "fp32",
+    stop: Literal["stable"] | None = None,
+    batch_size: int = 1,
+    spikes: bool = False,
 ) -> int:
     """Find objects in pictures and spike streams, and draw them.
 
@@ -34,91 +39,110 @@ def run(
 
       sj-lowlat detect street.jpg
       sj-lowlat detect street.jpg holiday/ --model yolov3-tiny.weights --output found
+      sj-lowlat detect 'holiday/**/*.jpg' --classes person,dog --min-score 0.4 --json
       sj-lowlat detect street.jpg --model runs/snn --schedule 16+4
       sj-lowlat detect clip.dat --height 250 --width 400 --window 128
 
-    :param images: pictures, folders of pictures, and spike streams
+    :param images: pictures, folders, quoted patterns such as '*.jpg', spike streams; - is a picture from
+        standard input
+    :param find: what counts as found
     :param options: how the network is run
+    :param prints: what is printed
     :param streams: how spike streams are read
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
         or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or NET.onnx
     :param output: folder for the drawn pictures and detections.json
-    :param min_score: score threshold in [0, 1]: detections score more than this
     :param resize: letterbox keeps a picture's proportions; stretch fills the input, as AlexeyAB's darknet
         does in training (Yolo-Fastest, YOLOv4)
+    :param precision: of the weights of a spiking network's inner layers; int8 is fastest
+    :param stop: stable ends the run of each picture when its detections no longer change
+    :param batch_size: pictures per pass
+    :param spikes: also count the spikes of each picture, which takes time
     """
-    from sj_lowlat.cli.pictures import find_pictures
     from sj_lowlat.cli.streams import SUFFIXES, detect_in_stream
-    from sj_lowlat.data import letterbox, read_image
+    from sj_lowlat.cli.talk import Talk
+    from sj_lowlat.cli.words import find_inputs, other_results
+    from sj_lowlat.conversion import set_precision
+    from sj_lowlat.data import read_image
     from sj_lowlat.detect import draw, save_image
-    from sj_lowlat.errors import InputError, printable
+    from sj_lowlat.detector import Detector
+    from sj_lowlat.errors import InputError
     from sj_lowlat.evaluation.gather import network_hash
-    from sj_lowlat.evaluation.predict import predict
     from sj_lowlat.files import write_json
-    from sj_lowlat.network import info_of
     from sj_lowlat.progress import Progress, is_full, one_run
     from sj_lowlat.record import provenance
 
-    if not 0 <= min_score <= 1:
-        raise InputError(f"min_score is {min_score}; give a score in [0, 1]")
-    folder = Path(output)
-    pictures = find_pictures([Path(image) for image in images])
-    inputs = {path.resolve() for path, _ in pictures}
-    for _, name in pictures:
-        if (folder / name).resolve() in inputs:
-            raise InputError(f"{folder / name} would overwrite a picture that is read: give another output")
-    network, plan = options.open(model)
-    info = info_of(network)
-    run = {"schedule": plan, "encoder": options.encoder, "seed": options.seed}
-    times = plan.to_json() if plan else {"time_steps": None}
-    settings = {"model": model, **times, "min_score": min_score, "resize": resize, "encoder": options.encoder}
-    settings |= provenance(options.seed)
-
-    def in_stream(path: Path, name: Path) -> dict[str, Any]:
-        clip = detect_in_stream(path, name, folder, network, plan, streams, min_score)
-        for answer in clip["answers"]:
-            print(printable(f"{path}, {answer['milliseconds']:.2f} ms: {_in_words(answer)}"))
-        return clip
-
-    def in_picture(path: Path, name: Path, image: Tensor) -> dict[str, Any]:
-        x, box = letterbox(image, info.size or 416, resize)
-        (read,) = predict(network, x[None], [box], (min_score, 0.45, 100), **run)
-        record = read.detections[0]
-        save_image(folder / name, draw(image, record, info.class_names, min_score=min_score))
-        found = record.to_dict(info.class_names)
-        print(printable(f"{path}: {_in_words(found)}"))
-        return {"path": str(path), "drawn": str(name), "size": [box.width, box.height], **found}
-
-    results: dict[str, list[Any]] = {"images": [], "streams": [], "failed": []}
-    unfinished = folder / "detections.unfinished.jsonl"
-    with one_run(folder):
+    find.check()
+    talk, folder = Talk(prints), Path(output)
+    with ExitStack() as stack:
+        pictures, shown = find_inputs(images, stack)
+        inputs = {path.resolve() for path, _ in pictures}
+        for _, name in pictures:
+            if (folder / name).resolve() in inputs:
+                raise InputError(
+                    f"{folder / name} would overwrite a picture that is read: give another output"
+                )
+        network, plan = options.open(model)
+        if precision != "fp32":
+            network = set_precision(network, precision)
+        detector = Detector(network, model)
+        run: dict[str, Any] = {**find.to_detect(), "schedule": plan, "resize": resize}
+        run |= {"encoder": options.encoder, "seed": options.seed}
+        run |= {"batch_size": batch_size, "count_spikes": spikes, "stop": stop}
+        detector.detect([], **run)  # checks the options
+        times = plan.to_json() if plan else {"time_steps": None}
+        settings = {"model": model, **times, **asdict(find), "resize": resize, "precision": precision}
+        settings |= {"stop": stop}
+        settings |= {"encoder": options.encoder, "batch_size": batch_size, **provenance(options.seed)}
         request = {**settings, "command": None, "network": network_hash(network), "stream": asdict(streams)}
+        request |= {"spikes": spikes}
+        results: dict[str, list[Any]] = {"images": [], "streams": [], "failed": []}
+        waiting: list[tuple[Path, Path, Tensor]] = []
+
+        def keep(name: Path, answer: dict[str, Any], milliseconds: float | None = None) -> None:
+            if str(name) not in done:
+                kept.add({"name": str(name), "answer": answer})
+            results["streams" if "answers" in answer else "images"].append(answer)
+            talk.result(answer, milliseconds, sum(map(len, results.values())), len(pictures))
+
+        def look() -> None:
+            """Detect in the pictures that are waiting."""
+            found = detector.detect([image for _, _, image in waiting], **run)
+            for (path, name, image), record in zip(waiting, found, strict=True):
+                save_image(folder / name, draw(image, record, min_score=find.min_score))
+                answer: dict[str, Any] = {"path": shown.get(path, str(path)), "drawn": str(name)}
+                answer |= {"size": [image.shape[2], image.shape[1]], **record.to_dict()}
+                answer |= {"steps": record.steps, **({"spikes": record.spikes} if spikes else {})}
+                keep(name, answer, record.milliseconds)
+            waiting.clear()
+
+        stack.enter_context(one_run(folder))
+        talk.say(other_results(folder, [name for _, name in pictures]))
+        unfinished = folder / "detections.unfinished.jsonl"
         kept = Progress(unfinished, {**request, "device": options.device, "pictures": _state(pictures)})
         done = {record["name"]: record["answer"] for record in kept.records}
         if done:
-            print(f"{len(done)} of {len(pictures)} files were done before")
+            talk.say(f"{len(done)} of {len(pictures)} files were done before")
         try:
             for path, name in pictures:
-                answer, image = done.get(str(name)), None
                 try:
-                    if answer is None and path.suffix.lower() in SUFFIXES:
-                        answer = in_stream(path, name)
-                    elif answer is None:
-                        image = read_image(path)
+                    if str(name) in done:
+                        look()  # results come in the order of the files
+                        keep(name, done[str(name)])
+                    elif path.suffix.lower() in SUFFIXES:
+                        look()
+                        clip = detect_in_stream(path, name, folder, network, plan, streams, find.min_score)
+                        keep(name, clip)
+                    else:
+                        waiting.append((path, name, read_image(path)))
                 except (InputError, OSError) as error:
-                    if is_full(error):
+                    if is_full(error) or isinstance(error, BrokenPipeError):
                         raise
-                    print(
-                        printable(error if str(path) in str(error) else f"{path}: {error}"), file=sys.stderr
-                    )
-                    results["failed"].append({"path": str(path), "error": str(error)})
-                    continue
-                if image is not None:
-                    answer = in_picture(path, name, image)
-                assert answer is not None
-                if str(name) not in done:
-                    kept.add({"name": str(name), "answer": answer})
-                results["streams" if "answers" in answer else "images"].append(answer)
+                    results["failed"].append({"path": shown.get(path, str(path)), "error": str(error)})
+                    talk.failure(results["failed"][-1])
+                if len(waiting) >= batch_size:
+                    look()
+            look()
         except KeyboardInterrupt as stopped:
             stopped.add_note(f"what was found is in {folder}; the same command goes on")
             raise
@@ -128,11 +152,8 @@ def run(
                 whole = {**results, "left": len(pictures) - tried, "settings": settings}
                 write_json(folder / "detections.json", whole)
         unfinished.unlink(missing_ok=True)
-    failed = results["failed"]
-    print(f"{tried - len(failed)} drawn pictures and detections.json are in {folder}")
-    if failed:
-        print(f"{len(failed)} of {len(pictures)} files could not be used", file=sys.stderr)
-    return 1 if failed else 0
+        talk.summary(results, folder)
+    return 1 if results["failed"] else 0
 
 
 def _state(pictures: list[tuple[Path, Path]]) -> str:
@@ -140,8 +161,3 @@ def _state(pictures: list[tuple[Path, Path]]) -> str:
     states = [(path, path.stat()) for path, _ in pictures]
     rows = [(str(path), state.st_size, state.st_mtime_ns) for path, state in states]
     return sha256(repr(rows).encode()).hexdigest()[:16]
-
-
-def _in_words(answer: dict[str, Any]) -> str:
-    scored = zip(answer["names"], answer["scores"], strict=True)
-    return ", ".join(f"{name} {score:.2f}" for name, score in scored) or "nothing found"

@@ -8,32 +8,36 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import NoReturn
 
-from sj_lowlat.cli import convert, detect, encode, evaluate, monitor, report
+from sj_lowlat.cli import completion, convert, detect, encode, evaluate, info, monitor, report
 from sj_lowlat.cli.parser import VerbParser, fill
+from sj_lowlat.cli.suggest import in_options, near_verb, with_hyphens
 from sj_lowlat.errors import InputError, printable
 from sj_lowlat.version import __version__
 
 PROG = "sj-lowlat"
 #: verb -> what it does
 VERBS = {
+    "detect": "Find objects in pictures and spike streams, and draw them.",
     "demo": "Train, quantise, convert and score a small detector on generated traffic scenes.",
     "finetune": "Train a network on labels, on a teacher's outputs, or on both.",
     "convert": "Turn a trained network into a spiking one.",
     "evaluate": "Score a network, spiking or not, on a labelled data set.",
-    "detect": "Find objects in pictures and spike streams, and draw them.",
     "encode": "Record a data set with a simulated spike camera.",
     "monitor": "Watch the neurons of a spiking network: firing rates and what is left in their membranes.",
     "report": "Write one HTML page about what a spiking detector does in pictures, step by step.",
+    "info": "Show versions, kernels, devices and the networks and data that are found.",
+    "completion": "Print what makes a shell complete verbs and options.",
 }
 #: verbs whose work several processes share
 SHARED = ("finetune", "evaluate")
-_EXAMPLE = f"""example:
+_EXAMPLE = f"""examples:
+  {PROG} detect photo.jpg
   {PROG} demo --output runs/demo
 
-{PROG} VERB --help tells the options of a verb, with examples."""
+{PROG} VERB --help shows the options of a verb, with examples."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,10 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: the arguments after the program's name; ``sys.argv[1:]`` if not given
     :return: the exit code: 0; 1 if a part of the pictures could not be used; 2 for input that cannot be used;
-        3 for an error that was not expected; 130 after Ctrl-C, 143 after SIGTERM
+        3 for an error that was not expected; 130 after Ctrl-C, 141 where nobody reads what is printed, 143
+        after SIGTERM
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = [*map(with_hyphens, sys.argv[1:] if argv is None else argv)]
     came: list[int] = []
+    options: list[str] = []
 
     def struck(number: int, _frame: object) -> NoReturn:
         came.append(number)
@@ -64,37 +70,49 @@ def main(argv: Sequence[str] | None = None) -> int:
             epilog=_EXAMPLE,
             version=__version__,
         )
-        subcommands = parser.add_subcommands(required=True, dest="verb", title="verbs", metavar="VERB")
+        if chosen is not None and chosen not in VERBS:
+            parser.error(f"no verb {chosen!r}{near_verb(chosen, [*VERBS])}")
+        subcommands = parser.add_subcommands(
+            required=True, dest="verb", title="verbs", metavar="VERB", description=None
+        )
         for name, summary in VERBS.items():
             verb_parser = VerbParser(description=summary)
             if name == chosen:
-                call = fill(verb_parser, _verb(name))
+                call, parser.chosen = fill(verb_parser, _verb(name)), verb_parser
+                options = verb_parser.options()
             subcommands.add_subcommand(name, verb_parser, help=summary)
             verb_parser.prog = f"{PROG} {name}"
-        options = parser.parse_args(arguments)
-        with _together(options["verb"]):
-            return call(options[options["verb"]]) or 0
+        parsed = parser.parse_args(arguments)
+        with _together(parsed["verb"]):
+            code = call(parsed[parsed["verb"]]) or 0
+        sys.stdout.flush()
+        return code
     except SystemExit as stop:  # --help, --version, and options that cannot be understood
         return stop.code if isinstance(stop.code, int) else 2
     except (Exception, KeyboardInterrupt) as error:
-        return _tell(error, came)
+        return _tell(error, came, options)
     finally:
         sys.argv = before
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _tell(error: BaseException, came: Sequence[int]) -> int:
+def _tell(error: BaseException, came: Sequence[int], options: Sequence[str]) -> int:
     """Print what ended a verb; return the exit code.
 
     :param came: numbers of signals; a library may have made another error of one
+    :param options: of the verb
     """
+    if isinstance(error, BrokenPipeError):  # as after `| head`; Python would complain at its end
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE if hasattr(signal, "SIGPIPE") else 1
     if came or isinstance(error, KeyboardInterrupt):
         print("; ".join([f"{PROG}: interrupted", *getattr(error, "__notes__", ())]), file=sys.stderr)
         return 128 + (came[-1] if came else signal.SIGINT)
     if isinstance(error, InputError | FloatingPointError | OverflowError | OSError):
         process = f" (process {os.environ['RANK']})" if _several() and "RANK" in os.environ else ""
-        message = "\n".join(map(printable, str(error).split("\n")))
+        message = "\n".join(map(printable, in_options(str(error), options).split("\n")))
         print(f"{PROG}{process}: error: {message}", file=sys.stderr)
         return 2
     traceback.print_exception(error)
@@ -127,6 +145,13 @@ def _together(verb: str) -> Iterator[None]:
         yield
 
 
+def parser_of(verb: str) -> VerbParser:
+    """The parser of a verb's options."""
+    parser = VerbParser(prog=f"{PROG} {verb}", description=VERBS[verb])
+    fill(parser, _verb(verb))
+    return parser
+
+
 def _verb(name: str) -> Callable[..., int | None]:
     """The function behind a verb. Modules imported at the top import torch when they run, so that
     ``sj-lowlat VERB --help`` is quick.
@@ -139,5 +164,5 @@ def _verb(name: str) -> Callable[..., int | None]:
         from sj_lowlat.cli.finetune import run as finetune
 
         return finetune
-    light = (convert, detect, encode, evaluate, monitor, report)
+    light = (completion, convert, detect, encode, evaluate, info, monitor, report)
     return {module.__name__.rpartition(".")[2]: module.run for module in light}[name]

@@ -53,7 +53,8 @@ def run(
     :param mode: steps simulates the schedule; counts scores what signed neurons settle to, in one pass
     :param stop: stable ends the run of each image when its detections no longer change
     :param stop_reads: read-outs without a change that stop waits for
-    :param ann: a network to score for comparison, in the forms of model; of a shipped one the quantised ANN
+    :param ann: a network to score for comparison, in the same formats as --model; of a shipped one the
+        quantised ANN
     :param size: side of the network's input in pixels; by default the model's
     :param resize: letterbox keeps a picture's proportions; stretch fills the input, as AlexeyAB's darknet
         does in training (Yolo-Fastest, YOLOv4)

@@ -64,8 +64,8 @@ def run(
         traffic[:COUNT[:SEED]], or a folder of pictures, which is enough with a teacher
     :param output: folder for the trained network, checkpoint and logs
     :param settings: of the training
-    :param teacher: a network to learn from, in the forms of model; with labelled data the distillation loss
-        is added to the detection loss
+    :param teacher: a network to learn from, in the same formats as --model; with labelled data the
+        distillation loss is added to the detection loss
     :param replace: first replace leaky activations, max-pools and upsampling, fitted to images of the data,
         as in the paper
     :param only_activations: first replace leaky activations only; max-pools stay, as convert can handle them

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.schedule import Schedule
@@ -17,17 +17,19 @@ if TYPE_CHECKING:
 class RunOptions:
     """How a network is opened and run.
 
-    :param schedule: how a spiking network is run: 4+2b4 is 4 steps with input, 2 of flush (without input),
-        bursts of up to 4 spikes; 16+0p8 is 8 pre-steps, for neurons that correct their start, and 16 steps
-        (p8x3: three rounds of them);
+    :param schedule: how many time steps a spiking network runs: 4+2b4 is 4 steps with the picture, 2 more
+        without it (flush), and up to 4 spikes of a neuron in a step (burst); 16+0p8 begins with 8 pre-steps,
+        for neurons that correct their start (p8x3: three rounds of them);
         by default the network's own, else as many steps as it has levels
-    :param time_steps: T, overrides the schedule's steps with input
-    :param flush: overrides the schedule's steps without input
-    :param levels: L, overrides the schedule's charge (input gain): the T steps carry the charge of L steps
-    :param burst: overrides the schedule's burst, the most spikes of a neuron in one step
-    :param encoder: constant (the image is a current) or poisson (random spikes)
-    :param seed: of the poisson encoder, and of a fresh network
-    :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
+    :param time_steps: steps with the picture, instead of the schedule's
+    :param flush: steps without the picture, in which spikes settle, instead of the schedule's
+    :param levels: how finely the network was quantised (16 for the one that ships): the steps with the
+        picture bring the charge of so many steps; by default the schedule's, else the network's levels
+    :param burst: most spikes of a neuron in one step, instead of the schedule's
+    :param encoder: how a picture comes in: constant (the same current in each step) or poisson (random
+        spikes)
+    :param seed: random seed (Poisson encoder, fresh weights)
+    :param device: where to compute: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """
 
     schedule: str | None = None
@@ -61,6 +63,47 @@ class RunOptions:
             options = "schedule, time_steps, flush, levels and burst"
             raise InputError(f"{options} are for spiking networks: leave them out, or run convert first")
         return network, None
+
+
+@dataclass(frozen=True)
+class FindOptions:
+    """What counts as found.
+
+    :param min_score: minimum score to keep a detection, in [0, 1]
+    :param classes: only these classes, by name or index, such as person,traffic light
+    :param iou: overlap (intersection over union) above which the lower of two scores of a class goes
+    :param max_detections: most detections in a picture, the best ones
+    """
+
+    min_score: float = 0.25
+    classes: str | None = None
+    iou: float = 0.45
+    max_detections: int = 100
+
+    def check(self) -> None:
+        """Refuse scores that cannot be.
+
+        :raises InputError: naming the value
+        """
+        if not 0 <= self.min_score <= 1:
+            raise InputError(f"min_score is {self.min_score}; give a score in [0, 1]")
+
+    def to_detect(self) -> dict[str, Any]:
+        """Arguments of :meth:`~sj_lowlat.detector.Detector.detect`."""
+        classes = None if self.classes is None else self.classes.split(",")
+        return {**asdict(self), "classes": classes}
+
+
+@dataclass(frozen=True)
+class PrintOptions:
+    """What is printed.
+
+    :param json: results as JSON, one object a line, on standard output, and all else on standard error
+    :param quiet: print nothing but errors (and JSON, where it is asked for)
+    """
+
+    json: bool = False
+    quiet: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from sj_lowlat.data.batch import Batch, batches, collate
 from sj_lowlat.data.coco import CocoDataset
 from sj_lowlat.data.folder import ImageFolderDataset
 from sj_lowlat.data.images import read_image
+from sj_lowlat.data.inputs import PictureLike, each_picture, to_picture
 from sj_lowlat.data.letterbox import Letterbox, letterbox
 from sj_lowlat.data.part import Part, spaced
 from sj_lowlat.data.sample import DetectionDataset, Sample, Target, ground_truth
@@ -20,16 +21,19 @@ __all__ = [
     "Letterbox",
     "MovingSequence",
     "Part",
+    "PictureLike",
     "Sample",
     "Target",
     "TrafficDataset",
     "VocDataset",
     "batches",
     "collate",
+    "each_picture",
     "ground_truth",
     "letterbox",
     "moving_sequence",
     "read_image",
     "spaced",
+    "to_picture",
     "train_transform",
 ]

@@ -28,8 +28,8 @@ _LYING = (5, 6, 7, 8)  # width and height are exchanged
 
 
 def read_image(path: str | Path, size: tuple[float, float] | None = None) -> Tensor:
-    """Read a picture (BMP, JPEG, PNG, TIFF, WebP) as RGB: upright, as its EXIF mark says; an alpha channel is
-    dropped, 16 bits become 8.
+    """Read a picture (BMP, JPEG, PNG, TIFF, WebP) as RGB: upright, as its EXIF mark says; what is transparent
+    shows white, 16 bits become 8.
 
     :param size: width and height that annotations belong to; a picture that has them only as it is stored is
         not turned
@@ -42,8 +42,19 @@ def read_image(path: str | Path, size: tuple[float, float] | None = None) -> Ten
         stored = _upright_size(picture) != size and picture.size == size
         if not stored:
             ImageOps.exif_transpose(picture, in_place=True)  # else it copies upright ones, too
-        eight = _eight_bits(picture)
-        return pil_to_tensor(eight if eight.mode == "RGB" else eight.convert("RGB")).contiguous()
+        return to_rgb(picture)
+
+
+def to_rgb(picture: Image.Image) -> Tensor:
+    """A picture of PIL as uint8 ``[3, H, W]``: on white where it is transparent, 16 bits become 8.
+
+    :raises ValueError: if its pixels are floating-point numbers, or have more than 16 bits
+    """
+    eight = _eight_bits(picture)
+    if eight.has_transparency_data:
+        layer = eight.convert("RGBA")
+        eight = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return pil_to_tensor(eight if eight.mode == "RGB" else eight.convert("RGB")).contiguous()
 
 
 def image_size(path: str | Path) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from sj_lowlat.detect.anchor_free import YOLOXHead
 from sj_lowlat.detect.anchor_head import AnchorGrid, AnchorHead
 from sj_lowlat.detect.decode import decode
-from sj_lowlat.detect.detections import Detections
+from sj_lowlat.detect.detections import Detection, Detections
 from sj_lowlat.detect.draw import draw, save_image
 from sj_lowlat.detect.head import CustomHead, Head, register_decode
 from sj_lowlat.detect.heads import HeadSpec
@@ -14,6 +14,7 @@ __all__ = [
     "AnchorGrid",
     "AnchorHead",
     "CustomHead",
+    "Detection",
     "Detections",
     "Head",
     "HeadSpec",

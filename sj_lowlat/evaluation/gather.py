@@ -19,7 +19,7 @@ from sj_lowlat.detect import Detections
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation.energy import EnergyReport, energy
 from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
-from sj_lowlat.network import info_of
+from sj_lowlat.network import info_of, unwrapped
 from sj_lowlat.progress import Progress
 
 
@@ -107,6 +107,7 @@ def gather(
 
 def network_hash(network: nn.Module) -> str:
     """A hash of a network's structure and weights."""
+    network = unwrapped(network)
     try:
         structure = checkpoint.describe(network)
     except InputError:  # of layers that no checkpoint can hold

@@ -11,7 +11,7 @@ from torch import nn
 from sj_lowlat.data import Letterbox
 from sj_lowlat.detect import Detections, detections_from_maps
 from sj_lowlat.layers import is_spiking
-from sj_lowlat.network import heads_of
+from sj_lowlat.network import heads_of, info_of
 from sj_lowlat.record import evaluating
 from sj_lowlat.simulation import simulate_steps
 
@@ -45,13 +45,13 @@ def predict(
     :param run: arguments of :func:`~sj_lowlat.simulation.simulate_steps`, for a spiking network
     :return: one prediction a read-out, as soon as it is known; boxes in pixels of the original pictures
     """
-    specs, parameter = heads_of(model), next(model.parameters())
+    specs, names, parameter = heads_of(model), info_of(model).class_names, next(model.parameters())
     images = images.to(device=parameter.device, dtype=parameter.dtype)
 
     def decoded(maps: Any) -> list[Detections]:
         found = detections_from_maps(maps, specs, *thresholds)
         return [
-            Detections(box.to_image(each.boxes.cpu()), each.scores.cpu(), each.labels.cpu())
+            Detections(box.to_image(each.boxes.cpu()), each.scores.cpu(), each.labels.cpu(), names)
             for each, box in zip(found, boxes, strict=True)
         ]
 

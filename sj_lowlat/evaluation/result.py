@@ -32,7 +32,7 @@ class CurvePoint:
         return "ANN" if self.steps is None else f"SNN, {self.steps} steps"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation:
     """Accuracy of a detector on a data set.
 
@@ -82,6 +82,10 @@ class Evaluation:
             "failed": list(self.failed),
             "settings": self.settings,
         }
+
+    def __repr__(self) -> str:
+        points = ", ".join(f"{point.name}: {100 * point.ap.map50:.2f}" for point in self.points)
+        return f"Evaluation({self.final.images} images; mAP50 in % {points})"
 
     def __str__(self) -> str:
         lines = []

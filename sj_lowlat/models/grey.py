@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from torch import nn
 from sj_lowlat.errors import InputError
 from sj_lowlat.graph import capture
 from sj_lowlat.models.detector import Detector
-from sj_lowlat.network import GraphNetwork, refuse_spiking
+from sj_lowlat.network import GraphNetwork, refuse_spiking, unwrapped
 
 _Net = TypeVar("_Net", bound=Detector | GraphNetwork)
 
@@ -30,6 +30,7 @@ def grey_input(model: _Net) -> _Net:
     :raises InputError: if it has one channel already, or computes on the image before its first convolution
     :raises ConversionError: for a spiking network
     """
+    model = cast(_Net, unwrapped(model))
     refuse_spiking(model)
     shape = model.info.input_shape
     if shape is None or shape[0] == 1:

@@ -4,6 +4,7 @@ from sj_lowlat.monitors.fan_out import dense_macs, fan_out
 from sj_lowlat.monitors.firing_rate import FiringRateMonitor, LayerRate
 from sj_lowlat.monitors.presentation import LayerRecord
 from sj_lowlat.monitors.remainder import LayerRemainder, RemainderMonitor, ResidualMonitor
+from sj_lowlat.monitors.spike_count import SpikeCount
 from sj_lowlat.monitors.spike_recorder import LayerSpikes, SpikeRecorder
 from sj_lowlat.monitors.synops import LayerOps, SynOpMonitor
 
@@ -16,6 +17,7 @@ __all__ = [
     "LayerSpikes",
     "RemainderMonitor",
     "ResidualMonitor",
+    "SpikeCount",
     "SpikeRecorder",
     "SynOpMonitor",
     "dense_macs",

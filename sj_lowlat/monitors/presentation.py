@@ -141,6 +141,10 @@ class PresentationMonitor(BaseMonitor, ABC, Generic[StateT, SumsT, RecordT]):
             running = self._running[name] = Presentation(state, step, step, len(like))
         return running
 
+    def __repr__(self) -> str:
+        images = max((record.images for record in self.layers()), default=0)
+        return f"{type(self).__name__}({len(self.monitored_layers)} layers, images so far: {images})"
+
     def _total(self, name: str) -> SumsT:
         if name not in self._running:
             return self._sums[name]

@@ -135,7 +135,8 @@ class WithInfo:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside ``DistributedDataParallel``, ``DataParallel`` and ``torch.compile``.
+    """The network inside :class:`~sj_lowlat.detector.Detector`, ``DistributedDataParallel``, ``DataParallel``
+    and ``torch.compile``.
 
     :param model: a network, wrapped or not
     """
@@ -143,6 +144,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
         inner = getattr(model, "_orig_mod", None)  # torch.compile
         if inner is None and isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             inner = model.module
+        if inner is None:
+            inner = getattr(model, "_wrapped_network", None)  # a Detector, which stands floors above
         if not isinstance(inner, nn.Module):
             return model
         model = inner

@@ -32,7 +32,7 @@ class LayerReport:
     scale_in: tuple[float, ...]
 
 
-@dataclass
+@dataclass(repr=False)
 class ConversionReport:
     """What was replaced, folded and converted, with each layer's scale.
 
@@ -83,5 +83,8 @@ class ConversionReport:
         if self.pools:
             lines += ["", printable(f"max-pools that count spikes: {', '.join(self.pools)}")]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"ConversionReport({self.method!r}, {len(self.layers)} layers, {len(self.replaced)} replaced)"
 
     __str__ = table

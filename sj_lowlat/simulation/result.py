@@ -9,7 +9,7 @@ import torch
 from torch.utils._pytree import tree_map
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Readout:
     """The network's output after a number of steps.
 
@@ -22,8 +22,11 @@ class Readout:
     outputs: Any
     done: tuple[bool, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Readout(step={self.step}, outputs={_shapes(self.outputs)})"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class SimulationResult:
     """All read-outs of a simulation.
 
@@ -35,6 +38,10 @@ class SimulationResult:
     steps: tuple[int, ...]
     outputs: list[Any]
     stopped: tuple[int, ...] | None = None
+
+    def __repr__(self) -> str:
+        stopped = "" if self.stopped is None else f", stopped={self.stopped}"
+        return f"SimulationResult(steps={self.steps}, each={_shapes(self.outputs[-1])}{stopped})"
 
     @property
     def final(self) -> Any:
@@ -50,6 +57,12 @@ class SimulationResult:
             return torch.stack([value[i] for i, value in enumerate(values)])
 
         return tree_map(each_image, chosen[0], *chosen[1:])
+
+
+def _shapes(outputs: Any) -> str:
+    """The shapes of tensors, in the containers that hold them: the values fill screens."""
+    shapes = tree_map(lambda value: [*value.shape] if isinstance(value, torch.Tensor) else value, outputs)
+    return str(shapes)
 
 
 def one_readout(outputs: Any, index: int, count: int, batch: int) -> Any:

@@ -202,7 +202,7 @@ def test_detect_keeps_what_it_has_and_goes_on(
     with monkeypatch.context() as patch:
         after(4, prediction, "predict", patch, interrupt)
         done = run(*command, "--output", tmp_path / "cut")
-    assert done.code == 0 and "3 of 6 files were done before" in done.out
+    assert done.code == 0 and "3 of 6 files were done before" in done.err
     assert names(tmp_path / "cut") == names(tmp_path / "whole")
     again = json.loads((tmp_path / "cut" / "detections.json").read_text())
     assert again["images"] == whole["images"] and again["left"] == 0

@@ -19,9 +19,11 @@ from sj_lowlat.cli.sources import open_data
 from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.data import letterbox, read_image
 from sj_lowlat.detect import decode, nms
+from sj_lowlat.detector import load
 from sj_lowlat.evaluation import evaluate
 from sj_lowlat.layers import QuantReLU, RateNorm, SignedIFNode
 from sj_lowlat.models import tiny_yolov3
+from sj_lowlat.schedule import Schedule
 from sj_lowlat.simulation import simulate
 from sj_lowlat.training import FinetuneConfig
 
@@ -132,7 +134,7 @@ def test_a_method_from_its_training_to_its_neurons(places: Any, run: Run, tmp_pa
     assert done.code == 0, done.err
     assert read(snn / "conversion.json")["report"]["method"] == "rate-norm"
     done = run(*command, "--levels", 4, "--output", tmp_path / "other")
-    assert done.code == 2 and "method='rate-norm' has none: leave them out" in done.err
+    assert done.code == 2 and "--method rate-norm has none: leave them out" in done.err
     done = run("convert", "--model", ann, "--method", "rate", "--output", tmp_path / "other")
     assert done.code == 2 and "method is 'rate', it must be one of" in done.err
 
@@ -326,6 +328,22 @@ def test_levels_and_burst_are_handed_on(places: Any, run: Run, tmp_path: Path, s
     assert plain.final != direct.final  # the options do change something
 
 
+def test_a_network_keeps_its_schedule(places: Any, run: Run, tmp_path: Path) -> None:
+    """``convert`` writes it, a second ``convert`` of the same Quant ANN too, and ``detect`` runs it."""
+    command = ("convert", "--model", places.quant)
+    assert run(*command, "--schedule", "2+1b2", "--output", tmp_path / "snn").code == 0
+    assert checkpoint.load(tmp_path / "snn").schedule == Schedule(2, 1, 2)
+    done = run("detect", places.pictures, "--model", tmp_path / "snn", "--output", tmp_path / "o")
+    settings = read(tmp_path / "o" / "detections.json")["settings"]
+    assert done.code == 0 and (settings["time_steps"], settings["flush"], settings["burst"]) == (2, 1, 2)
+    again = load("snn-tiny-yolov3-coco")
+    checkpoint.save(again, tmp_path / "again")
+    assert load(tmp_path / "again").schedule == again.schedule == Schedule.parse("4+2b4c16")
+    assert run("convert", "--model", "snn-tiny-yolov3-coco", "--output", tmp_path / "shipped").code == 0
+    assert load(tmp_path / "shipped").schedule == again.schedule
+    assert run(*command, "--schedule", "x", "--output", tmp_path / "bad").code == 2
+
+
 def test_a_broken_picture_is_reported_and_the_others_go_on(places: Any, run: Run, tmp_path: Path) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -352,23 +370,26 @@ def test_pictures_are_never_drawn_over(places: Any, run: Run, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["evaluate", "--model", "{snn}", "--data", "{data}", "--time-steps", "0"], "time_steps is 0"),
+        (["evaluate", "--model", "{snn}", "--data", "{data}", "--time-steps", "0"], "--time-steps is 0"),
         (["evaluate", "--model", "{snn}", "--data", "{data}", "--readout", "2,x"], "'2,x'"),
-        (["evaluate", "--model", "{snn}", "--data", "{data}", "--readout", "5"], "1 to 4"),
+        (
+            ["evaluate", "--model", "{snn}", "--data", "{data}", "--readout", "5"],
+            "--readout is 5, it must be",
+        ),
         (["evaluate", "--model", "{snn}", "--data", "{pictures}"], "no boxes"),
         (["evaluate", "--model", "{ann}", "--data", "{data}", "--confidence", "-1"], "confidence is -1"),
         (["evaluate", "--model", "{ann}", "--data", "{data}", "--time-steps", "4"], "spiking"),
         (["evaluate", "--model", "{ann}", "--data", "{data}", "--size", "50"], "multiples of 32"),
         (["evaluate", "--model", "nowhere", "--data", "{data}"], "nowhere"),
         (["evaluate", "--model", "{ann}", "--data", "nowhere"], "nowhere"),
-        (["detect", "--model", "{snn}", "{pictures}", "--time-steps", "0"], "time_steps is 0"),
+        (["detect", "--model", "{snn}", "{pictures}", "--time-steps", "0"], "--time-steps is 0"),
         (["detect", "--model", "{snn}", "{pictures}", "--levels", "0"], "charge is 0"),
         (["detect", "--model", "{snn}", "{pictures}", "--burst", "0"], "burst is 0"),
         (["detect", "--model", "{ann}", "{pictures}", "--flush", "2"], "spiking"),
         (["detect", "{pictures}", "--model", "no-such-network"], "'no-such-network'"),
         (["detect", "--model", "{ann}", "nowhere.jpg"], "nowhere.jpg"),
-        (["detect", "--model", "{ann}", "{pictures}", "--min-score", "2"], "min_score is 2"),
-        (["monitor", "--model", "{snn}", "--data", "{data}", "--time-steps", "0"], "time_steps is 0"),
+        (["detect", "--model", "{ann}", "{pictures}", "--min-score", "2"], "--min-score is 2"),
+        (["monitor", "--model", "{snn}", "--data", "{data}", "--time-steps", "0"], "--time-steps is 0"),
         (["monitor", "--model", "{snn}", "--data", "{data}", "--limit", "0"], "limit is 0"),
         (["convert", "--model", "{quant}", "--output", "{quant}"], "another folder"),
         (["convert", "--model", "{snn}", "--output", "{new}"], "spiking already"),

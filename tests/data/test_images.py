@@ -53,3 +53,24 @@ def test_floating_point_pictures_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).random((3, 4), dtype=np.float32)).save(tmp_path / "float.tiff")
     with pytest.raises(InputError, match="floating-point numbers, of which nobody knows the white"):
         read_image(tmp_path / "float.tiff")
+
+
+def test_what_is_transparent_shows_white(tmp_path: Path) -> None:
+    layer = np.random.default_rng(0).integers(0, 256, (5, 6, 4), dtype=np.uint8)
+    layer[0, :, 3], layer[1, :, 3] = 0, 255
+    Image.fromarray(layer).save(tmp_path / "layer.png")
+    share = layer[..., 3:] / 255
+    white = layer[..., :3] * share + 255 * (1 - share)
+    found = read_image(tmp_path / "layer.png").permute(1, 2, 0).numpy()
+    assert (np.abs(found - white) <= 1).all() and (found[0] == 255).all()
+    assert np.array_equal(found[1], layer[1, :, :3])
+
+
+def test_transparent_palettes_and_greys(tmp_path: Path) -> None:
+    palette = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "P")
+    palette.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    palette.save(tmp_path / "palette.png", transparency=1)
+    assert read_image(tmp_path / "palette.png")[0].tolist() == [[10, 255, 70]]
+    grey = Image.merge("LA", [Image.new("L", (2, 1), 100), Image.new("L", (2, 1), 0)])
+    grey.save(tmp_path / "grey.png")
+    assert (read_image(tmp_path / "grey.png") == 255).all()

@@ -185,7 +185,7 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     made = ["convert", "--model", word, "--levels", "8", "--calibration", str(tmp_path), "--output"]
     assert main([*made, str(tmp_path / "snn")]) == 0
     snn = load(tmp_path / "snn")
-    assert isinstance(snn, SpikingNetwork) and snn.class_names == ("ant", "bee")
+    assert isinstance(snn.network, SpikingNetwork) and snn.class_names == ("ant", "bee")
     assert main(["convert", "--model", str(tmp_path / "none.onnx"), "--output", str(tmp_path / "no")]) == 2
     assert "no file at" in capsys.readouterr().err
 
