@@ -56,18 +56,24 @@ class Folded:
 
         :param scales: of the activations
         """
-        bursts = self.bursts(members)
-        return {name: scale.double() / bursts[name] for name, scale in scales.items()}
+        at_clip = self._at_clip()
+        return {name: scale.double() / (members * at_clip[name]) for name, scale in scales.items()}
 
     def bursts(self, members: int = 1) -> dict[str, int]:
-        """Spikes per step of a neuron at its clip: 1, or by how much its levels are finer than the
-        network's; times the members."""
+        """Most spikes of a neuron per step: 1, or by how much its levels are finer than the network's; times
+        the members."""
+        headroom = self._headroom()
+        return {name: members * own // headroom[name] for name, own in self._at_clip().items()}
+
+    def _at_clip(self) -> dict[str, int]:
+        """Levels of the activations in units of the network's, 1 where they are no multiple of these."""
         base, names = self.network.info.levels, self.plan.activations
         levels = {name: getattr(self.network.get_submodule(name), "levels", base) for name in names}
-        return {
-            name: members * (own // base if base and own and own % base == 0 else 1)
-            for name, own in levels.items()
-        }
+        return {name: own // base if base and own and own % base == 0 else 1 for name, own in levels.items()}
+
+    def _headroom(self) -> dict[str, int]:
+        headroom = self.network.info.headroom
+        return {name: headroom if own % headroom == 0 else 1 for name, own in self._at_clip().items()}
 
     def spiking(self, scales: Mapping[str, torch.Tensor], neurons: Neurons) -> SpikingNetwork:
         """The spiking network; this one is used up.
@@ -77,8 +83,11 @@ class Folded:
         network, plan, sample = self.network, self.plan, self.example
         report = ConversionReport(replaced=dict(network.info.replaced))
         bursts, units = self.bursts(neurons.members), self.units(scales, neurons.members)
+        headroom = self._headroom()
         found = probe_input_scales(network, plan, units, sample)
-        fires_as = {name: _spike(network, name, neurons, bursts[name]) for name in plan.activations}
+        fires_as = {
+            name: _spike(network, name, neurons, bursts[name], headroom[name]) for name in plan.activations
+        }
         for name in plan.activations:
             node = network.get_submodule(name)
             if isinstance(node, PointwiseIFNode):
@@ -110,9 +119,9 @@ class Folded:
         return snn
 
 
-def _spike(network: GraphNetwork, name: str, neurons: Neurons, burst: int) -> str:
+def _spike(network: GraphNetwork, name: str, neurons: Neurons, burst: int, headroom: int) -> str:
     node = NEURONS[neurons.kind](network.get_submodule(name), neurons.start)
-    node.burst, node.powers = burst, neurons.powers
+    node.burst, node.headroom, node.powers = burst, headroom, neurons.powers
     replace_layer(network, name, node)
     return type(node).__name__ + (f" x{burst}" if burst > 1 else "")
 

@@ -67,7 +67,8 @@ def prepare(
         Pays for the first layers, which lose most by coarse levels
     :param headroom: factor of clips and levels, which leaves the size of a level as it is: activations beyond
         the clip of ``scale`` are no longer cut off. These are few, so that spikes hardly rise, and cutting
-        them off can cost more than rounding does. Neurons fire up to so many times as often in a step
+        them off can cost more than rounding does. Neurons may count so much further; how many spikes they
+        fire in a step does not change
     :param budget: choose those factors (powers of 2, up to 16): about as many spikes as that many levels
         everywhere cost are spent where they lower the error of the outputs most, measured by quantising one
         activation at a time (n + 1 passes over up to 8 images for n activations)
@@ -155,7 +156,8 @@ def prepare(
             prepared.get_submodule(name).clip_raw = prepared.get_submodule(first).clip_raw
     info = prepared.info
     schedule = info.schedule if levels == info.levels else None  # it was made for the levels of before
-    prepared.info = replace(info, levels=levels, schedule=schedule)
+    headroom = headroom if fresh else info.headroom
+    prepared.info = replace(info, levels=levels, headroom=headroom, schedule=schedule)
     return prepared
 
 

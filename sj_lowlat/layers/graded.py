@@ -47,7 +47,7 @@ class MultiThresholdIFNode(LowLatencyIFNode):
             v.sub_(spike * threshold)
             sent.add_(spike)
             spikes.append(spike)
-        sizes = torch.stack(spikes).to(self.spike_dtype or x.dtype)
+        sizes = torch.stack(spikes).to(self._sent_as or x.dtype)
         self._count_for_monitors(sizes, v)
         return (sizes,), states
 

@@ -110,7 +110,7 @@ class PointwiseIFNode(SignedIFNode):
         hard = (self.level(v.detach()) - count).clamp(-most, most)
         hard = power_of_two(hard) if self.powers else hard
         spike = hard + (soft - soft.detach())  # which is hard to the last bit
-        return (spike.to(self.spike_dtype or x.dtype),), (v, count + hard)
+        return (spike.to(self._sent_as or x.dtype),), (v, count + hard)
 
 
 class _Tables:

@@ -45,6 +45,8 @@ class LowLatencyIFNode(MergedTime, Thresholds):
     :param counts: whether it remembers its net count (:class:`SignedIFNode`), in ``count``
     :param max_count: limit of the net count, or ``None``
     :param slope: negative slope of the leaky ReLU that it stands for; 0 for a ReLU
+    :param headroom: factor of the limit that a simulation sets to the net count; the spikes of one step stay
+        as they are
     :param powers: whether the spikes of one step are a signed power of two
         (:class:`~sj_lowlat.kernels.FireRule`), which one event with its exponent carries; may be set later
     :raises InputError: for a threshold that is not positive, another number of channels than the input has,
@@ -65,6 +67,7 @@ class LowLatencyIFNode(MergedTime, Thresholds):
         counts: bool = False,
         max_count: int | None = None,
         slope: float = 0.0,
+        headroom: int = 1,
         powers: bool = False,
     ) -> None:
         if v_reset is not None:
@@ -84,7 +87,7 @@ class LowLatencyIFNode(MergedTime, Thresholds):
         # of a monitor: V -> where the kernel adds its spikes
         self.sums_wanted: Callable[[torch.Tensor], SpikeSums | None] | None = None
         self.burst, self.max_count, self.slope, self.counts = burst, max_count, slope, counts
-        self.powers = powers
+        self.headroom, self.powers = headroom, powers
         _ = self.rule  # checks them
         if counts:
             self.register_memory("count", 0.0)
@@ -102,8 +105,9 @@ class LowLatencyIFNode(MergedTime, Thresholds):
         if not self.counts:
             return FireRule.imbalanced(self.slope, burst) if self.slope else FireRule.plain(burst)
         charge = self.clock.now.charge
-        # a quantised ReLU of L levels counts to L
-        limit = charge * self.burst if self.max_count is None and charge is not None else self.max_count
+        limit = self.max_count
+        if limit is None and charge is not None:  # a quantised ReLU of L levels counts to L
+            limit = charge * self.burst * self.headroom
         return FireRule.signed(limit, self.slope, burst)
 
     def _most_spikes(self) -> int:
@@ -112,14 +116,20 @@ class LowLatencyIFNode(MergedTime, Thresholds):
         :raises InputError: if spikes travel in a dtype that has no such numbers
         """
         burst = self.burst * self.clock.now.burst
-        most = _EXACT_UP_TO.get(self.spike_dtype or torch.float32)
+        most = _EXACT_UP_TO.get(self._sent_as or torch.float32)
         if most is not None and burst > most:
             raise InputError(
-                f"bursts of up to {burst} spikes came to neurons whose spikes travel as {self.spike_dtype}, "
+                f"bursts of up to {burst} spikes came to neurons whose spikes travel as {self._sent_as}, "
                 f"which takes at most {most}: give a smaller burst (in mode='counts': fewer levels), or a "
                 "network in fp32"
             )
         return burst
+
+    @property
+    def _sent_as(self) -> torch.dtype | None:
+        """The dtype of the present steps' spikes: bytes only where bursts fit."""
+        fits = self.burst * self.clock.now.burst <= _EXACT_UP_TO[torch.int8]
+        return torch.bfloat16 if self.spike_dtype == torch.int8 and not fits else self.spike_dtype
 
     def set_reset_value(self, name: str, value: Any) -> None:
         """As SpikingJelly's; V(0) becomes ``value`` by another ``ratio``.
@@ -175,7 +185,7 @@ class LowLatencyIFNode(MergedTime, Thresholds):
         fired = spike.detach() if self.detach_reset else spike
         carried = charge_of(fired, v, count, threshold, self.rule)
         counted = () if count is None else (count + spike.detach(),)
-        return (spike.to(self.spike_dtype or x.dtype),), (v - carried, *counted)
+        return (spike.to(self._sent_as or x.dtype),), (v - carried, *counted)
 
     @staticmethod
     def _v_and_count(states: tuple[object, ...]) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -210,7 +220,7 @@ class LowLatencyIFNode(MergedTime, Thresholds):
         v, count = self._v_and_count(states)
         threshold = self._per_channel(self.threshold, v).to(v.dtype)
         neuron = x, v, threshold, self.rule, count, self.surrogate_function
-        if self.spike_dtype not in (None, x.dtype) or not trainable(*neuron):
+        if self._sent_as not in (None, x.dtype) or not trainable(*neuron):
             return None
         spikes, *states_after = multi_step_training(*neuron, self.detach_reset)
         return (spikes,), tuple(state for state in states_after if state is not None)
@@ -223,7 +233,7 @@ class LowLatencyIFNode(MergedTime, Thresholds):
         threshold = self._per_channel(self.threshold, v).to(v.dtype)
         sums = None if self.sums_wanted is None else self.sums_wanted(v)
         spikes = kernels.multi_step(
-            x, v, threshold, self.rule, count, self.kernel, self.spike_dtype, sums, self._table(v)
+            x, v, threshold, self.rule, count, self.kernel, self._sent_as, sums, self._table(v)
         )
         return (spikes,), states
 
@@ -251,7 +261,7 @@ class LowLatencyIFNode(MergedTime, Thresholds):
         if now.steps is not None:
             spikes = self.merge_time(self.multi_step_forward(self.split_time(x)))
             self.steps += now.steps
-            now.sizes.append(self.v.numel() * (self.spike_dtype or self.v.dtype).itemsize)
+            now.sizes.append(self.v.numel() * (self._sent_as or self.v.dtype).itemsize)
             return spikes
         spikes = super().forward(x, *args, **kwargs)
         self.steps += 1 if self.step_mode == "s" else x.shape[0]

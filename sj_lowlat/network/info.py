@@ -23,6 +23,7 @@ class NetworkInfo:
     :param input_shape: ``(C, H, W)`` of the images that it is made for
     :param stride: sides of images must be multiples of this, in pixels
     :param levels: L of a quantised network, and of the spiking network that it became
+    :param headroom: of a quantised network: activations have this times L levels, of the size of one of L
     :param schedule: how a spiking network is meant to be run
     :param precision: of a spiking network's inner weights: fp32, bf16 or int8
     :param report: what the conversion did
@@ -35,6 +36,7 @@ class NetworkInfo:
     input_shape: tuple[int, ...] | None = None
     stride: int = 1
     levels: int | None = None
+    headroom: int = 1
     schedule: Schedule | None = None
     precision: str = "fp32"
     report: ConversionReport | None = None
@@ -68,15 +70,17 @@ class NetworkInfo:
         heads = tuple(map(Head.from_json, record["heads"]))
         schedule, report, shape = record["schedule"], record["report"], record["input_shape"]
         names = tuple(record["class_names"])
-        whole = [*(shape or ()), record["stride"], record["levels"] or 1]
+        headroom = record.get("headroom", 1)  # files of before have none
+        whole = [*(shape or ()), record["stride"], record["levels"] or 1, headroom]
         if not all(type(n) is int and n > 0 for n in whole) or not all(isinstance(n, str) for n in names):
-            raise ValueError(f"input_shape {shape}, stride, levels or class_names cannot be so")
+            raise ValueError(f"input_shape {shape}, stride, levels, headroom or class_names cannot be so")
         return cls(
             heads=heads,
             class_names=names,
             input_shape=None if shape is None else tuple(shape),
             stride=record["stride"],
             levels=record["levels"],
+            headroom=headroom,
             schedule=None if schedule is None else Schedule.parse(schedule),
             precision=str(record["precision"]),
             report=None if report is None else ConversionReport.from_json(report),

@@ -97,6 +97,7 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
         }
         args |= {"v_threshold": module.threshold.tolist(), "scale": module.scale.tolist()}
         args |= {"powers": True} if module.powers else {}
+        args |= {"headroom": module.headroom} if module.headroom > 1 else {}
         return {"args": args | {"fn": _function_row(name, module.fn)}, **_spikes(module)}
     if isinstance(module, layers.QuantPointwise):
         channels = len(module.clip_raw) if module.clip_raw.dim() else None
@@ -108,6 +109,7 @@ def _arguments(name: str, module: nn.Module) -> dict[str, Any]:
         for key in ("step_mode", "detach_reset", "burst", "slope", "max_count"):
             args |= {key: getattr(module, key)} if hasattr(module, key) else {}
         args |= {"powers": True} if module.powers else {}
+        args |= {"headroom": module.headroom} if module.headroom > 1 else {}
         return {"args": args, **_spikes(module)}
     if isinstance(module, layers.QuantReLU):
         channels = len(module.clip_raw) if module.clip_raw.dim() else None

@@ -64,7 +64,8 @@ def simulate_steps(
     shown = None
     if mode == "counts":  # all charge in one step, in which every neuron may fire all its spikes
         shown, steps, chunk = steps[-1], (1,), 1
-        schedule = Schedule(1, burst=schedule.charge, charge=schedule.charge)  # type: ignore[arg-type]
+        charge, most = schedule.charge, max(node.headroom for node in nodes)
+        schedule = Schedule(1, burst=charge * most, charge=charge)  # type: ignore[operator]
     run = _run(snn, nodes, images, schedule, steps, chunk, source, shown)
     return run if stop is None else stopping(run, snn, stop, stop_reads)
 

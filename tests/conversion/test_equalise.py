@@ -187,8 +187,9 @@ def test_headroom_keeps_the_size_of_a_level(
         want = wide(images)
     snn = convert(wide)
     assert wide.levels == snn.levels == LEVELS
-    assert [snn.get_submodule(name).burst for name in ("a.2", "b.1")] == [headroom * factor, headroom]
-    result = simulate(snn, images, LEVELS, flush=40)
+    assert [snn.get_submodule(name).burst for name in ("a.2", "b.1")] == [factor, 1]
+    assert [snn.get_submodule(name).headroom for name in ("a.2", "b.1")] == [headroom] * 2
+    result = simulate(snn, images, LEVELS, flush=60)
     torch.testing.assert_close(result.final, want)
     torch.testing.assert_close(simulate(snn, images, LEVELS, mode="counts").final, want)
 

@@ -133,9 +133,21 @@ def test_spikes_travel_in_8_bits_where_they_can(snn: nn.Module) -> None:
     assert dtypes.count(torch.bfloat16) == upsampled and torch.int8 in dtypes
 
 
-@pytest.mark.parametrize(("precision", "most"), [("int8", 127), ("bf16", 256)])
-def test_bursts_that_do_not_fit(snn: nn.Module, precision: str, most: int) -> None:
-    low = set_precision(snn, precision)
+@pytest.mark.parametrize("levels", [127, 128, 256])
+def test_bursts_beyond_a_byte(snn: nn.Module, levels: int) -> None:
+    """What travels in bytes as long as it fits, and in 16 bits beyond, comes to the same."""
+    low = set_precision(snn, "int8")
+    have = simulate(low, IMAGES, 2, levels=levels, mode="counts").final
+    for node in low.modules():
+        if isinstance(node, LowLatencyIFNode):
+            node.spike_dtype = None
+    want = simulate(low, IMAGES, 2, levels=levels, mode="counts").final
+    torch.testing.assert_close(have, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_bursts_that_do_not_fit(snn: nn.Module, precision: str) -> None:
+    low, most = set_precision(snn, precision), 256
     simulate(low, IMAGES, 2, levels=most, mode="counts")
     with pytest.raises(InputError, match=f"up to {most + 1} spikes.*takes at most {most}.*smaller burst"):
         simulate(low, IMAGES, 2, levels=most + 1, mode="counts")
