@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sj_lowlat.cli.options import RunOptions, StreamOptions
+from sj_lowlat.cli.video_options import VideoOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,28 +19,33 @@ def run(
     images: list[str],
     options: RunOptions,
     streams: StreamOptions,
+    videos: VideoOptions,
     model: str = "snn-tiny-yolov3-coco",
     output: str = "runs/detect",
     min_score: float = 0.25,
     resize: Literal["letterbox", "stretch"] = "letterbox",
 ) -> int:
-    """Find objects in pictures and spike streams, and draw them.
+    """Find objects in pictures, videos and spike streams, and draw them.
 
     A picture that cannot be read is reported and skipped, and the exit code is then 1. After an interruption
     detections.json holds what was found so far, and the same command goes on. On the stream of a spike camera
     (.dat, .npz, .npy) the network runs frame by frame, without a reset, and gives detections
-    every few frames; the last ones are drawn as PNG, all of them (at most 100) as an animated GIF.
+    every few frames; the last ones are drawn as PNG, all of them (at most 100) as an animated GIF. Along a
+    video (.mp4, .avi, .gif, ..., or a camera such as /dev/video0) its state is carried over from frame to
+    frame; it writes an MP4 and a line of JSON for each frame, and after Ctrl-C both are whole.
 
     examples::
 
       sj-lowlat detect street.jpg
       sj-lowlat detect street.jpg holiday/ --model yolov3-tiny.weights --output found
       sj-lowlat detect street.jpg --model runs/snn --schedule 16+4
+      sj-lowlat detect clip.mp4 --steps-per-frame 2 --dead-zone 0.02
       sj-lowlat detect clip.dat --height 250 --width 400 --window 128
 
-    :param images: pictures, folders of pictures, and spike streams
+    :param images: pictures, folders of pictures, videos, and spike streams
     :param options: how the network is run
     :param streams: how spike streams are read
+    :param videos: how videos are run
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
         or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or NET.onnx
     :param output: folder for the drawn pictures and detections.json
@@ -47,6 +53,7 @@ def run(
     :param resize: letterbox keeps a picture's proportions; stretch fills the input, as AlexeyAB's darknet
         does in training (Yolo-Fastest, YOLOv4)
     """
+    from sj_lowlat.cli.clips import detect_in_video
     from sj_lowlat.cli.pictures import find_pictures
     from sj_lowlat.cli.streams import SUFFIXES, detect_in_stream
     from sj_lowlat.data import letterbox, read_image
@@ -58,6 +65,7 @@ def run(
     from sj_lowlat.network import info_of
     from sj_lowlat.progress import Progress, is_full, one_run
     from sj_lowlat.record import provenance
+    from sj_lowlat.video import is_video
 
     if not 0 <= min_score <= 1:
         raise InputError(f"min_score is {min_score}; give a score in [0, 1]")
@@ -93,6 +101,7 @@ def run(
     unfinished = folder / "detections.unfinished.jsonl"
     with one_run(folder):
         request = {**settings, "command": None, "network": network_hash(network), "stream": asdict(streams)}
+        request["video"] = asdict(videos)
         kept = Progress(unfinished, {**request, "device": options.device, "pictures": _state(pictures)})
         done = {record["name"]: record["answer"] for record in kept.records}
         if done:
@@ -103,6 +112,8 @@ def run(
                 try:
                     if answer is None and path.suffix.lower() in SUFFIXES:
                         answer = in_stream(path, name)
+                    elif answer is None and is_video(path):
+                        answer = detect_in_video(path, name, folder, network, plan, videos, min_score, resize)
                     elif answer is None:
                         image = read_image(path)
                 except (InputError, OSError) as error:
@@ -118,7 +129,8 @@ def run(
                 assert answer is not None
                 if str(name) not in done:
                     kept.add({"name": str(name), "answer": answer})
-                results["streams" if "answers" in answer else "images"].append(answer)
+                kind = "streams" if "answers" in answer else "videos" if "lines" in answer else "images"
+                results.setdefault(kind, []).append(answer)
         except KeyboardInterrupt as stopped:
             stopped.add_note(f"what was found is in {folder}; the same command goes on")
             raise

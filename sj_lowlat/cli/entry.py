@@ -23,7 +23,7 @@ VERBS = {
     "finetune": "Train a network on labels, on a teacher's outputs, or on both.",
     "convert": "Turn a trained network into a spiking one.",
     "evaluate": "Score a network, spiking or not, on a labelled data set.",
-    "detect": "Find objects in pictures and spike streams, and draw them.",
+    "detect": "Find objects in pictures, videos and spike streams, and draw them.",
     "encode": "Record a data set with a simulated spike camera.",
     "monitor": "Watch the neurons of a spiking network: firing rates and what is left in their membranes.",
 }

@@ -4,7 +4,7 @@ from sj_lowlat.video.carry import CarriedRun, Usage
 from sj_lowlat.video.changes import DeadZone, is_cut
 from sj_lowlat.video.detect import FrameDetections, detect_video
 from sj_lowlat.video.frames import VIDEO_SUFFIXES, Frames, is_video, open_frames
-from sj_lowlat.video.tracking import track
+from sj_lowlat.video.tracking import TrackedFrame, track
 from sj_lowlat.video.writer import VideoWriter
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "DeadZone",
     "FrameDetections",
     "Frames",
+    "TrackedFrame",
     "Usage",
     "VideoWriter",
     "detect_video",

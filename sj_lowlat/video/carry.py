@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.functional import leaky_charge
-from sj_lowlat.layers import Clocked, LowLatencyIFNode, Pass, RateReadout, SignedIFNode, clock_of, reader_of
+from sj_lowlat.layers import LowLatencyIFNode, Pass, RateReadout, SignedIFNode, clock_of, reader_of
 from sj_lowlat.monitors import SynOpMonitor
 from sj_lowlat.monitors.fan_out import fan_out
 from sj_lowlat.network import unwrapped
@@ -58,8 +58,8 @@ class CarriedRun:
     .. math:: V(0) + L (W x_1 + b) + \sum_{k = 2}^{n} L W (x_k - x_{k-1}) = V(0) + L (W x_n + b)
 
     as in a run that begins with it; spikes of both signs carry the change through the network, which settles
-    in about as many steps as it has layers. The difference is taken where a layer reads, so that a forward may
-    normalise its pictures.
+    in about as many steps as it has layers. The difference is taken where a layer reads, so that a forward
+    may normalise its pictures.
 
     Counts are whole numbers and stay exact. Potentials are sums of rounded currents, which drift by a unit in
     the last place a frame; :meth:`rederive` computes them anew from the counts, which bounds the drift.
@@ -85,6 +85,7 @@ class CarriedRun:
         self._pass = Pass(input_steps=1, charge=self._charge, burst=schedule.burst)
         self._shown: Tensor | None = None
         self._read: dict[nn.Module, Tensor] = {}
+        self._readers: set[str] = set()  # names of the layers that read the picture
         self._watching = False
         self.usage = Usage()
 
@@ -92,11 +93,11 @@ class CarriedRun:
         with ExitStack() as stack:
             stack.enter_context(self._clock.run())
             stack.enter_context(evaluating(self.snn))
-            readers = {m: n for n, m in self.snn.named_modules() if isinstance(m, Clocked) and m.reads_input}
-            self._readers = set(readers.values())
-            for reader in readers:
-                hook = reader.register_forward_pre_hook(self._less_what_was_read, prepend=True)
-                stack.callback(hook.remove)
+            for name, module in self.snn.named_modules():
+                if getattr(module, "reads_input", False):
+                    self._readers.add(name)
+                    hook = module.register_forward_pre_hook(self._less_what_was_read, prepend=True)
+                    stack.callback(hook.remove)
             for node in self._nodes:
                 stack.callback(node.register_forward_hook(self._count_spikes).remove)
             self._monitor = SynOpMonitor(self.snn) if self._count else None
@@ -174,7 +175,7 @@ class CarriedRun:
             yield
         finally:
             for node in self._nodes:
-                vars(node).pop("forward", None)
+                node.__dict__.pop("forward", None)
 
     def _step(self, steps: int, read: bool, *, watched: bool = True, **changes: Any) -> Any:
         shown = self._shown

@@ -83,14 +83,15 @@ def detect_video(
     :param score_threshold: detections score more than this
     :param resize: how frames fit the network's square input, see :func:`~sj_lowlat.data.letterbox`
     :param operations: whether to count operations, for the energy
-    :param schedule: of which charge, burst and, for ``start_steps``, steps count; the network's own by default
+    :param schedule: of which charge, burst and, for ``start_steps``, steps count; by default the
+        network's own
     :param changes: overrides of single fields of the schedule, such as ``burst=8``
     :return: one record a frame, as soon as it is known; frames lost before the first one have none
     :raises InputError: for a network or numbers that are not possible
     """
     info, plan = info_of(snn), schedule_for(snn, schedule, **changes)
     if not info.heads or info.size is None or info.input_shape is None:
-        raise InputError("detect_video needs a detector with known heads and input: convert(network) makes one")
+        raise InputError("detect_video needs a detector with known heads and input: see convert")
     start = plan.total if start_steps is None else start_steps
     zone = dead_zone if isinstance(dead_zone, DeadZone) else DeadZone(dead_zone)
     for name, value in {

@@ -64,7 +64,9 @@ class _Video(Frames):
         try:
             container = av.open(self.url, format=self.form)
         except (av.FFmpegError, OSError, ValueError) as error:
-            raise InputError(f"{name} cannot be read as a video ({error}): convert it, e.g. to mp4") from error
+            raise InputError(
+                f"{name} cannot be read as a video ({error}): convert it, e.g. to mp4"
+            ) from error
         if not container.streams.video:
             container.close()
             raise InputError(f"{name} holds no video: give a file with pictures")

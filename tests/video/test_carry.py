@@ -54,7 +54,7 @@ def a_video(seed: int, frames: int, dtype: torch.dtype = torch.float64) -> torch
     return torch.stack(pictures)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**31),
     levels=st.sampled_from([1, 2, 4, 7]),
@@ -73,9 +73,9 @@ def test_settles_to_a_fresh_run_on_the_last_picture(
             run.show(picture[None], steps)
             if rederived:
                 run.rederive()
-        found = run.settle(150)
+        found = run.settle(80)
         counts = counts_of(snn)
-    fresh = simulate(snn, video[-1:], plan, flush=150, mode="steps").final
+    fresh = simulate(snn, video[-1:], plan, flush=80, mode="steps").final
     if at_a_border(quant, video[-1:]):
         return
     for ours, other in zip(counts, counts_of(snn), strict=True):
@@ -84,7 +84,7 @@ def test_settles_to_a_fresh_run_on_the_last_picture(
         torch.testing.assert_close(ours, other, rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
 @given(seed=st.integers(0, 2**31))
 def test_rederived_potentials_are_those_of_the_run(seed: int) -> None:
     _, snn = a_network(seed, 4)
