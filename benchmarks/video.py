@@ -6,6 +6,7 @@ Frames with which a run starts are left out of spikes and energy, not of the sco
 
     python benchmarks/video.py --data DATA
     python benchmarks/video.py --data DATA --frames 100 --scenes 20      # the whole table: hours
+    python benchmarks/video.py --data DATA --dead-zone 0.01 0.02 0.04 0.08 --block 1 4 8
     python benchmarks/video.py --drift 100000                            # rounding over an endless stream
 """
 
@@ -111,7 +112,7 @@ def joined(clips: Sequence[Clip]) -> Clip:
 
 
 def rows_of(
-    label: str, clips: list[Clip], quant: nn.Module, snn: nn.Module, zone: DeadZone, burst: int
+    label: str, clips: list[Clip], quant: nn.Module, snn: nn.Module, zones: Sequence[DeadZone], burst: int
 ) -> Iterator[dict[str, Any]]:
     """One row for each way to run the clips."""
     plain = [quantised(quant, clip.frames) for clip in clips]
@@ -126,7 +127,8 @@ def rows_of(
 
     yield {"clip": label, "run": "Quant ANN", "ap50": scored([one for clip in plain for one in clip])}
     runs = [("carried over", steps, DeadZone()) for steps in STEPS]
-    runs += [("carried over, dead zone", 2, zone)] + [("reset", steps, DeadZone()) for steps in STEPS]
+    runs += [(f"carried over, dead zone {z.threshold:g}, blocks of {z.block}", 2, z) for z in zones]
+    runs += [("reset", steps, DeadZone()) for steps in STEPS]
     for name, steps, dead_zone in runs:
         found, cost = [], []
         for clip in clips:
@@ -188,8 +190,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with video; without it generated traffic alone")
     parser.add_argument("--frames", type=int, default=5, help="of each clip, from its middle on")
     parser.add_argument("--scenes", type=int, default=1, help="of generated traffic, for each camera")
-    parser.add_argument("--dead-zone", type=float, default=0.02, help="threshold of the runs with one")
-    parser.add_argument("--block", type=int, default=4, help="side of its blocks")
+    add = parser.add_argument
+    add("--dead-zone", type=float, nargs="+", default=[0.02], help="thresholds of the runs with one")
+    add("--block", type=int, nargs="+", default=[4], help="sides of its blocks")
     parser.add_argument("--burst", type=int, default=8)
     parser.add_argument("--drift", type=int, metavar="FRAMES", help="only the rounding, over so many frames")
     args = parser.parse_args()
@@ -200,7 +203,8 @@ def main() -> None:
             print(markdown(("frame", "largest error in thresholds"), table))
         return
     quant, snn = load("snn-tiny-yolov3-coco", spiking=False), load("snn-tiny-yolov3-coco")
-    zone, rows = DeadZone(args.dead_zone, args.block), []
+    zones = [DeadZone(threshold, block) for block in args.block for threshold in args.dead_zone]
+    rows: list[dict[str, Any]] = []
     sources: list[tuple[str, list[Clip]]] = []
     for path in sorted((args.data / "video").iterdir()) if args.data else []:
         source = open_frames(path)
@@ -214,7 +218,7 @@ def main() -> None:
     header = "clip", "run", "steps", "AP50", "spikes", "events", "energy, % of the ANN", "started anew, %"
     table = []
     for label, clips in sources:
-        for row in rows_of(label, clips, quant, snn, zone, args.burst):
+        for row in rows_of(label, clips, quant, snn, zones, args.burst):
             rows.append(row)
             cost = [f"{row[key]:.3f}" for key in ("spikes", "events")] if "spikes" in row else ["", ""]
             shares = [f"{100 * row[key]:.1f}" for key in ("energy", "fresh")] if "spikes" in row else ["", ""]

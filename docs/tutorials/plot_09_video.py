@@ -2,8 +2,9 @@ r"""
 Video: pay only for what changes
 ================================
 
-A signed neuron keeps its charge and its count from one frame to the next. The input of a frame is what changed
-since the one before, so a spiking detector on a fixed camera answers every frame in two steps, with few spikes.
+A signed neuron keeps its charge and its count from one frame to the next. The input of a frame is what
+changed since the one before, so a spiking detector on a fixed camera answers every frame in two steps, with
+few spikes.
 """
 
 from itertools import count
