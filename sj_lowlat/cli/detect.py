@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sj_lowlat.cli.options import FindOptions, PrintOptions, RunOptions, StreamOptions
+from sj_lowlat.cli.video_options import VideoOptions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +21,7 @@ def run(
     options: RunOptions,
     prints: PrintOptions,
     streams: StreamOptions,
+    videos: VideoOptions,
     model: str = "snn-tiny-yolov3-coco",
     output: str = "runs/detect",
     resize: Literal["letterbox", "stretch"] = "letterbox",
@@ -28,12 +30,14 @@ def run(
     batch_size: int = 1,
     spikes: bool = False,
 ) -> int:
-    """Find objects in pictures and spike streams, and draw them.
+    """Find objects in pictures, videos and spike streams, and draw them.
 
     A picture that cannot be read is reported and skipped, and the exit code is then 1. After an interruption
     detections.json holds what was found so far, and the same command goes on. On the stream of a spike camera
     (.dat, .npz, .npy) the network runs frame by frame, without a reset, and gives detections
-    every few frames; the last ones are drawn as PNG, all of them (at most 100) as an animated GIF.
+    every few frames; the last ones are drawn as PNG, all of them (at most 100) as an animated GIF. Along a
+    video (.mp4, .avi, .gif, ..., or a camera such as /dev/video0) its state is carried over from frame to
+    frame; it writes an MP4 and a line of JSON for each frame, and after Ctrl-C both are whole.
 
     examples::
 
@@ -41,14 +45,16 @@ def run(
       sj-lowlat detect street.jpg holiday/ --model yolov3-tiny.weights --output found
       sj-lowlat detect 'holiday/**/*.jpg' --classes person,dog --min-score 0.4 --json
       sj-lowlat detect street.jpg --model runs/snn --schedule 16+4
+      sj-lowlat detect clip.mp4 --steps-per-frame 2 --dead-zone 0.02
       sj-lowlat detect clip.dat --height 250 --width 400 --window 128
 
-    :param images: pictures, folders, quoted patterns such as '*.jpg', spike streams; - is a picture from
+    :param images: pictures, folders, quoted patterns such as '*.jpg', videos, spike streams; - is a picture from
         standard input
     :param find: what counts as found
     :param options: how the network is run
     :param prints: what is printed
     :param streams: how spike streams are read
+    :param videos: how videos are run
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
         or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or NET.onnx
     :param output: folder for the drawn pictures and detections.json
@@ -59,6 +65,7 @@ def run(
     :param batch_size: pictures per pass
     :param spikes: also count the spikes of each picture, which takes time
     """
+    from sj_lowlat.cli.clips import detect_in_video
     from sj_lowlat.cli.streams import SUFFIXES, detect_in_stream
     from sj_lowlat.cli.talk import Talk
     from sj_lowlat.cli.words import find_inputs, other_results
@@ -71,6 +78,7 @@ def run(
     from sj_lowlat.files import write_json
     from sj_lowlat.progress import Progress, is_full, one_run
     from sj_lowlat.record import provenance
+    from sj_lowlat.video import is_video
 
     find.check()
     talk, folder = Talk(prints), Path(output)
@@ -95,14 +103,15 @@ def run(
         settings |= {"stop": stop}
         settings |= {"encoder": options.encoder, "batch_size": batch_size, **provenance(options.seed)}
         request = {**settings, "command": None, "network": network_hash(network), "stream": asdict(streams)}
-        request |= {"spikes": spikes}
-        results: dict[str, list[Any]] = {"images": [], "streams": [], "failed": []}
+        request |= {"spikes": spikes, "video": asdict(videos)}
+        results: dict[str, list[Any]] = {"images": [], "videos": [], "streams": [], "failed": []}
         waiting: list[tuple[Path, Path, Tensor]] = []
 
         def keep(name: Path, answer: dict[str, Any], milliseconds: float | None = None) -> None:
             if str(name) not in done:
                 kept.add({"name": str(name), "answer": answer})
-            results["streams" if "answers" in answer else "images"].append(answer)
+            kind = "streams" if "answers" in answer else "videos" if "lines" in answer else "images"
+            results[kind].append(answer)
             talk.result(answer, milliseconds, sum(map(len, results.values())), len(pictures))
 
         def look() -> None:
@@ -131,8 +140,11 @@ def run(
                         keep(name, done[str(name)])
                     elif path.suffix.lower() in SUFFIXES:
                         look()
-                        clip = detect_in_stream(path, name, folder, network, plan, streams, find.min_score)
+                        clip = detect_in_stream(path, name, folder, network, plan, streams, find)
                         keep(name, clip)
+                    elif is_video(path):
+                        look()
+                        keep(name, detect_in_video(path, name, folder, network, plan, videos, find, resize))
                     else:
                         waiting.append((path, name, read_image(path)))
                 except (InputError, OSError) as error:

@@ -20,7 +20,7 @@ from sj_lowlat.version import __version__
 PROG = "sj-lowlat"
 #: verb -> what it does
 VERBS = {
-    "detect": "Find objects in pictures and spike streams, and draw them.",
+    "detect": "Find objects in pictures, videos and spike streams, and draw them.",
     "demo": "Train, quantise, convert and score a small detector on generated traffic scenes.",
     "finetune": "Train a network on labels, on a teacher's outputs, or on both.",
     "convert": "Turn a trained network into a spiking one.",

@@ -12,6 +12,8 @@ from sj_lowlat.schedule import Schedule
 if TYPE_CHECKING:
     from torch import nn
 
+    from sj_lowlat.detect import Detections
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -87,6 +89,18 @@ class FindOptions:
         """
         if not 0 <= self.min_score <= 1:
             raise InputError(f"min_score is {self.min_score}; give a score in [0, 1]")
+
+    def of_frames(self, found: Detections) -> Detections:
+        """What counts among the detections of a frame of a video or a spike stream.
+
+        :raises InputError: for another ``iou`` than the usual one, which is for pictures
+        """
+        if self.iou != FindOptions.iou:
+            raise InputError(
+                f"iou is {self.iou}; videos and spike streams take {FindOptions.iou}: leave it out"
+            )
+        classes = self.to_detect()["classes"]
+        return found.filter(classes=classes)[: self.max_detections]
 
     def to_detect(self) -> dict[str, Any]:
         """Arguments of :meth:`~sj_lowlat.detector.Detector.detect`."""

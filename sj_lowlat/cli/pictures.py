@@ -37,7 +37,7 @@ def find_pictures(paths: Sequence[Path]) -> list[tuple[Path, Path]]:
     for path in paths:
         if path.is_dir():
             found += [(file, file.relative_to(path)) for file in ImageFolderDataset(path).images]
-        elif path.is_file():
+        elif path.is_file() or path.is_char_device():  # a camera
             found.append((path, Path(path.name)))
         else:
             raise FileNotFoundError(f"no picture or folder at {path}: check the path")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from sj_lowlat.cli.options import StreamOptions
+from sj_lowlat.cli.options import FindOptions, StreamOptions
 from sj_lowlat.detect import draw, save_image
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import atomic_write
@@ -35,7 +36,7 @@ def detect_in_stream(
     network: nn.Module,
     schedule: Schedule | None,
     options: StreamOptions,
-    min_score: float,
+    find: FindOptions,
 ) -> dict[str, Any]:
     """Run a network along a stream; draw the last answer, and all of them as an animation.
 
@@ -51,10 +52,11 @@ def detect_in_stream(
     answers: list[dict[str, Any]] = []
     pictures: list[Tensor] = []
     window = min(options.window, len(stream))
-    panels = partial(_panels, stream, window=window, rate=rate, names=names, min_score=min_score)
+    panels = partial(_panels, stream, window=window, rate=rate, names=names, min_score=find.min_score)
     every = 1  # of the answers is drawn
-    run = partial(detect_stream, network, stream, schedule=schedule, score_threshold=min_score)
+    run = partial(detect_stream, network, stream, schedule=schedule, score_threshold=find.min_score)
     for answer in run(window=window, every=options.every, rate_at_white=rate):
+        answer = replace(answer, detections=find.of_frames(answer.detections))
         if len(answers) % every == 0:
             pictures.append(panels(answer))
         if len(pictures) > _MOST_PICTURES:

@@ -56,8 +56,8 @@ class Talk:
 
     def summary(self, results: dict[str, list[Any]], folder: Path) -> None:
         """The last lines: how many, how fast, where."""
-        images, streams, failed = (results[kind] for kind in ("images", "streams", "failed"))
-        count = len(images) + len(streams)
+        images, failed = results["images"], results["failed"]
+        count = sum(map(len, results.values())) - len(failed)
         parts = [f"{count} drawn picture{'' if count == 1 else 's'} and detections.json are in {folder}"]
         if self.times:
             parts.append(f"{sum(self.times) / len(self.times):.0f} ms a picture")
@@ -72,6 +72,12 @@ def _sentence(answer: dict[str, Any], head: str) -> str:
     if "answers" in answer:
         last, count = answer["answers"][-1], len(answer["answers"])
         return f"{head}, {last['milliseconds']:.2f} ms: {_in_words(last)} (the last of {count} answers)"
+    if "lines" in answer:
+        mean = answer["mean_of_a_frame"]
+        return (
+            f"{head}: {answer['objects']} objects in {answer['frames']} frames ({mean['steps']:.1f} steps and "
+            f"{mean['milliseconds']:.0f} ms a frame, {100 * mean['energy']:.1f} % of the ANN's energy)"
+        )
     steps, time, spikes = (answer.get(name) for name in ("steps", "milliseconds", "spikes"))
     how = [] if steps is None else [f"{steps} step{'' if steps == 1 else 's'}"]
     how += [] if time is None else [f"{time:.0f} ms"]

@@ -51,7 +51,10 @@ def other_results(folder: Path, names: Sequence[Path]) -> str:
     before: list[Path] = []
     with suppress(InputError, OSError, KeyError, TypeError, AttributeError):
         record = read_json(folder / "detections.json", "detections")
-        before = [Path(answer["drawn"]) for answer in (*record["images"], *record["streams"])]
+        before = [
+            Path(answer["drawn"])
+            for answer in (*record["images"], *record["streams"], *record.get("videos", ()))
+        ]
     left = [name for name in {*before} - {*names} if (folder / name).is_file()]
     kind = "picture" if len(left) == 1 else "pictures"
     return f"{folder} also holds {len(left)} drawn {kind} of an earlier run" if left else ""
