@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sj_lowlat import checkpoint, distributed, models, pretrained
+from sj_lowlat import checkpoint, distributed, export, models, pretrained
 from sj_lowlat.errors import FOREIGN, InputError
 from sj_lowlat.files import parse_json, read_text
 
@@ -54,7 +54,7 @@ def open_network(
     elif spec.endswith(pretrained.SUFFIX):
         model = pretrained.unpack(spec)
     elif spec.endswith(".onnx"):
-        model = models.from_onnx(spec)
+        model = export.read_onnx(spec) if export.wrote(spec) else models.from_onnx(spec)
     elif onnx != spec:
         model = _onnx(f"{onnx}.onnx", onnx_options)
     elif spec.endswith(".names") and spec.count(",") == 2:
