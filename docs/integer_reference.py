@@ -81,7 +81,7 @@ def detections(about, values, least=0.25):
     """(score, class, x1, y1, x2, y2) in pixels of the input, before the non-maximum suppression."""
     found = []
     (output,) = (row["inputs"] for row in about["graph"] if row["op"] == "output")
-    for name, head in zip(output, about["heads"]):
+    for name, head in zip(output, about["heads"], strict=True):
         raw = values[name].reshape(len(head["anchors"]), 5 + head["num_classes"], *values[name].shape[1:])
         sure = 1 / (1 + np.exp(-raw[:, 4:]))
         scores = sure[:, :1] * sure[:, 1:]

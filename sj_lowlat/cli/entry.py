@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import NoReturn
 
-from sj_lowlat.cli import convert, detect, encode, evaluate, monitor
+from sj_lowlat.cli import convert, detect, encode, evaluate, export, monitor
 from sj_lowlat.cli.parser import VerbParser, fill
 from sj_lowlat.errors import InputError, printable
 from sj_lowlat.version import __version__
@@ -24,6 +24,7 @@ VERBS = {
     "convert": "Turn a trained network into a spiking one.",
     "evaluate": "Score a network, spiking or not, on a labelled data set.",
     "detect": "Find objects in pictures and spike streams, and draw them.",
+    "export": "Write a network as ONNX or as whole numbers, for other programs.",
     "encode": "Record a data set with a simulated spike camera.",
     "monitor": "Watch the neurons of a spiking network: firing rates and what is left in their membranes.",
 }
@@ -138,5 +139,5 @@ def _verb(name: str) -> Callable[..., int | None]:
         from sj_lowlat.cli.finetune import run as finetune
 
         return finetune
-    light = (convert, detect, encode, evaluate, monitor)
+    light = (convert, detect, encode, evaluate, export, monitor)
     return {module.__name__.rpartition(".")[2]: module.run for module in light}[name]

@@ -37,7 +37,8 @@ def integer_network(snn: nn.Module) -> SpikingNetwork:
     grey levels of 0 to 255, and the s of layers that read them is that of :math:`w / 255`. Heads keep float
     scales and biases, :math:`out = s \, (q \cdot count) / L + b`.
 
-    :param snn: from :func:`~sj_lowlat.conversion.convert`, with signed or plain neurons of V(0) = threshold / 2
+    :param snn: from :func:`~sj_lowlat.conversion.convert`, with signed or plain neurons, V(0) half a
+        threshold
     :return: the network; its spikes differ from those of ``snn`` where rounding crosses a border
     :raises ConversionError: for a layer that has no such form, by its name
     :raises InputError: for a network that is not spiking, or rounded already
@@ -76,9 +77,7 @@ def integer_network(snn: nn.Module) -> SpikingNetwork:
     return snn
 
 
-def _check(
-    name: str, layer: nn.Conv2d, neuron: Any, charge: int, inputs: int, reads: bool
-) -> None:
+def _check(name: str, layer: nn.Conv2d, neuron: Any, charge: int, inputs: int, reads: bool) -> None:
     """Refuse sums that float32 cannot hold exactly.
 
     :param charge: L, steps whose charge a run carries
@@ -95,8 +94,8 @@ def _check(
     largest = float((most + low).max())
     if largest >= _EXACT:
         raise ConversionError(
-            f"layer {name!r} may sum up {largest:.3g}, and whole numbers are exact below {_EXACT}: give fewer "
-            "levels or smaller biases"
+            f"layer {name!r} may sum up {largest:.3g}, and whole numbers are exact below {_EXACT}: give "
+            "fewer levels or smaller biases"
         )
 
 
@@ -175,8 +174,8 @@ def _source(node: fx.Node) -> str:
 
 def _refuse(name: str, what: str) -> None:
     raise ConversionError(
-        f"layer {name!r} cannot be written in whole numbers ({what}); the format holds ungrouped convolutions "
-        "with neurons behind them, signed or plain neurons, max-pools, nearest upsampling, "
+        f"layer {name!r} cannot be written in whole numbers ({what}); the format holds ungrouped "
+        "convolutions with neurons behind them, signed or plain neurons, max-pools, nearest upsampling, "
         "concatenations and heads"
     )
 

@@ -75,8 +75,10 @@ def read_onnx(path: str | Path) -> GraphNetwork:
     config = parse_json(about[_CONFIG], str(path), what)
     rest = parse_json(about.get(_REST, "{}"), str(path), what)
     try:
-        tensors = {name: torch.tensor(value["values"], dtype=getattr(torch, value["dtype"])).reshape(value["shape"])
-                   for name, value in rest.items()}  # fmt: skip
+        tensors = {
+            name: torch.tensor(row["values"], dtype=getattr(torch, row["dtype"])).reshape(row["shape"])
+            for name, row in rest.items()
+        }
         arrays = {value.name: onnx.numpy_helper.to_array(value).copy() for value in file.graph.initializer}
         wanted = arrays.keys() & _names_of(config)
         tensors |= {name: torch.from_numpy(arrays[name]) for name in wanted}
@@ -89,7 +91,7 @@ def read_onnx(path: str | Path) -> GraphNetwork:
     if list(_file(onnx, network).graph.node) != list(file.graph.node):
         raise InputError(
             f"the graph of {path} is another than its metadata describe, as after a program optimised it: "
-            f"give the file that was exported, or remove {_CONFIG} from its metadata to read it as any ONNX file"
+            f"give the file that was exported, or remove {_CONFIG} from its metadata to read it as any other"
         )
     return network
 

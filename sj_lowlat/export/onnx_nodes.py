@@ -45,7 +45,9 @@ class Nodes:
             found = node.args[0]
             found = [found] if isinstance(found, fx.Node) else found
             if not isinstance(found, (list, tuple)) or not all(isinstance(item, fx.Node) for item in found):
-                raise ConversionError("the network returns more than a list of tensors, which ONNX cannot hold")
+                raise ConversionError(
+                    "the network returns more than a list of tensors, which ONNX cannot hold"
+                )
             self.outputs = [item.name for item in found]  # type: ignore[union-attr]
             return
         inputs = [item.name for item in node.all_input_nodes]
@@ -60,7 +62,9 @@ class Nodes:
             names = [item.name for item in node.args[0]]  # type: ignore[union-attr]
             axis = node.args[1] if len(node.args) > 1 else 0
             self.nodes.append(("Concat", names, node.name, {"axis": axis}))
-        elif node.target in _ADDITIONS and not node.kwargs and len(node.all_input_nodes) == len(node.args) == 2:
+        elif (
+            node.target in _ADDITIONS and not node.kwargs and len(node.all_input_nodes) == len(node.args) == 2
+        ):
             self.nodes.append(("Add", [item.name for item in node.args], node.name, {}))  # type: ignore[union-attr]
         elif node.target is torch.ops.aten.flatten.using_ints and node.args[1:] in ((1,), (1, -1)):
             self._rank[node.name] = 2
@@ -76,7 +80,7 @@ class Nodes:
         )
 
     def tensors(self, name: str, layer: nn.Module, *wanted: str) -> list[str]:
-        """Keep tensors of a layer under their names in the state dict; those that are ``None`` are left out."""
+        """Keep tensors of a layer, those that are not ``None``, under their names in the state dict."""
         found = []
         for key in wanted:
             value = getattr(layer, key)
