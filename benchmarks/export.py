@@ -6,6 +6,7 @@ python benchmarks/export.py --photos PHOTOS --output runs/export
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import runpy
 from pathlib import Path
@@ -63,16 +64,21 @@ def summary(pairs: list[tuple[int, int, float, float]]) -> dict[str, float]:
             "corner_px": max(corners), "score": max(scores)}  # fmt: skip
 
 
-def onnx(images: list[torch.Tensor], folder: Path) -> dict[str, float]:
+def onnx(images: list[torch.Tensor], folder: Path) -> dict[str, dict[str, float]]:
+    """Boxes of torch in float32 against onnxruntime, and, to compare, against torch in float64."""
     quant = load(SHIPPED, spiking=False)
     path = write_onnx(quant, folder / "quant.onnx")
-    pairs = []
+    double = copy.deepcopy(quant).double()
+    pairs: dict[str, list[tuple[int, int, float, float]]] = {"onnxruntime": [], "torch_float64": []}
     for image in images:
         with torch.no_grad():
+            exact = [out.float() for out in double(image[None].double())]
             ours = detections_from_maps(quant(image[None]), quant.info.heads, 0.25, 0.45, 100)
         theirs = detections_from_maps(run_onnx(path, image[None]), quant.info.heads, 0.25, 0.45, 100)
-        pairs.append(apart(ours[0], theirs[0]))
-    return summary(pairs)
+        pairs["onnxruntime"].append(apart(ours[0], theirs[0]))
+        wide = detections_from_maps(exact, quant.info.heads, 0.25, 0.45, 100)
+        pairs["torch_float64"].append(apart(ours[0], wide[0]))
+    return {name: summary(found) for name, found in pairs.items()}
 
 
 def integers(images: list[torch.Tensor], folder: Path) -> dict[str, float]:

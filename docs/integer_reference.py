@@ -45,18 +45,17 @@ def simulate(arrays, about, image):
                 v = v + inputs[0]
                 low = threshold * (row["steeper"] or 1)  # what a count below 0 stands for
                 most, burst = row["most"], row["burst"]
+                held = np.where(count < 0, count * low, count * threshold)
                 if not row["counts"]:
                     out = np.clip(v // threshold, 0, burst)
                 else:  # signed: the count follows the level of the charge
-                    charge = v + np.where(count < 0, count * low, count * threshold)
+                    charge = v + held
                     below = (charge + low // 2) // low if row["steeper"] else 0
                     level = np.where(charge < 0, below, charge // threshold)
                     level = np.clip(level, -most if row["steeper"] else 0, most)
                     out = np.clip(level - count, -burst, burst)
                 after = count + out
-                left = np.where(after < 0, after * low, after * threshold)
-                left = left - np.where(count < 0, count * low, count * threshold)
-                state[name] = v - left, after
+                state[name] = v + held - np.where(after < 0, after * low, after * threshold), after
             elif row["op"] == "pool":  # the change of the maximum of the counts
                 count = state.get(name, (0, 0))[0] + inputs[0]
                 view = windows(count, row["size"], row["stride"], row["before"], row["after"], -(2**40))

@@ -53,9 +53,9 @@ def integer_network(snn: nn.Module) -> SpikingNetwork:
     bursts = [module.burst for module in snn.modules() if isinstance(module, LowLatencyIFNode)]
     charge = plan.charge or plan.time_steps
     for node in snn.graph.nodes:
-        layer = snn.module_of(node)
+        layer: Any = snn.module_of(node)
         if isinstance(layer, RateReadout):
-            weight = layer.layer.weight
+            weight: Any = layer.layer.weight
             q, scale = to_int8(weight.detach(), 0)
             weight.data.copy_(q.float() * scale)
         elif isinstance(layer, nn.Conv2d):
@@ -122,11 +122,15 @@ def rows(snn: SpikingNetwork, schedule: Schedule) -> list[dict[str, Any]]:
     if schedule.pre or schedule.gain % 1:
         raise InputError(f"the schedule is {schedule}: give one without pre-steps, L a multiple of T")
     found: list[dict[str, Any]] = []
+    called: set[str] = set()
     for node in snn.graph.nodes:
-        if node.op == "placeholder" or node.target in _ROUNDING:
+        if node.op == "placeholder":
             continue
         layer, name = snn.module_of(node), str(node.target)
-        inputs = [_source(item) for item in node.all_input_nodes]
+        if layer is not None and name in called:
+            _refuse(name, "it is called several times")
+        called.add(name if layer is not None else "")
+        inputs = ["images" if item.op == "placeholder" else item.name for item in node.all_input_nodes]
         row: dict[str, Any] = {"name": node.name, "op": "", "inputs": inputs}
         if node.op == "output":
             found.append({"name": "output", "op": "output", "inputs": inputs})
@@ -161,15 +165,6 @@ def rows(snn: SpikingNetwork, schedule: Schedule) -> list[dict[str, Any]]:
         else:
             _refuse(name, type(layer).__name__ if layer is not None else "an operation of its own")
     return found
-
-
-_ROUNDING = (torch.ops.aten.mul.Tensor, torch.ops.aten.round.default)
-
-
-def _source(node: fx.Node) -> str:
-    while node.target in _ROUNDING:
-        node = node.all_input_nodes[0]
-    return "images" if node.op == "placeholder" else node.name
 
 
 def _refuse(name: str, what: str) -> None:

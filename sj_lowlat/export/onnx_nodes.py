@@ -42,39 +42,38 @@ class Nodes:
             self._rank[node.name] = len(self.network.info.input_shape or (3, 0, 0)) + 1
             return
         if node.op == "output":
-            found = node.args[0]
+            found: Any = node.args[0]
             found = [found] if isinstance(found, fx.Node) else found
             if not isinstance(found, (list, tuple)) or not all(isinstance(item, fx.Node) for item in found):
                 raise ConversionError(
                     "the network returns more than a list of tensors, which ONNX cannot hold"
                 )
-            self.outputs = [item.name for item in found]  # type: ignore[union-attr]
+            self.outputs = [item.name for item in found]
             return
-        inputs = [item.name for item in node.all_input_nodes]
+        inputs, args = [item.name for item in node.all_input_nodes], list[Any](node.args)
         self._rank[node.name] = self._rank[inputs[0]] if inputs else 0
         if node.op == "call_module":
             layer = self.network.get_submodule(str(node.target))
             write = _LAYERS.get(next((kind for kind in type(layer).__mro__ if kind in _LAYERS), object))
             if write is None:
-                self.refuse(str(node.target), f"{type(layer).__name__} has no ONNX form here")
+                raise self.refusal(str(node.target), f"{type(layer).__name__} has no ONNX form here")
             write(self, str(node.target), layer, inputs, node.name)
         elif node.target is torch.ops.aten.cat.default:
-            names = [item.name for item in node.args[0]]  # type: ignore[union-attr]
-            axis = node.args[1] if len(node.args) > 1 else 0
+            names = [item.name for item in args[0]]
+            axis = args[1] if len(args) > 1 else 0
             self.nodes.append(("Concat", names, node.name, {"axis": axis}))
-        elif (
-            node.target in _ADDITIONS and not node.kwargs and len(node.all_input_nodes) == len(node.args) == 2
-        ):
-            self.nodes.append(("Add", [item.name for item in node.args], node.name, {}))  # type: ignore[union-attr]
+        elif node.target in _ADDITIONS and not node.kwargs and all(isinstance(arg, fx.Node) for arg in args):
+            self.nodes.append(("Add", [item.name for item in args], node.name, {}))
         elif node.target is torch.ops.aten.flatten.using_ints and node.args[1:] in ((1,), (1, -1)):
             self._rank[node.name] = 2
             self.nodes.append(("Flatten", inputs, node.name, {"axis": 1}))
         else:
-            self.refuse(str(node.name), f"the operation {node.target} has no ONNX form here")
+            raise self.refusal(str(node.name), f"the operation {node.target} has no ONNX form here")
 
-    def refuse(self, name: str, why: str) -> None:
-        """:raises ConversionError: always, naming the layer"""
-        raise ConversionError(
+    @staticmethod
+    def refusal(name: str, why: str) -> ConversionError:
+        """The error for a layer that the file cannot hold."""
+        return ConversionError(
             f"layer {name!r} cannot be written as ONNX: {why}; the file holds convolutions, linear layers, "
             "batch norms, (leaky, quantised) ReLU, max-pools, nearest upsampling, concatenation and addition"
         )
@@ -110,7 +109,7 @@ def _pair(value: Any) -> list[int]:
 
 def _conv(to: Nodes, name: str, layer: Any, inputs: list[str], out: str) -> None:
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-        to.refuse(name, f"its padding is {layer.padding!r} ({layer.padding_mode}): give zeros, in numbers")
+        raise to.refusal(name, f"padding {layer.padding!r} ({layer.padding_mode}): give zeros, in numbers")
     about: dict[str, Any] = {"pads": [*layer.padding] * 2, "kernel_shape": [*layer.kernel_size]}
     about |= {"strides": [*layer.stride], "dilations": [*layer.dilation], "group": layer.groups}
     kind = "Conv"
@@ -121,13 +120,13 @@ def _conv(to: Nodes, name: str, layer: Any, inputs: list[str], out: str) -> None
 
 def _linear(to: Nodes, name: str, layer: Any, inputs: list[str], out: str) -> None:
     if to.rank(inputs[0]) != 2:
-        to.refuse(name, f"its input has {to.rank(inputs[0])} dimensions, it must have 2")
+        raise to.refusal(name, f"its input has {to.rank(inputs[0])} dimensions, it must have 2")
     to.step("Gemm", inputs + to.tensors(name, layer, "weight", "bias"), out, transB=1)
 
 
 def _batch_norm(to: Nodes, name: str, layer: Any, inputs: list[str], out: str) -> None:
     if not layer.affine or layer.running_mean is None:
-        to.refuse(name, "this batch norm has no weights or no kept statistics")
+        raise to.refusal(name, "this batch norm has no weights or no kept statistics")
     values = to.tensors(name, layer, "weight", "bias", "running_mean", "running_var")
     to.step("BatchNormalization", inputs + values, out, epsilon=layer.eps)
 
@@ -164,7 +163,7 @@ def _upsample(to: Nodes, name: str, layer: Any, inputs: list[str], out: str) -> 
     factors = layer.scale_factor
     factors = factors if isinstance(factors, tuple) else (factors, factors)
     if layer.mode != "nearest" or None in factors or any(factor % 1 for factor in factors):
-        to.refuse(name, f"upsampling {layer.mode!r} by {layer.scale_factor}: give 'nearest' by whole factors")
+        raise to.refusal(name, f"{layer.mode!r} by {layer.scale_factor}: give 'nearest' by whole factors")
     scales = to.constant(f"{name}.scales", [1, 1, *factors])
     about = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     to.step("Resize", [*inputs, "", scales], out, **about)
