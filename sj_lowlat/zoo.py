@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sj_lowlat import checkpoint, distributed, models, pretrained
+from sj_lowlat import checkpoint, distributed, export, models, pretrained
 from sj_lowlat.errors import FOREIGN, InputError
 from sj_lowlat.files import parse_json, read_text
 
@@ -19,8 +19,8 @@ MODEL_FORMS = (
     "give a folder that sj-lowlat wrote, a darknet file NET.weights (of yolov3-tiny) "
     "or NET.cfg,NET.weights[,NET.names] (NET.conv.15: the layers below 15), "
     f"a network that ships with sj_lowlat ({', '.join(pretrained.names()) or 'none is installed'}), "
-    "a file of pretrained.pack (NAME.safetensors), an ONNX file, with options as in "
-    "NET.onnx:heads=yolox,scale=255,bgr=true,mean=0,std=1,size=416,names=FILE.names, "
+    "a file of pretrained.pack (NAME.safetensors), of export (NET.onnx, NET.npz), any ONNX file, "
+    "with options as in NET.onnx:heads=yolox,scale=255,bgr=true,mean=0,std=1,size=416,names=FILE.names, "
     f"or a fresh network: {' or '.join(_FRESH)}, with options as in snn-tiny-yolov3:width=0.5,input_size=320"
 )
 
@@ -54,7 +54,9 @@ def open_network(
     elif spec.endswith(pretrained.SUFFIX):
         model = pretrained.unpack(spec)
     elif spec.endswith(".onnx"):
-        model = models.from_onnx(spec)
+        model = export.read_onnx(spec) if export.wrote(spec) else models.from_onnx(spec)
+    elif spec.endswith(".npz"):
+        model = export.read_integers(spec)
     elif onnx != spec:
         model = _onnx(f"{onnx}.onnx", onnx_options)
     elif spec.endswith(".names") and spec.count(",") == 2:

@@ -75,7 +75,7 @@ def detect_in_video(
     fps = source.fps or _FPS
     totals = _Totals()
     with (
-        closing(answers),  # type: ignore[type-var]
+        closing(answers),
         (folder / lines).open("w", encoding="utf-8") as rows,
         VideoWriter(folder / drawn, fps) as video,
     ):

@@ -48,8 +48,8 @@ def run(
       sj-lowlat detect clip.mp4 --steps-per-frame 2 --dead-zone 0.02
       sj-lowlat detect clip.dat --height 250 --width 400 --window 128
 
-    :param images: pictures, folders, quoted patterns such as '*.jpg', videos, spike streams; - is a picture from
-        standard input
+    :param images: pictures, folders, quoted patterns such as '*.jpg', videos, spike streams; - is a picture
+        from standard input
     :param find: what counts as found
     :param options: how the network is run
     :param prints: what is printed

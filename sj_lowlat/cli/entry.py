@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import NoReturn
 
-from sj_lowlat.cli import completion, convert, detect, encode, evaluate, info, monitor, report
+from sj_lowlat.cli import completion, convert, detect, encode, evaluate, export, info, monitor, report
 from sj_lowlat.cli.parser import VerbParser, fill
 from sj_lowlat.cli.suggest import in_options, near_verb, with_hyphens
 from sj_lowlat.errors import InputError, printable
@@ -25,6 +25,7 @@ VERBS = {
     "finetune": "Train a network on labels, on a teacher's outputs, or on both.",
     "convert": "Turn a trained network into a spiking one.",
     "evaluate": "Score a network, spiking or not, on a labelled data set.",
+    "export": "Write a network as ONNX or as whole numbers, for other programs.",
     "encode": "Record a data set with a simulated spike camera.",
     "monitor": "Watch the neurons of a spiking network: firing rates and what is left in their membranes.",
     "report": "Write one HTML page about what a spiking detector does in pictures, step by step.",
@@ -164,5 +165,5 @@ def _verb(name: str) -> Callable[..., int | None]:
         from sj_lowlat.cli.finetune import run as finetune
 
         return finetune
-    light = (completion, convert, detect, encode, evaluate, info, monitor, report)
+    light = (completion, convert, detect, encode, evaluate, export, info, monitor, report)
     return {module.__name__.rpartition(".")[2]: module.run for module in light}[name]

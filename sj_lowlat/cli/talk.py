@@ -74,10 +74,9 @@ def _sentence(answer: dict[str, Any], head: str) -> str:
         return f"{head}, {last['milliseconds']:.2f} ms: {_in_words(last)} (the last of {count} answers)"
     if "lines" in answer:
         mean = answer["mean_of_a_frame"]
-        return (
-            f"{head}: {answer['objects']} objects in {answer['frames']} frames ({mean['steps']:.1f} steps and "
-            f"{mean['milliseconds']:.0f} ms a frame, {100 * mean['energy']:.1f} % of the ANN's energy)"
-        )
+        cost = f"{mean['steps']:.1f} steps, {mean['milliseconds']:.0f} ms and {100 * mean['energy']:.1f} %"
+        found = f"{answer['objects']} objects in {answer['frames']} frames"
+        return f"{head}: {found} ({cost} of the ANN's energy a frame)"
     steps, time, spikes = (answer.get(name) for name in ("steps", "milliseconds", "spikes"))
     how = [] if steps is None else [f"{steps} step{'' if steps == 1 else 's'}"]
     how += [] if time is None else [f"{time:.0f} ms"]

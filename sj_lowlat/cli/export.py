@@ -1,0 +1,53 @@
+"""``sj-lowlat export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+
+def run(
+    model: str, output: str, format: Literal["onnx", "integers"] = "onnx", schedule: str | None = None
+) -> None:
+    """Write a network for other programs, or for hardware.
+
+    The float or Quant ANN as ONNX, checked in onnxruntime; the spiking network as whole numbers (NAME.npz and
+    NAME.json). Both can be given as --model to other verbs.
+
+    examples::
+
+      sj-lowlat export --model runs/quant --format onnx --output quant.onnx
+      sj-lowlat export --model snn-tiny-yolov3-coco --format integers --output tiny.npz
+      sj-lowlat convert --model quant.onnx --output runs/snn
+
+    :param model: a network by one word, as for convert; of one that ships, format onnx takes the Quant ANN
+    :param output: the file: NAME.onnx or NAME.npz
+    :param format: onnx or integers
+    :param schedule: for integers: how the network is run, such as 4+2b4; by default its own
+    """
+    import torch
+
+    from sj_lowlat import export
+    from sj_lowlat.errors import InputError
+    from sj_lowlat.network import info_of
+    from sj_lowlat.zoo import open_network
+
+    network = open_network(model, spiking=format == "integers")
+    if format == "integers":
+        path = export.write_integers(network, output, schedule)
+        print(f"{path} and {path.with_suffix('.json').name} hold the network in whole numbers")
+        return
+    if schedule is not None:
+        raise InputError("a schedule is for --format integers: an ANN has no steps")
+    path = export.write_onnx(network, output)
+    shape = info_of(network).input_shape or (3, 416, 416)
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ours = network(images)
+    ours = [ours] if isinstance(ours, torch.Tensor) else list(ours)
+    apart = torch.cat(
+        [(a - b).abs().flatten() for a, b in zip(ours, export.run_onnx(path, images), strict=True)]
+    )
+    share = float((apart > 1e-3).float().mean())
+    print(f"{Path(path)} is written; onnxruntime, on two random images: {100 * share:.2f}% of all outputs")
+    print("differ by more than 0.001 (sums in another order may cross a border between two levels)")
