@@ -33,6 +33,7 @@ def detect_in_video(
     options: VideoOptions,
     find: FindOptions,
     resize: str,
+    quiet: bool = False,
 ) -> dict[str, Any]:
     """Run a network along a video; write it with boxes, and what was found in each frame as a line of JSON.
 
@@ -40,6 +41,7 @@ def detect_in_video(
 
     :param name: of the results, relative to ``folder``; gets the endings .mp4 (or .gif) and .jsonl
     :param schedule: of the network; its charge and burst count, and its steps for the first frame
+    :param quiet: without the running counter
     :return: what JSON can hold
     """
     if schedule is None:
@@ -74,17 +76,23 @@ def detect_in_video(
     folder.mkdir(parents=True, exist_ok=True)
     fps = source.fps or _FPS
     totals = _Totals()
-    with (
-        closing(answers),
-        (folder / lines).open("w", encoding="utf-8") as rows,
-        VideoWriter(folder / drawn, fps) as video,
-    ):
-        for answer, ids in with_ids:
-            video.write(_drawn(shown[0], answer, ids, names, find.min_score))
-            rows.write(json.dumps(_row(answer, ids, names, fps)) + "\n")
-            totals.add(answer)
-            _tell(path, answer, totals, source.count)
-    print(file=sys.stderr)
+    try:
+        with (
+            closing(answers),
+            (folder / lines).open("w", encoding="utf-8") as rows,
+            VideoWriter(folder / drawn, fps) as video,
+        ):
+            for answer, ids in with_ids:
+                video.write(_drawn(shown[0], answer, ids, names, find.min_score))
+                rows.write(json.dumps(_row(answer, ids, names, fps)) + "\n")
+                totals.add(answer)
+                if not quiet:
+                    _tell(path, answer, totals, source.count)
+    finally:
+        if not totals.frames:
+            (folder / lines).unlink(missing_ok=True)
+    if not quiet and sys.stderr.isatty():
+        print(file=sys.stderr)
     files = {"path": str(path), "drawn": str(drawn), "lines": str(lines), "fps": source.fps}
     return {**files, **totals.to_json()}
 

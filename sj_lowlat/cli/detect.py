@@ -144,7 +144,10 @@ def run(
                         keep(name, clip)
                     elif is_video(path):
                         look()
-                        keep(name, detect_in_video(path, name, folder, network, plan, videos, find, resize))
+                        clip = detect_in_video(
+                            path, name, folder, network, plan, videos, find, resize, prints.quiet
+                        )
+                        keep(name, clip)
                     else:
                         waiting.append((path, name, read_image(path)))
                 except (InputError, OSError) as error:
@@ -156,7 +159,8 @@ def run(
                     look()
             look()
         except KeyboardInterrupt as stopped:
-            stopped.add_note(f"what was found is in {folder}; the same command goes on")
+            anew = ", a video from its beginning" if any(is_video(path) for path, _ in pictures) else ""
+            stopped.add_note(f"what was found is in {folder}; the same command goes on{anew}")
             raise
         finally:
             tried = sum(map(len, results.values()))

@@ -50,7 +50,8 @@ def integer_network(snn: nn.Module) -> SpikingNetwork:
     plan = schedule_for(snn, snn.info.schedule or Schedule(snn.info.levels or 16))
     rows(snn, plan)  # refuses what has no form
     readers = set(snn.input_layers)
-    bursts = [module.burst for module in snn.modules() if isinstance(module, LowLatencyIFNode)]
+    nodes = [module for module in snn.modules() if isinstance(module, LowLatencyIFNode)]
+    counts = max(node.burst * node.headroom for node in nodes)  # in units of the charge
     charge = plan.charge or plan.time_steps
     for node in snn.graph.nodes:
         layer: Any = snn.module_of(node)
@@ -70,7 +71,7 @@ def integer_network(snn: nn.Module) -> SpikingNetwork:
                 layer.bias.data.copy_((layer.bias.detach().double() / unit).round())
             neuron.v_threshold = (2 * half).float()
             reads = str(node.target) in readers
-            _check(str(node.target), layer, neuron, charge, charge * (255 if reads else max(bursts)), reads)
+            _check(str(node.target), layer, neuron, charge, charge * (255 if reads else counts), reads)
     _round_images(snn.graph)
     snn.recompile()
     snn.connect()
@@ -154,7 +155,8 @@ def rows(snn: SpikingNetwork, schedule: Schedule) -> list[dict[str, Any]]:
             if bool((layer.ratio != 0.5).any()):
                 _refuse(name, "V(0) is not half a threshold")
             # of finer levels: more spikes a step, and a higher count
-            most = (schedule.charge or 0) * layer.burst if layer.max_count is None else layer.max_count
+            limit = (schedule.charge or 0) * layer.burst * layer.headroom
+            most = limit if layer.max_count is None else layer.max_count
             row |= {"counts": rule.counts, "burst": layer.burst * schedule.burst, "most": most}
             row |= {"steeper": steeper, "layer": name}
             found.append({**row, "op": "neuron"})

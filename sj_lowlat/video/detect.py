@@ -127,7 +127,9 @@ def detect_video(
                     outputs = run.settle(steps_per_frame)
                 usage = run.take_usage()
                 found = detections_from_maps(outputs, info.heads, score_threshold)[0].to("cpu")
-                found = Detections(box.to_image(found.boxes), found.scores, found.labels)
+                found = Detections(
+                    box.to_image(found.boxes), found.scores, found.labels, tuple(info.class_names)
+                )
                 if carry and number % rederive_every == rederive_every - 1:
                     run.rederive()
                 took = 1000 * (perf_counter() - began)

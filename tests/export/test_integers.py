@@ -36,7 +36,8 @@ def network(kind: str) -> SpikingNetwork:
     for tensor in net.state_dict().values():
         if tensor.is_floating_point():
             tensor.mul_(1 + 0.3 * torch.rand(tensor.shape))
-    return convert(prepare(net, 4, IMAGES), neuron="residual-fix" if kind == "plain" else "signed")
+    quant = prepare(net, 4, IMAGES, scale="90%", headroom=3) if kind == "wide" else prepare(net, 4, IMAGES)
+    return convert(quant, neuron="residual-fix" if kind == "plain" else "signed")
 
 
 def spikes_of(snn: nn.Module, schedule: str | None = None) -> tuple[dict[str, list[torch.Tensor]], Any]:
@@ -48,7 +49,7 @@ def spikes_of(snn: nn.Module, schedule: str | None = None) -> tuple[dict[str, li
     return found, simulate(snn, IMAGES, schedule, chunk=1).outputs[-1]
 
 
-@pytest.mark.parametrize("kind", ["relu", "leaky", "plain"])
+@pytest.mark.parametrize("kind", ["relu", "leaky", "wide", "plain"])
 @pytest.mark.parametrize("schedule", ["4+3", "2+2b2c4", "1+1b4c4"])
 def test_numpy_fires_every_spike(kind: str, schedule: str, tmp_path: Path) -> None:
     path = write_integers(network(kind), tmp_path / "net.npz", schedule)
