@@ -9,13 +9,13 @@ few spikes.
 
 from itertools import count
 
-import matplotlib.pyplot as plt
 import torch
 
 import sj_lowlat
 from sj_lowlat.data import moving_sequence
 from sj_lowlat.detect import draw
 from sj_lowlat.plots import plot_images
+from sj_lowlat.plots.style import new_figure
 from sj_lowlat.video import DeadZone, detect_video
 
 # %%
@@ -47,19 +47,22 @@ last = runs["carried over, dead zone"][-1]
 figure = plot_images(
     [frames[0], draw(frames[-1], last.detections, names)], ["first frame", "last frame"], columns=2
 )
+figure
 
 # %%
 # Spikes and energy
 # -----------------
 # Spikes per neuron, and the energy of the arithmetic as a share of the ANN's.
 
-figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+figure = new_figure(9, 3)
+axes = figure.subplots(1, 2)
 for name, answers in runs.items():
     axes[0].plot([answer.spikes for answer in answers], marker="o", label=name)
     axes[1].plot([100 * answer.energy for answer in answers], marker="o", label=name)
 axes[0].set(xlabel="frame", ylabel="spikes per neuron", ylim=(0, None))
 axes[1].set(xlabel="frame", ylabel="energy, % of the ANN", ylim=(0, None))
 axes[1].legend()
+figure
 
 # %%
 # The sums behind it are exact: after some steps without a new frame the network is where a run on the last

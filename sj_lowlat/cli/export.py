@@ -9,7 +9,7 @@ from typing import Literal
 def run(
     model: str, output: str, format: Literal["onnx", "integers"] = "onnx", schedule: str | None = None
 ) -> None:
-    """Write a network for other programs, or for hardware.
+    """Write a network as ONNX or as whole numbers, for other programs.
 
     The float or Quant ANN as ONNX, checked in onnxruntime; the spiking network as whole numbers (NAME.npz and
     NAME.json). Both can be given as --model to other verbs.
@@ -18,7 +18,6 @@ def run(
 
       sj-lowlat export --model runs/quant --format onnx --output quant.onnx
       sj-lowlat export --model snn-tiny-yolov3-coco --format integers --output tiny.npz
-      sj-lowlat convert --model quant.onnx --output runs/snn
 
     :param model: a network by one word, as for convert; of one that ships, format onnx takes the Quant ANN
     :param output: the file: NAME.onnx or NAME.npz

@@ -212,7 +212,7 @@ def test_each_table_has_the_rows_of_its_page(
     assert len(rows) == 8 and sum("Quant-ReLU, L = 4" in row for row in rows) == 4
     assert runs["strided_quant signed 16+4"]["settings"]["charge"] == 16  # and not the network's 4 levels
     rows, runs = run("levels", f"net={relu}")
-    assert len(rows) == 11 and rows[6].startswith("| 8 | mse | yes | 3, x4 |")
+    assert len(rows) == 17 and rows[6].startswith("| 8 | mse | yes | 3, x4 | 1 |")
     rows, runs = run("precision", f"net={quant}")
     assert [row.split(" | ")[1] for row in rows] == ["-", *["fp32"] * 2, "bf16", "int8", *["fp32"] * 7]
     assert runs["16+16 stop 2"]["mean_steps"] <= 32 and runs["counts"]["settings"]["mode"] == "counts"

@@ -137,6 +137,7 @@ def test_verbs_for_one_process(
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "3")
     needed = {"convert": ["--model", "x", "--output", "y"], "detect": ["x"], "report": ["x"]}
+    needed |= {"export": ["--model", "x", "--output", "y"]}
     needed |= {"encode": ["--data", "x", "--output", "y"], "monitor": ["--model", "x", "--data", "y"]}
     code, out, err = run(verb, *needed.get(verb, []))
     assert code == 2 and not out and not [*tmp_path.iterdir()]
