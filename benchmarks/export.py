@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torchvision.ops import box_iou
 
 from sj_lowlat import load_pretrained, simulate
 from sj_lowlat.data import read_image
@@ -47,10 +48,7 @@ def apart(ours: Detections, theirs: Detections) -> tuple[int, int, float, float]
     of corners in pixels and of scores, over the pairs."""
     matched, corners, scores = 0, 0.0, 0.0
     for box, score, label in zip(ours.boxes, ours.scores, ours.labels, strict=True):
-        low, high = torch.maximum(box[:2], theirs.boxes[:, :2]), torch.minimum(box[2:], theirs.boxes[:, 2:])
-        shared = (high - low).clamp(min=0).prod(1)
-        areas = (theirs.boxes[:, 2:] - theirs.boxes[:, :2]).prod(1) + (box[2:] - box[:2]).prod()
-        overlap = (shared / (areas - shared)) * (theirs.labels == label)
+        overlap = box_iou(box[None], theirs.boxes)[0] * (theirs.labels == label)
         if len(overlap) and overlap.max() > 0.5:
             best, matched = int(overlap.argmax()), matched + 1
             corners = max(corners, float((theirs.boxes[best] - box).abs().max()))

@@ -16,6 +16,7 @@ from sj_lowlat.errors import FOREIGN, ConversionError, InputError
 from sj_lowlat.export.onnx_nodes import Nodes
 from sj_lowlat.files import atomic_write, parse_json
 from sj_lowlat.layers import is_spiking
+from sj_lowlat.models.onnx_file import whole_file
 from sj_lowlat.network import GraphNetwork, info_of, unwrapped
 
 OPSET, IR_VERSION = 21, 10
@@ -67,7 +68,7 @@ def read_onnx(path: str | Path) -> GraphNetwork:
     :raises InputError: if it is damaged, or was changed by another program
     """
     onnx, path = _library(), Path(path)
-    file = _load(onnx, path)
+    file = whole_file(onnx, path)
     about = {entry.key: entry.value for entry in file.metadata_props}
     if _CONFIG not in about:
         raise InputError(f"{path} was not written by write_onnx: read it with models.from_onnx")
@@ -128,17 +129,6 @@ def _library() -> Any:
     except ImportError as error:
         raise InputError(f"{_NEEDED} ({error})") from error
     return onnx
-
-
-def _load(onnx: Any, path: Path) -> Any:
-    if not path.is_file():
-        raise FileNotFoundError(f"no file at {path}; give an ONNX file")
-    try:
-        file = onnx.load(path)
-        onnx.checker.check_model(file)
-    except Exception as error:  # protobuf, onnx and the file system have no error in common
-        raise InputError(f"{path} is no whole ONNX file ({error}): export it again") from error
-    return file
 
 
 def _names_of(config: Any) -> set[str]:

@@ -47,15 +47,7 @@ def read(
         import onnxslim
     except ImportError as error:
         raise InputError(f"{NEEDED} ({error})") from error
-    if not path.is_file():
-        raise FileNotFoundError(f"no file at {path}; give an ONNX file")
-    try:
-        file = onnx.load(path)
-        onnx.checker.check_model(file)
-    except Exception as error:  # protobuf, onnx and the file system have no error in common
-        raise InputError(
-            f"{path} is no whole ONNX file ({_first_line(error)}): get or export it again"
-        ) from error
+    file = whole_file(onnx, path)
     shape = _fix_shape(file, size, path)
     try:
         with warnings.catch_warnings():
@@ -105,6 +97,25 @@ def _rename(network: fx.GraphModule) -> None:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def whole_file(onnx: Any, path: Path) -> Any:
+    """A checked ONNX file.
+
+    :param onnx: the library
+    :raises FileNotFoundError: if there is no such file
+    :raises InputError: if it is damaged
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file at {path}; give an ONNX file")
+    try:
+        file = onnx.load(path)
+        onnx.checker.check_model(file)
+    except Exception as error:  # protobuf, onnx and the file system have no error in common
+        raise InputError(
+            f"{path} is no whole ONNX file ({_first_line(error)}): get or export it again"
+        ) from error
+    return file
 
 
 def _fix_shape(file: Any, size: tuple[int, int] | None, path: Path) -> tuple[int, int, int]:
