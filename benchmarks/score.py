@@ -118,7 +118,7 @@ class Table:
             key = json.dumps([neuron, options], sort_keys=True)
             if key not in seen:  # the table may have this run already
                 run_name = case["name"].format_map(row)
-                row |= self._results(self.runs(run_name, spec, part, neuron, **options), ann)
+                row |= self._results(self.runs(run_name, spec, part, neuron, **options), ann, run)
                 if self.runs.keep:  # in long runs the ANN may be scored on more photos
                     row["less"] = self.runs.less(run_name, ann["run"]) if part is self.photos else "-"
                 row |= {text: case[text].format_map(row) for text in ("words", "steps") if text in case}
@@ -128,16 +128,19 @@ class Table:
             return [{**rows[-1], **{row["neuron"]: row for row in rows}}]
         return rows
 
-    def _results(self, record: Mapping[str, Any], ann: Row) -> Row:
+    def _results(self, record: Mapping[str, Any], ann: Row, run: Schedule | None) -> Row:
         points, energy, mean = percent(record), record["energy"], record.get("mean_steps")
         cells = Cells({point["steps"]: self.plan["cell"].format_map(point) for point in points})
-        good = (str(point["steps"]) for point in points if point["map50"] >= ann["map50"] - NEAR)
+        good = (point["steps"] for point in points if point["map50"] >= ann["map50"] - NEAR)
+        soonest = next(good, None)
         last = points[-1]["steps"]
         steps = "-" if last is None else str(last) if mean is None else f"{mean:.2f}"
-        row = {**points[-1], "points": points, "at": cells, "soonest": next(good, "-"), "end": last}
+        row = {**points[-1], "points": points, "at": cells, "soonest": soonest or "-", "end": last}
+        row["sent"] = soonest * run.burst if soonest and run else "-"
         row |= {"steps": steps, "first": cells[points[0]["steps"]], "last": cells[last]}
         if energy:
-            row |= {"spikes": energy["spikes_per_neuron_and_image"], "energy": energy["ratio"]}
+            row |= {name: energy[f"{name}_per_neuron_and_image"] for name in ("spikes", "events")}
+            row["energy"] = energy["ratio"]
         return row
 
 

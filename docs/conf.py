@@ -7,7 +7,7 @@ import matplotlib
 
 import sj_lowlat
 
-sys.path.insert(0, str(Path(__file__).parent))  # for figures_scraper, data_way, convertible, methods_table
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules below that lie here
 
 matplotlib.use("Agg")
 
@@ -18,8 +18,14 @@ release = version = sj_lowlat.__version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
     "myst_parser",
+    "api_pages",
+    "cli_reference",
     "data_way",
     "convertible",
     "methods_table",
@@ -36,6 +42,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "tutorials",
     "gallery_dirs": "gallery",
     "filename_pattern": r"/plot_",
+    "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
     "capture_repr": (),
     "image_scrapers": ("matplotlib", "figures_scraper.scrape"),

@@ -24,7 +24,8 @@ class FinetuneConfig:
     :param warmup: fraction of the steps in which the learning rate rises, in [0, 1)
     :param ema: decay of the exponential moving average of the weights, in [0, 1); 0: the last weights
     :param detection_weight: factor of the detection loss; needs boxes
-    :param distillation_weight: factor of the distillation loss; used where there is a teacher
+    :param distillation_weight: factor of the distillation loss; used where there is a teacher. Where there is
+        no other loss, dropout is off, as it is in the teacher
     :param feature_weight: factor of the distance from the teacher's inner maps, where there is a teacher of
         the same layers (:func:`~sj_lowlat.training.distil.feature_loss`); 0 leaves it out
     :param mix: probability in [0, 1] that a picture is blended (mix-up) with another one of its batch, its

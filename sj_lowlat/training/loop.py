@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import AdamW
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
@@ -80,7 +81,8 @@ def finetune(
     with torch.random.fork_rng(devices), evaluating(model, *([] if teacher is None else [teacher])):
         model.train()
         for module in model.modules():
-            if config.frozen_norms and isinstance(module, _BatchNorm):
+            frozen = config.frozen_norms and isinstance(module, _BatchNorm)
+            if frozen or (isinstance(module, _DropoutNd) and not objective.detection):
                 module.eval()
         torch.manual_seed(config.seed)
         model.to(memory_format=torch.channels_last)

@@ -70,7 +70,9 @@ def test_weights_scale_the_terms(make_detector: Any, make_data: Any, tmp_path: P
         config = FinetuneConfig(
             iterations=1, batch_size=2, size=64, detection_weight=detection, distillation_weight=distillation
         )
-        finetune(make_detector(), make_data(), make_detector(seed=1), config, tmp_path / str(number))
+        model = make_detector()
+        model.coarse[1].p = 0.0  # dropout is another one without labels
+        finetune(model, make_data(), make_detector(seed=1), config, tmp_path / str(number))
         first.append({k: v for k, v in losses(tmp_path / str(number))[0].items() if k != "gradient"})
     both, labels, teacher = first
     assert both.pop("total") == pytest.approx(sum(both.values()))
@@ -165,6 +167,26 @@ def test_frozen_norms_keep_their_statistics_and_use_them(
     assert kept == [frozen] * len(kept)
     assert not torch.equal(after["fine.0.1.weight"], before["fine.0.1.weight"])  # its factor learns
     assert all(module.training for module in model.modules())  # the flags are as they were
+
+
+class SeenDropout(nn.Dropout):
+    """Knows how it was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[bool] = set()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.add(self.training)
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_dropout_is_off_where_only_a_teacher_teaches(labels: bool, make_detector: Any, make_data: Any) -> None:
+    model, teacher = make_detector(), make_detector(seed=1)
+    model.fine.append(SeenDropout())
+    finetune(model, make_data(), teacher, replace(QUICK, detection_weight=float(labels)))
+    assert model.fine[-1].seen == {labels}
 
 
 def test_every_parameter_gets_a_gradient(make_detector: Any, make_data: Any) -> None:
