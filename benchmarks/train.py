@@ -1,8 +1,8 @@
 """Train the networks of the tables: stages of a plan (configs/*.json), or without training; pack what ships.
 
     python benchmarks/train.py distil --data ../shared/data --output runs/coco     # the paper's network
-    python benchmarks/train.py distil --data ../shared/data --output runs/ship \\
-      --plan benchmarks/configs/snn_tiny_yolov3_coco.json
+    python benchmarks/train.py distil --data ../shared/data --photos ../shared/data/photos \\
+      --output runs/ship --plan benchmarks/configs/snn_tiny_yolov3_coco.json
     python benchmarks/train.py low-light --network runs/spikes/ann --output runs/spikes
     python benchmarks/train.py prepare --data ../shared/data --output runs/untrained --levels 8 16 32
     python benchmarks/train.py pack --network runs/ship/quant16
@@ -41,8 +41,8 @@ FINER = {"layers.0.act": 2, "layers.2.act": 2, "layers.4.act": 2}  # of networks
 ORIGIN = {
     "licence": "Apache-2.0",
     "distilled_from": "darknet yolov3-tiny.weights (public domain)",
-    "pictures": "1,000 of COCO 2017 and 700 of VOC 2012, without their labels",
-    "command": "python benchmarks/train.py distil --data DATA --output runs/ship "
+    "pictures": "2,000 of COCO 2017, 700 of VOC 2012 and 131 from cars, without labels",
+    "command": "python benchmarks/train.py distil --data DATA --photos DATA/photos --output runs/ship "
     "--plan benchmarks/configs/snn_tiny_yolov3_coco.json",
 }
 
@@ -193,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--size", type=int, default=416)
     add = command("pack", pack, f"sj_lowlat/weights/snn-tiny-yolov3-coco{pretrained.SUFFIX}")
     add("--network", type=Path, default=Path("runs/ship/quant16"), help="folder of the Quant ANN")
-    add("--schedule", type=schedule, default="4+2b4c16", help="how the spiking network is meant to be run")
+    add("--schedule", type=schedule, default="1+1b32c16", help="how the spiking network is meant to be run")
     args = parser.parse_args(argv)
     if "plan" in args:
         args.run(args, json.loads(args.plan.read_text(encoding="utf-8")))

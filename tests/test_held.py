@@ -27,7 +27,7 @@ def counts() -> dict[str, list[int]]:
         for name, node in nodes.items():
             found[name].append(int(node.count.sum()))
 
-    simulate(snn, image, readout=range(1, 7), chunk=1, callback=note)
+    simulate(snn, image, "4+2b4", readout=range(1, 7), chunk=1, callback=note)
     return found
 
 

@@ -348,7 +348,7 @@ def shipped() -> Any:
 def test_the_shipped_detector(shipped: Any) -> None:
     assert SHIPPED in names()
     assert shipped.class_names == tuple(COCO_CLASSES) and shipped.input_shape == (3, 416, 416)
-    assert str(shipped.schedule) == "4+2b4c16" and shipped.levels == 16
+    assert str(shipped.schedule) == "1+1b32c16" and shipped.levels == 16
     with pytest.warns(DeprecationWarning, match="sj_lowlat.load_pretrained"):
         snn: Any = sj_lowlat.models.load(SHIPPED)
     assert (snn.class_names, snn.levels, snn.schedule) == (

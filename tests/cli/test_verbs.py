@@ -338,7 +338,7 @@ def test_a_network_keeps_its_schedule(places: Any, run: Run, tmp_path: Path) -> 
     assert done.code == 0 and (settings["time_steps"], settings["flush"], settings["burst"]) == (2, 1, 2)
     again = load("snn-tiny-yolov3-coco")
     checkpoint.save(again, tmp_path / "again")
-    assert load(tmp_path / "again").schedule == again.schedule == Schedule.parse("4+2b4c16")
+    assert load(tmp_path / "again").schedule == again.schedule == Schedule.parse("1+1b32c16")
     assert run("convert", "--model", "snn-tiny-yolov3-coco", "--output", tmp_path / "shipped").code == 0
     assert load(tmp_path / "shipped").schedule == again.schedule
     assert run(*command, "--schedule", "x", "--output", tmp_path / "bad").code == 2
