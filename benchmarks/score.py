@@ -136,11 +136,12 @@ class Table:
         last = points[-1]["steps"]
         steps = "-" if last is None else str(last) if mean is None else f"{mean:.2f}"
         row = {**points[-1], "points": points, "at": cells, "soonest": soonest or "-", "end": last}
-        row["sent"] = soonest * run.burst if soonest and run else "-"
+        burst = run.burst if run else 1
+        row |= {"sent": soonest * burst if soonest else "-", "steps_sent": (last or 0) * burst}
         row |= {"steps": steps, "first": cells[points[0]["steps"]], "last": cells[last]}
         if energy:
             row |= {name: energy[f"{name}_per_neuron_and_image"] for name in ("spikes", "events")}
-            row["energy"] = energy["ratio"]
+            row |= {"energy": energy["ratio"], "acs": energy["snn_acs"] / 1e9}
         return row
 
 

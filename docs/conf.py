@@ -52,5 +52,11 @@ sphinx_gallery_conf = {
 
 html_theme = "pydata_sphinx_theme"
 html_title = f"sj_lowlat {release}"
-html_theme_options = {"show_prev_next": False, "icon_links": [], "navigation_with_keys": False}
+html_theme_options = {
+    "show_prev_next": False,
+    "icon_links": [],
+    "navigation_with_keys": False,
+    "header_links_before_dropdown": 6,
+}
+copybutton_prompt_text = "$ "
 html_sidebars = {"**": []}

@@ -1,10 +1,11 @@
-"""The Python examples of the README run, shortened; the errors that it shows are those that come."""
+"""The examples of README and landing page run, shortened; errors that the docs show are those that come."""
 
 from __future__ import annotations
 
 import re
 import shutil
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from PIL import Image
@@ -13,6 +14,7 @@ from sj_lowlat.cli import main
 from sj_lowlat.data import TrafficDataset
 
 README = Path(__file__).parents[1] / "README.md"
+DOCS = README.parent / "docs"
 SHORTER = {"iterations=1200, size=416": "iterations=1, batch_size=2, size=64", "32, 416": "2, 416"}
 
 
@@ -43,14 +45,21 @@ def test_python_example(
     monkeypatch.chdir(tmp_path)
     exec(compile(code, str(README), "exec"), {})  # noqa: S102
     printed = capsys.readouterr().out
-    assert "SignedIFNode" in printed and "SNN, 6 steps: mAP50" in printed
+    assert "rate" in printed and "SNN, 3 steps: mAP50" in printed
+
+
+def test_landing_page(capsys: pytest.CaptureFixture[str]) -> None:
+    code = (DOCS / "index.rst").read_text(encoding="utf-8").split(".. code-block:: python\n")[1]
+    exec(compile(dedent(code.split("\nEach verb")[0]), "index.rst", "exec"), {})  # noqa: S102
+    assert "SNN, 2 steps: mAP50" in capsys.readouterr().out
 
 
 def test_geometry_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Files of the sizes that the README names; only the size is looked at."""
-    blocks = re.findall(r"```text\n(\$ sj-lowlat.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    """Files of the sizes that the page names; only the size is looked at."""
+    page = (DOCS / "spike_cameras.rst").read_text(encoding="utf-8")
+    blocks = re.findall(r"\n   (\$ sj-lowlat.*?)\n\n", page, re.DOTALL)
     examples = [example.split("\n", 1) for block in blocks for example in block.split("$ sj-lowlat ")[1:]]
     assert len(examples) == 2
     monkeypatch.chdir(tmp_path)

@@ -182,7 +182,7 @@ class SeenDropout(nn.Dropout):
 
 
 @pytest.mark.parametrize("labels", [False, True])
-def test_dropout_is_off_where_only_a_teacher_teaches(labels: bool, make_detector: Any, make_data: Any) -> None:
+def test_dropout_is_off_with_a_teacher_only(labels: bool, make_detector: Any, make_data: Any) -> None:
     model, teacher = make_detector(), make_detector(seed=1)
     model.fine.append(SeenDropout())
     finetune(model, make_data(), teacher, replace(QUICK, detection_weight=float(labels)))
