@@ -154,15 +154,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def draw(rows: Sequence[Row], bold: Sequence[str], title: str) -> Any:
     """Curves of all rows, some in colour and the others in grey behind them."""
     from sj_lowlat.plots import plot_map_curve
-    from sj_lowlat.plots.style import GREY
 
     many = {row.label: sorted(row.points.items()) for row in rows if len(row.points) > 1}
-    figure = plot_map_curve({label: many[label] for label in bold if label in many}, title=title)
-    axes = figure.axes[0]
-    for label, points in many.items():
-        if label not in bold:
-            axes.plot(*zip(*points, strict=True), color=GREY, alpha=0.35, linewidth=1, zorder=0)
-    return figure
+    behind = {label: points for label, points in many.items() if label not in bold}
+    return plot_map_curve(
+        {label: many[label] for label in bold if label in many}, title=title, context=behind
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -202,10 +202,9 @@ def quoted_of(plan: Mapping[str, Any]) -> dict[str, dict[int, float]]:
     return {label: {int(step): value for step, value in points.items()} for label, points in quoted}
 
 
-def draw(plan: Mapping[str, Any], rows: Sequence[Row], photos: Photos) -> Any:
-    """The figure of the table: curves over the steps, or groups of bars."""
+def draw(plan: Mapping[str, Any], rows: Sequence[Row], photos: Photos, teacher: float | None = None) -> Any:
+    """The figure of the table: curves over the steps (beside the teacher's mAP50), or groups of bars."""
     from sj_lowlat.plots import plot_map_curve, plot_rates
-    from sj_lowlat.plots.style import PALETTE
 
     title = plan["figure"]["title"].format_map({**rows[-1], "photos": photos.label, "images": len(photos)})
     if "bar" in plan["figure"]:
@@ -222,13 +221,12 @@ def draw(plan: Mapping[str, Any], rows: Sequence[Row], photos: Photos) -> Any:
         for row in rows
     }
     curves |= {label: list(p.items()) for label, p in quoted_of(plan).items() if len(p) > 1}
+    bold = plan["figure"].get("bold", list(curves)[:5])
+    named = {label: curves[label] for label in bold if label in curves}
+    behind = {label: points for label, points in curves.items() if label not in bold}
     quant = {row["network"]: row["ann"]["map50"] for row in rows}
-    figure = plot_map_curve(curves, quant=[*quant.values()][0] if len(quant) == 1 else None, title=title)
-    axes = figure.axes[0]
-    for line in axes.lines[len(PALETTE) : len(curves)]:  # colours and markers start anew
-        line.set(linestyle="--", markerfacecolor="white")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
+    level = [*quant.values()][0] if len(quant) == 1 else None
+    return plot_map_curve(named, ann=teacher, quant=level, title=title, context=behind)
 
 
 def schedules(text: str) -> tuple[str, list[Schedule]]:
@@ -298,7 +296,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(render(plan, rows))
     table.runs.save()
     if "figure" in plan:
-        save_figure(draw(plan, rows, photos), args.figure)
+        teacher = anns["teacher"]["map50"] if "teacher" in plan["beside"] else None
+        save_figure(draw(plan, rows, photos, teacher), args.figure)
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def _pictures(result: DemoResult, snn: nn.Module, test: TrafficDataset, config: 
         curves[label] = [(step, 100 * ap) for step, ap in run.curve()]
         assert run.rates is not None
         rates[label] = {row["name"]: row["spikes_per_neuron_and_image"] for row in run.rates["layers"]}
-    levels = {"ann": 100 * result.ann.final.map50, "quant": 100 * result.quant.final.map50}
+    ann, quant = (100 * scored.final.map50 for scored in (result.ann, result.quant))
     images, boxes, samples = next(iter(batches(test, 6, config.size)))
     schedule = Schedule(config.levels, ROWS[-1][2])
     (read,) = predict(snn, images, boxes, (0.3, 0.45, 100), schedule=schedule)
@@ -190,7 +190,7 @@ def _pictures(result: DemoResult, snn: nn.Module, test: TrafficDataset, config: 
         large = resize(sample.image, [_ENLARGED * config.size] * 2, antialias=True)
         drawn.append(draw(large, record.scaled(_ENLARGED), test.class_names, min_score=0.3))
     figures = {
-        "map_against_steps.png": plot_map_curve(curves, **levels, title="Generated traffic scenes"),
+        "map_against_steps.png": plot_map_curve(curves, ann, quant, "Generated traffic scenes"),
         "firing_rates.png": plot_rates(rates, "Spikes per layer", "spikes per neuron and image"),
         "detections.png": plot_images(drawn),
     }

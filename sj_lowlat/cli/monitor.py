@@ -79,7 +79,7 @@ def run(
         settings |= {"encoder": options.encoder, **provenance(options.seed)}
         times = f"{plan.time_steps} steps and {plan.flush} of flush"
         what = f"{model} on {len(dataset)} {'image' if len(dataset) == 1 else 'images'} of {data}, {times}"
-        print(f"{what}\n\nfiring rates\n{rates.table()}\n\nwhat is left in the membranes")
+        print(f"{what}\n\nfiring rates\n{rates.table()}\n\nresidual membrane potential")
         print(f"{remainders.table()}\n{_LEGEND}\n")
         print(
             f"{remainders.verdict()}; {rates.spikes_per_neuron_and_image():.2f} spikes per neuron and image"

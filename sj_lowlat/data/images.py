@@ -102,6 +102,4 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
             yield picture
     except Exception as error:  # PIL's readers raise whatever their parsers stumble over
         text = str(error) or type(error).__name__
-        raise InputError(
-            f"cannot read the image {path} ({text}): replace it or take it off the list"
-        ) from error
+        raise InputError(f"cannot read the image {path} ({text}): skip it or fix the file") from error

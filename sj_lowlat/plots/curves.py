@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Points = Sequence[tuple[int, float]]
 
-_LATENCY = "latency in time steps (flush included)"
+_LATENCY = "latency in time steps (flush included), log scale"
 _LINES = ("-", "--", ":", "-.")
 
 
@@ -26,12 +26,15 @@ def plot_map_curve(
     ann: float | None = None,
     quant: float | None = None,
     title: str | None = None,
+    context: Mapping[str, Points] | None = None,
 ) -> Figure:
     """Draw one line per neuron type: mAP50 at every read-out, on a logarithmic time axis.
 
     :param curves: label -> (latency in steps, mAP50 in percent) pairs, in any order
     :param ann: mAP50 of the ANN in percent, a dashed level
     :param quant: mAP50 of the Quant-ReLU ANN in percent, a dotted level
+    :param context: further curves, thin and grey behind the others and not named: more than five colours
+        are hard to tell apart
     :raises InputError: if there is no curve, a curve has no point, or a latency is not positive
     """
     if not curves:
@@ -40,10 +43,13 @@ def plot_map_curve(
     axes = figure.add_subplot()
     for index, (label, points) in enumerate(curves.items()):
         _line(axes, label, points, index)
+    for points in (context or {}).values():
+        axes.plot(*zip(*sorted(points), strict=True), color=GREY, alpha=0.35, linewidth=1, zorder=0)
     for level, label, line in ((ann, "ANN", "--"), (quant, "Quant ANN", ":")):
         if level is not None:
             axes.axhline(level, color=GREY, linestyle=line, linewidth=1.5, label=f"{label} ({level:.1f})")
-    _dress(axes, {steps for points in curves.values() for steps, _ in points})
+    every = [*curves.values(), *(context or {}).values()]
+    _dress(axes, {steps for points in every for steps, _ in points})
     axes.set_title(title or "", loc="left")
     axes.set_xlabel(_LATENCY)
     axes.set_ylabel("mAP50 (%)")

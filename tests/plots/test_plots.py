@@ -11,6 +11,7 @@ import torch
 from sj_lowlat import functional, plots
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import ImbalancedIFNode, ResidualFixIFNode
+from sj_lowlat.plots.style import GREY
 
 
 def lines(figure: Any) -> dict[str, Any]:
@@ -41,6 +42,14 @@ def test_map_curve_draws_each_curve_in_order_of_time_and_both_levels() -> None:
     assert axes.get_title(loc="left") == "T" and axes.get_ylim()[0] == 0
     assert [label.get_text() for label in axes.get_xticklabels()] == ["8", "16", "32"]
     assert is_png(figure)
+
+
+def test_context_stands_behind_in_grey_without_a_name() -> None:
+    axes = plots.plot_map_curve({"a": [(2, 5.0)]}, context={"b": [(64, 9.0), (1, 3.0)]}).axes[0]
+    named, behind = axes.lines
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a"]
+    assert behind.get_xdata().tolist() == [1, 64] and behind.get_color() == GREY
+    assert behind.get_zorder() < named.get_zorder() and axes.get_xticks()[-1] == 64
 
 
 def test_map_curve_of_one_point_and_of_zeros_can_be_drawn() -> None:

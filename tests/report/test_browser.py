@@ -35,10 +35,15 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def opened(browser: Any, page: Any) -> Any:
     """The page, freshly loaded; behind the test, its console must be empty and nothing but itself loaded."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
     browser.get("about:blank")
     for log in ("browser", "performance"):
         browser.get_log(log)  # which forgets what it gives
     browser.get(page.path.as_uri())
+    # on a busy machine get() may come back while the page is still being read
+    loaded = "return document.readyState === 'complete' && location.protocol === 'file:'"
+    WebDriverWait(browser, 60).until(lambda driver: driver.execute_script(loaded))
     yield browser
     assert browser.get_log("browser") == []
     assert browser.execute_script("return window.hacked") is None
