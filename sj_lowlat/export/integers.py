@@ -161,7 +161,7 @@ def rows(snn: SpikingNetwork, schedule: Schedule) -> list[dict[str, Any]]:
             row |= {"steeper": steeper, "layer": name}
             found.append({**row, "op": "neuron"})
         elif isinstance(layer, SpikeMaxPool) and type(layer.pool) in (nn.MaxPool2d, SameMaxPool):
-            found.append({**row, "op": "pool", **_pool(name, layer.pool)})
+            found.append({**row, "op": "pool", **_pool(name, layer.pool), "layer": name})
         elif isinstance(layer, nn.Upsample) and layer.mode == "nearest" and _factor(layer):
             found.append({**row, "op": "up", "factor": _factor(layer)})
         else:
@@ -171,7 +171,7 @@ def rows(snn: SpikingNetwork, schedule: Schedule) -> list[dict[str, Any]]:
 
 def _refuse(name: str, what: str) -> None:
     raise ConversionError(
-        f"layer {name!r} cannot be written in whole numbers ({what}); the format holds ungrouped "
+        f"layer {name!r} cannot be written ({what}): whole numbers and time steps are of ungrouped "
         "convolutions with neurons behind them, signed or plain neurons, max-pools, nearest upsampling, "
         "concatenations and heads"
     )

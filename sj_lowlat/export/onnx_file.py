@@ -37,12 +37,10 @@ def write_onnx(model: nn.Module, path: str | Path) -> Path:
     :raises ConversionError: for a layer that cannot be written, by its name
     :raises InputError: for a spiking network, other numbers than float32, or without the library onnx
     """
-    onnx = _library()
+    onnx = library()
     model, path = unwrapped(model), Path(path)
     if is_spiking(model):
         raise InputError("write_onnx takes a float or Quant ANN: give the network before convert")
-    if path.suffix != ".onnx":
-        raise InputError(f"the file is {path.name!r}, its name must end with .onnx")
     if not isinstance(model, GraphNetwork):
         shape = info_of(model).input_shape
         if shape is None:
@@ -51,14 +49,7 @@ def write_onnx(model: nn.Module, path: str | Path) -> Path:
     odd = next((key for key, value in model.named_parameters() if value.dtype != torch.float32), None)
     if odd is not None:
         raise InputError(f"{odd} is {model.get_parameter(odd).dtype}: give a network in float32")
-    file = _file(onnx, model)
-    try:
-        onnx.checker.check_model(file)
-    except Exception as error:  # onnx has no error of its own for all cases
-        raise ConversionError(f"the network gives no valid ONNX file: {error}") from error
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(file.SerializeToString())
-    return path
+    return checked(onnx, _file(onnx, model), path)
 
 
 def read_onnx(path: str | Path) -> GraphNetwork:
@@ -67,7 +58,7 @@ def read_onnx(path: str | Path) -> GraphNetwork:
     :raises FileNotFoundError: if there is no such file
     :raises InputError: if it is damaged, or was changed by another program
     """
-    onnx, path = _library(), Path(path)
+    onnx, path = library(), Path(path)
     file = whole_file(onnx, path)
     about = {entry.key: entry.value for entry in file.metadata_props}
     if _CONFIG not in about:
@@ -110,19 +101,54 @@ def run_onnx(path: str | Path, images: torch.Tensor) -> list[torch.Tensor]:
     :return: one tensor per output, such as head maps ``[N, A, H, W]``
     :raises InputError: without the library onnxruntime, or if the file does not run on such images
     """
+    return [torch.from_numpy(output) for output in fed(opened(path), path, {"images": images.numpy()})]
+
+
+def opened(path: str | Path) -> Any:
+    """A file in onnxruntime, on the CPU."""
     try:
         import onnxruntime
     except ImportError as error:
         raise InputError(f"{_NEEDED} ({error})") from error
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        found: Sequence[np.ndarray] = session.run(None, {"images": images.numpy()})
+        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base
-        raise InputError(f"{path} does not run on images of {list(images.shape)}: {error}") from error
-    return [torch.from_numpy(output) for output in found]
+        raise InputError(f"{path} cannot be run by onnxruntime: {error}") from error
 
 
-def _library() -> Any:
+def fed(session: Any, path: str | Path, inputs: dict[str, np.ndarray]) -> Sequence[np.ndarray]:
+    """What a session gives for some inputs."""
+    try:
+        return session.run(None, inputs)
+    except Exception as error:  # as above
+        shape = list(inputs["images"].shape)
+        raise InputError(f"{path} does not run on images of {shape}: {error}") from error
+
+
+def checked(onnx: Any, file: Any, path: Path) -> Path:
+    """Write a file that onnx finds valid, whole or not at all."""
+    if path.suffix != ".onnx":
+        raise InputError(f"the file is {path.name!r}, its name must end with .onnx")
+    try:
+        onnx.checker.check_model(file)
+    except Exception as error:  # onnx has no error of its own for all cases
+        raise ConversionError(f"the network gives no valid ONNX file: {error}") from error
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(file.SerializeToString())
+    return path
+
+
+def model_of(onnx: Any, graph: Any, about: dict[str, str]) -> Any:
+    """A file of a graph and its metadata."""
+    opset = [onnx.helper.make_opsetid("", OPSET)]
+    file = onnx.helper.make_model(graph, opset_imports=opset, ir_version=IR_VERSION)
+    file.producer_name = "sj_lowlat"
+    onnx.helper.set_model_props(file, about)
+    return file
+
+
+def library() -> Any:
+    """The library onnx."""
     try:
         import onnx
         import onnx.numpy_helper
@@ -165,8 +191,6 @@ def _file(onnx: Any, network: GraphNetwork) -> Any:
         ],
         [onnx.numpy_helper.from_array(np.ascontiguousarray(v), k) for k, v in found.constants.items()],
     )
-    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    file.producer_name = "sj_lowlat"
     config = checkpoint.describe(network)
     rest = {
         name: {"dtype": str(value.dtype).removeprefix("torch."), "shape": [*value.shape],
@@ -183,5 +207,4 @@ def _file(onnx: Any, network: GraphNetwork) -> Any:
         _REST: rest,
     }
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in about.items()}
-    helper.set_model_props(file, texts)
-    return file
+    return model_of(onnx, graph, texts)
