@@ -5,7 +5,8 @@
       --output runs/ship --plan benchmarks/configs/snn_tiny_yolov3_coco.json
     python benchmarks/train.py low-light --network runs/spikes/ann --output runs/spikes
     python benchmarks/train.py prepare --data ../shared/data --output runs/untrained --levels 8 16 32
-    python benchmarks/train.py pack --network runs/ship/quant16
+    python benchmarks/train.py pack --plan benchmarks/configs/snn_tiny_yolov3_coco.json \\
+      --network runs/ship/quant16
 
 Stages start from the one before, or from that named ``from``; those that are done are skipped, and an
 interrupted one resumes. distil:
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 from clips import DimTraffic
 from inputs import calibration_images, stacked
-from runner import HERE, schedule
+from runner import HERE
 from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
@@ -37,14 +38,8 @@ from sj_lowlat.network import info_of
 from sj_lowlat.training import FinetuneConfig, finetune
 from sj_lowlat.zoo import find_device, open_network
 
+WEIGHTS = HERE.parent / "sj_lowlat" / "weights"
 FINER = {"layers.0.act": 2, "layers.2.act": 2, "layers.4.act": 2}  # of networks without training
-ORIGIN = {
-    "licence": "Apache-2.0",
-    "distilled_from": "darknet yolov3-tiny.weights (public domain)",
-    "pictures": "2,000 of COCO 2017, 700 of VOC 2012 and 131 from cars, without labels",
-    "command": "python benchmarks/train.py distil --data DATA --photos DATA/photos --output runs/ship "
-    "--plan benchmarks/configs/snn_tiny_yolov3_coco.json",
-}
 
 
 class Pictures(ConcatDataset):
@@ -150,13 +145,17 @@ def prepare_only(args: argparse.Namespace) -> None:
 
 def pack(args: argparse.Namespace) -> None:
     """Pack a trained Quant ANN into the one file that ships, read it back, say what the rounding did."""
-    network = checkpoint.load(args.network)
-    pretrained.pack(network, args.output, {"schedule": str(args.schedule), **ORIGIN})
-    before, after = network.state_dict(), pretrained.unpack(args.output).state_dict()
+    network, card = checkpoint.load(args.network), json.loads(args.plan.read_text(encoding="utf-8"))["card"]
+    schedule = card["schedule"] = args.schedule or card["schedule"]
+    path = args.output or WEIGHTS / (card.pop("name") + pretrained.SUFFIX)
+    command = "python benchmarks/train.py distil --data DATA --photos DATA/photos --output runs/ship"
+    card["command"] = f"{command} --plan benchmarks/configs/{args.plan.name}"
+    pretrained.pack(network, path, card)
+    before, after = network.state_dict(), pretrained.unpack(path).state_dict()
     changed = [name for name in before if not torch.equal(before[name], after[name])]
     square = sum(float((after[name] - before[name]).square().sum()) for name in changed)
     whole = sum(float(before[name].square().sum()) for name in changed)
-    print(f"{args.output}: {args.output.stat().st_size / 1e6:.2f} MB, schedule {args.schedule}")
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, schedule {schedule}")
     print(f"{len(changed)} of {len(before)} tensors rounded, relative error {(square / whole) ** 0.5:.2e}")
 
 
@@ -167,10 +166,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    def command(name: str, run: Callable[..., None], output: str) -> Callable[..., Any]:
+    def command(name: str, run: Callable[..., None], output: str | None) -> Callable[..., Any]:
         own = commands.add_parser(name, help=run.__doc__)
         own.set_defaults(run=run)
-        own.add_argument("--output", type=Path, default=Path(output))
+        own.add_argument("--output", type=Path, default=output and Path(output))
         return own.add_argument
 
     for name, run, output, plan in (
@@ -191,11 +190,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     add("--levels", type=int, nargs="+", default=[8, 16, 32])
     add("--calibration", type=int, default=64, help="training photos for the clips")
     add("--size", type=int, default=416)
-    add = command("pack", pack, f"sj_lowlat/weights/snn-tiny-yolov3-coco{pretrained.SUFFIX}")
-    add("--network", type=Path, default=Path("runs/ship/quant16"), help="folder of the Quant ANN")
-    add("--schedule", type=schedule, default="1+1b32c16", help="how the spiking network is meant to be run")
+    add = command("pack", pack, None)
+    add("--plan", type=Path, required=True, help="the plan that trained it, whose card goes along")
+    add("--network", type=Path, required=True, help="folder of the Quant ANN")
+    add("--schedule", help="how the spiking network is meant to be run, instead of the card's")
     args = parser.parse_args(argv)
-    if "plan" in args:
+    if args.run is not pack and "plan" in args:
         args.run(args, json.loads(args.plan.read_text(encoding="utf-8")))
     else:
         args.run(args)

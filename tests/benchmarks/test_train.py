@@ -72,9 +72,10 @@ def test_a_network_without_training_is_packed(
     train.main(["prepare", "--data", str(data_dir), "--output", str(tmp_path), *few])
     packed = tmp_path / "packed.safetensors"
     places = ["--network", str(tmp_path / "quant4"), "--output", str(packed)]
-    train.main(["pack", *places, "--schedule", "2+2b2c4"])
+    train.main(["pack", "--plan", str(PLAN), *places, "--schedule", "2+2b2c4"])
     network = pretrained.unpack(packed)
     assert info_of(network).levels == 4 and info_of(network).schedule == Schedule(2, 2, 2, 4)
+    assert info_of(network).card["distilled_from"].startswith("darknet yolov3-tiny.weights")
     assert "tensors rounded, relative error" in capsys.readouterr().out
 
 
