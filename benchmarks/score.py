@@ -111,6 +111,7 @@ class Table:
                 row |= words_of(case["prepare"])
             if run is not None:
                 row |= {"schedule": str(run), "T": run.time_steps, "total": run.total, "flush": run.flush}
+                row["burst"] = run.burst
                 charge = run.time_steps if case.get("charge") == "time_steps" else run.charge
                 full = replace(run, charge=charge or levels_of(spec) or run.time_steps)
                 options |= {"readout": self.readout(case.get("readout", "last"), run), **full.to_json()}
@@ -221,8 +222,8 @@ def draw(plan: Mapping[str, Any], rows: Sequence[Row], photos: Photos, teacher: 
         for row in rows
     }
     curves |= {label: list(p.items()) for label, p in quoted_of(plan).items() if len(p) > 1}
-    bold = plan["figure"].get("bold", list(curves)[:5])
-    named = {label: curves[label] for label in bold if label in curves}
+    bold = [label for label in plan["figure"].get("bold", ()) if label in curves] or list(curves)[:5]
+    named = {label: curves[label] for label in bold}
     behind = {label: points for label, points in curves.items() if label not in bold}
     quant = {row["network"]: row["ann"]["map50"] for row in rows}
     level = [*quant.values()][0] if len(quant) == 1 else None

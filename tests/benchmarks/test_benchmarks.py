@@ -139,7 +139,7 @@ def test_latency_scores_every_step(
     assert (settings["time_steps"], settings["flush"], settings["charge"]) == (2, 3, 4)
     assert len(list((tmp_path / "runs").glob("*.json"))) == len(runs)
     printed = capsys.readouterr().out
-    assert "| net, Quant ANN, L = 4 | 2 |" in printed and "| fewest within 0.5 | at 6 |" in printed
+    assert "| net, Quant ANN, L = 4 | 2 |" in printed and "| fewest within 0.5 | these x burst |" in printed
     assert figure.is_file()
 
 
@@ -148,11 +148,13 @@ def test_the_first_read_out_that_is_good_enough_is_told(
 ) -> None:
     table = script("score").Table({"cell": "{map50:.1f}"}, None, None, {}, None)
 
-    def soonest(values: dict[int, float]) -> str:
+    def soonest(values: dict[int, float]) -> int | str:
         points = [{"steps": step, "map50": value / 100} for step, value in values.items()]
-        return table._results({"points": points, "energy": None}, {"map50": 20.0})["soonest"]
+        found = table._results({"points": points, "energy": None}, {"map50": 20.0}, Schedule(2, 2, burst=3))
+        assert found["sent"] == ("-" if found["soonest"] == "-" else 3 * found["soonest"])
+        return found["soonest"]
 
-    assert soonest({1: 3.0, 2: 19.6, 3: 18.0, 4: 20.0}) == "2"
+    assert soonest({1: 3.0, 2: 19.6, 3: 18.0, 4: 20.0}) == 2
     assert soonest({1: 3.0}) == "-"
 
 
