@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from sj_lowlat import checkpoint
-from sj_lowlat.conversion import convert, prepare
+from sj_lowlat.conversion import convert, prepare, set_precision
 from sj_lowlat.data import TrafficDataset, VocDataset
 from sj_lowlat.detect import Detections
 from sj_lowlat.errors import InputError
@@ -66,7 +66,8 @@ def test_a_table_keeps_runs_and_gives_their_differences(
 
     network = checkpoint.load(quant)
     options: Any = {"size": 64, "batch_size": 6, "monitored": 0, "keep_detections": True}
-    found = evaluate(convert(network), PHOTOS, "2+3", readout=(1, 2, 3, 4, 5), **options).detections
+    snn_of_8_bits = set_precision(convert(network), "int8")
+    found = evaluate(snn_of_8_bits, PHOTOS, "2+3", readout=(1, 2, 3, 4, 5), **options).detections
     beside = evaluate(network, PHOTOS, **options).detections
     assert found is not None and beside is not None
     reference = match(PHOTOS, beside["None"])
