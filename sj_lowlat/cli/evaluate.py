@@ -45,7 +45,8 @@ def run(
 
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
         or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or NET.onnx
-    :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET] or
+    :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
+        yolo:DATA.yaml[:IMAGE_SET] (also darknet's .data, or a folder; val if no set is named) or
         traffic[:COUNT[:SEED]]; classes are matched to the model's by name
     :param options: how the network is run
     :param readout: steps at which to score, such as 4,8,16, all from one simulation; by default the last one

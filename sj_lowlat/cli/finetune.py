@@ -61,6 +61,7 @@ def run(
         (snn-tiny-yolov3-coco, as quantised ANN), or a fresh network (snn-tiny-yolov3, tiny-yolov3), which
         gets the classes of the data
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
+        yolo:DATA.yaml[:IMAGE_SET] (also darknet's .data, or a folder; train if no set is named),
         traffic[:COUNT[:SEED]], or a folder of pictures, which is enough with a teacher
     :param output: folder for the trained network, checkpoint and logs
     :param settings: of the training
@@ -83,7 +84,7 @@ def run(
     setup = {k: v for k, v in locals().items() if k not in ("output", "settings", "restart", "device")}
     folder = Path(output)
     check_output(folder, model, teacher)
-    dataset = open_data(data)
+    dataset = open_data(data, "train")
     student = open_network(model, class_names=dataset.class_names, seed=settings.seed, device=device)
     if is_spiking(student):
         raise InputError(f"{model} is a spiking network: finetune the network that it was converted from")
