@@ -10,6 +10,7 @@ from sj_lowlat.evaluation.neurobench import neurobench_model
 from sj_lowlat.evaluation.per_class import ClassScore, ClassScores, class_scores
 from sj_lowlat.evaluation.protocols import match, score
 from sj_lowlat.evaluation.result import CurvePoint, Evaluation
+from sj_lowlat.evaluation.validator import Validator
 from sj_lowlat.evaluation.voc_ap import voc_ap
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Evaluation",
     "Interval",
     "Matches",
+    "Validator",
     "class_scores",
     "coco_ap",
     "confidence",

@@ -6,6 +6,7 @@ from sj_lowlat.plots.neuron_response import neuron_response, plot_neuron_respons
 from sj_lowlat.plots.rates import plot_rates
 from sj_lowlat.plots.scores import plot_against_score, plot_precision_recall
 from sj_lowlat.plots.spikes import plot_activity, plot_count_maps, plot_neurons
+from sj_lowlat.plots.training import plot_training
 
 __all__ = [
     "neuron_response",
@@ -19,4 +20,5 @@ __all__ = [
     "plot_neurons",
     "plot_precision_recall",
     "plot_rates",
+    "plot_training",
 ]
