@@ -70,8 +70,7 @@ def _yolo(rest: str, usual_set: str) -> DetectionDataset:
     path, colon, image_set = rest.rpartition(":")
     if colon and Path(path).exists() and not Path(rest).exists():
         return YoloDataset(path, image_set)
-    layout = find_layout(rest)
-    return YoloDataset(layout, usual_set if usual_set in layout.sets else None)
+    return YoloDataset(rest, usual_set if usual_set in find_layout(rest).sets else None)
 
 
 def _traffic(rest: str) -> DetectionDataset:

@@ -9,7 +9,7 @@ import numpy as np
 from sj_lowlat.data.images import image_size, read_image
 from sj_lowlat.data.sample import Sample, Target, make_target
 from sj_lowlat.data.yolo_labels import Boxes, read_labels
-from sj_lowlat.data.yolo_layout import Layout, find_layout
+from sj_lowlat.data.yolo_layout import find_layout
 from sj_lowlat.errors import InputError
 
 __all__ = ["YoloDataset"]
@@ -25,9 +25,13 @@ class YoloDataset:
 
     The labels of ``images/val/a.jpg`` are in ``labels/val/a.txt`` (the last ``images`` or ``JPEGImages`` on
     the way is exchanged), else beside the picture in ``a.txt``; without either, and with an empty one, the
-    picture has no objects. Lines are read as :func:`~sj_lowlat.data.yolo_labels.read_labels` says; their
-    coordinates belong to the upright picture, as its EXIF mark says. Boxes are clipped to the picture, and
-    dropped if nothing is left; ``notes`` counts both.
+    picture has no objects. A line is ``class cx cy w h``, in shares of the picture's width W and height H::
+
+        x1, y1, x2, y2 = (cx - w / 2) W, (cy - h / 2) H, (cx + w / 2) W, (cy + h / 2) H
+
+    or ``class`` and the x y of three or more points, whose enclosing box is taken. Coordinates belong to the
+    upright picture, as its EXIF mark says. Boxes are clipped to the picture, and dropped if nothing is left,
+    lines that stand there twice are dropped once; ``notes`` counts these.
 
     :param source: a ``data.yaml`` (keys names, nc, path, train, val, test; each set a folder, a text file
         with a picture on each line, or a list of these), a ``.data`` file of darknet, a folder with one of
@@ -44,9 +48,11 @@ class YoloDataset:
     notes: dict[str, int]
     #: the pictures' files
     images: list[Path]
+    #: the folder in which all files lie
+    root: Path
 
-    def __init__(self, source: str | Path | Layout, image_set: str | None = None) -> None:
-        layout = source if isinstance(source, Layout) else find_layout(source)
+    def __init__(self, source: str | Path, image_set: str | None = None) -> None:
+        layout = find_layout(source)
         self.class_names, self.root = layout.class_names, layout.root
         chosen = layout.choose(image_set)
         self.images = layout.pictures(chosen)
