@@ -64,7 +64,8 @@ class ClassOptions:
         for name, figure in made.items():
             with atomic_write(folder / name) as temporary:
                 figure.savefig(temporary, dpi=120)
-        missing = "" if len(made) == 3 else " (a curve against steps needs several, as in --readout 2,4,8)"
+        one = len(result.points) == 1 and result.points[0].steps is not None
+        missing = " (a curve against steps needs several, as in --readout 2,4,8)" if one else ""
         print(f"{', '.join(made)} are in {folder}{missing}")
 
 

@@ -121,6 +121,8 @@ def find_layout(source: str | Path) -> Layout:
     if path.is_dir():
         described = _only(path, ("*.yaml", "*.yml"), "data.yaml") or _only(path, ("*.data",), "obj.data")
         return _of_folder(path) if described is None else find_layout(described)
+    if not path.is_file():  # a FIFO would be waited for
+        raise InputError(f"{path} is a device: {_FORMS}")
     if path.suffix.lower() in (".yaml", ".yml"):
         return _of_yaml(path)
     if path.suffix.lower() == ".data":
@@ -145,7 +147,9 @@ def _of_yaml(file: Path) -> Layout:
     names = _names(file, record.get("names"))
     count = record.get("nc", str(len(names)))
     if count != str(len(names)):
-        raise InputError(f"{file} says nc: {count!s:.40} and names {len(names)} classes: make them agree")
+        # a list may hold itself many times over, and is not printed
+        came = f"{count:.40}" if isinstance(count, str) else "what is no number"
+        raise InputError(f"{file} says nc: {came} and names {len(names)} classes: make them agree")
     root, path = file.parent, record.get("path", "")
     if isinstance(path, str) and path not in _NOTHING:
         # elsewhere is where the data lay when the file was written

@@ -319,7 +319,7 @@ class TestRefused:
             ("val: images/val\nnames: [[cat], dog]", "needs names"),
             ("val: images/val\nnames: {a: cat}", "needs names"),
             (f"val: images/val\nnc: 3\n{NAMES}", "says nc: 3 and names 2 classes"),
-            (f"val: images/val\nnc: [1]\n{NAMES}", r"says nc: \['1'\] and names 2 classes"),
+            (f"val: images/val\nnc: [1]\n{NAMES}", "says nc: what is no number and names 2 classes"),
             (NAMES, "names no pictures: give train, val or test"),
             (f"val: {{a: b}}\n{NAMES}", "val is neither a folder"),
             (f"val: [[a]]\n{NAMES}", "val is neither a folder"),
@@ -343,6 +343,24 @@ class TestRefused:
         grown = "\n".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}" for i in range(1, 30))
         _one(tmp_path, "0 0.5 0.5 1 1", f"a0: &a0 {{x: y}}\n{grown}\nval: images/val\n{NAMES}")
         assert len(YoloDataset(tmp_path)) == 1
+
+    def test_aliases_do_not_grow(self, tmp_path: Path) -> None:
+        """Of a list in a list in a list, ten times each, which would be printed."""
+        grown = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30))
+        text = f"a0: &a0 [x]\n{grown}\nval: images/val\n"
+        for key in (
+            f"nc: *a29\n{NAMES}",
+            "names: *a29",
+            f"train: *a29\n{NAMES}",
+            f"path: *a29\nval: x\n{NAMES}",
+        ):
+            with pytest.raises((InputError, FileNotFoundError)):
+                YoloDataset(_one(tmp_path, "", text + key), "val")
+
+    def test_no_device_is_waited_for(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "data.yaml")
+        with pytest.raises(InputError, match="is a device: give a data.yaml"):
+            YoloDataset(tmp_path / "data.yaml")
 
     def test_classes_stay_text(self, tmp_path: Path) -> None:
         data = YoloDataset(_one(tmp_path, "1 0.5 0.5 1 1", "val: images/val\nnames: [no, 7, 0x1, on]\n"))
