@@ -68,7 +68,7 @@ def test_all_that_is_imported_is_declared() -> None:
     )
     lines = "\n".join([config["options"]["install_requires"], *extras]).splitlines()
     declared = {re.match(r"[\w-]*", line)[0] for line in lines}  # type: ignore[index]
-    other_names = {"PIL": "pillow", "cupy": "cupy-cuda12x"}
+    other_names = {"PIL": "pillow", "cupy": "cupy-cuda12x", "yaml": "pyyaml"}
     missing = {}
     for file in Path(sj_lowlat.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

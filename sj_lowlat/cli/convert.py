@@ -79,7 +79,7 @@ def run(
     :param sums: with levels, how spikes of two branches add: rescale (a factor each), tie (one clip for
         both, so that their sum is a whole number), neuron (the sum is quantised once more)
     :param linear_neurons: with levels, neurons also behind layers without an activation
-    :param calibration: data for levels or a statistic, in the same formats as evaluate --data
+    :param calibration: data for levels or a statistic, in the same formats as finetune --data
     :param calibration_images: number of calibration images that are used
     :param time_steps: of the runs that a method's corrections are made for
     :param schedule: how the spiking network is to be run, kept with it: 4+2b4 is 4 steps with input, 2 of
@@ -105,7 +105,11 @@ def run(
     with one_run(folder):
         ann = open_network(model)
         size = info_of(ann).size or 416
-        images = take(open_data(calibration), calibration_images, size) if calibration is not None else None
+        images = (
+            take(open_data(calibration, "train"), calibration_images, size)
+            if calibration is not None
+            else None
+        )
         if levels is not None:
             ann = prepare(
                 ann,

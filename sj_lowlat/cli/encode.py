@@ -30,8 +30,9 @@ def run(
       sj-lowlat encode --data traffic:50 --output spikes --size 160
       sj-lowlat encode --data voc:VOC --output dark --rate-at-white 0.02 --photons 100
 
-    :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET]: each picture
-        moves as a whole; traffic[:COUNT]: persons and vehicles move by themselves
+    :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
+        yolo:DATA.yaml[:IMAGE_SET]: each picture moves as a whole; traffic[:COUNT]: persons and vehicles move
+        by themselves
     :param output: folder for streams/*.dat and instances.json
     :param frames: of each clip; the boxes hold at the one in the middle
     :param size: longer side in pixels

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 from sj_lowlat.cli.options import RunOptions
+from sj_lowlat.cli.scores import ClassOptions
 
 
 def run(
     model: str,
     data: str,
     options: RunOptions,
+    classes: ClassOptions,
     readout: str | None = None,
     precision: Literal["fp32", "bf16", "int8"] = "fp32",
     mode: Literal["steps", "counts"] = "steps",
@@ -42,12 +44,15 @@ def run(
       sj-lowlat evaluate --model snn-tiny-yolov3-coco --data traffic:20 --precision bf16 --stop stable
       sj-lowlat evaluate --model yolov3-tiny.weights --data voc:folder:test --protocol voc07
       sj-lowlat evaluate --model runs/snn --data traffic:200:1 --ann runs/quant --confidence 1000
+      sj-lowlat evaluate --model runs/snn --data yolo:pets/data.yaml --per-class --plots runs/snn/scores
 
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
         or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or NET.onnx
-    :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET] or
+    :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
+        yolo:DATA.yaml[:IMAGE_SET] (also darknet's .data, or a folder; val if no set is named) or
         traffic[:COUNT[:SEED]]; classes are matched to the model's by name
     :param options: how the network is run
+    :param classes: what is told of each class
     :param readout: steps at which to score, such as 4,8,16, all from one simulation; by default the last one
     :param precision: of the weights of a spiking network's inner layers; spikes are exact in all of them
     :param mode: steps simulates the schedule; counts scores what signed neurons settle to, in one pass
@@ -85,6 +90,7 @@ def run(
         raise InputError(
             f"output is {place}, a folder: give a file in it, such as {place / 'evaluation.json'}"
         )
+    classes.check()
     own = "" if distributed.is_main() else f".{distributed.rank()}"
     progress = place and place.with_suffix(f"{own}.unfinished.jsonl")
     try:
@@ -116,6 +122,7 @@ def run(
             stop_reads=stop_reads,
             progress=progress,
             confidence=confidence,
+            min_score=classes.min_score,
         )
     except KeyboardInterrupt as stopped:
         kept = "nothing is kept without --output"
@@ -141,6 +148,7 @@ def run(
         rows.append(["ANN beside it", *cells(result.ann, result.ann_interval)])
     print(f"{model} on {len(dataset)} images of {data} ({result.final.protocol}), in %")
     print(table(head, rows))
+    classes.tell(result)
     if result.mean_steps is not None:
         print(f"steps per image: {result.mean_steps:.2f}")
     if result.energy is not None:
@@ -150,6 +158,9 @@ def run(
     if result.failed:
         share = f"{len(result.failed)} of {len(dataset)} pictures cannot be read"
         print(f"{share}; nothing counts as found in them", file=sys.stderr)
+    if distributed.is_main():
+        short = ":".join(Path(word).name or word for word in data.split(":"))
+        classes.draw(result, f"{Path(model).name} on {len(dataset)} images of {short}")
     if place is not None and progress is not None:
         if distributed.is_main():
             with writing(place):

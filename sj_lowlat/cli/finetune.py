@@ -11,6 +11,7 @@ from sj_lowlat import checkpoint, distributed
 from sj_lowlat.cli.options import check_output, finer_factors
 from sj_lowlat.cli.pictures import calibration_images as take
 from sj_lowlat.cli.sources import open_data
+from sj_lowlat.cli.validation import ValidationOptions, draw_training, forget_best
 from sj_lowlat.conversion import prepare, replace_layers
 from sj_lowlat.errors import InputError
 from sj_lowlat.files import read_json, write_json
@@ -25,6 +26,7 @@ def run(
     data: str,
     output: str,
     settings: FinetuneConfig,
+    validation: ValidationOptions,
     teacher: str | None = None,
     replace: bool = False,
     only_activations: bool = False,
@@ -55,15 +57,19 @@ def run(
       sj-lowlat finetune --model runs/relu --levels 8 --scale mse --equalise --teacher yolov3-tiny.weights \\
         --finer layers.0.act=4,layers.2.act=4 --data pictures --size 416 --iterations 2000 --lr 2.5e-4 \\
         --output runs/quant
+      sj-lowlat finetune --model runs/ann --levels 8 --data yolo:pets/data.yaml --val yolo:pets/data.yaml \\
+        --output runs/pets
 
     :param model: a folder that sj-lowlat wrote, a darknet file (NET.weights or
         NET.cfg,NET.weights[,NET.names]) or NET.onnx, the network that ships with sj_lowlat
         (snn-tiny-yolov3-coco, as quantised ANN), or a fresh network (snn-tiny-yolov3, tiny-yolov3), which
         gets the classes of the data
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
+        yolo:DATA.yaml[:IMAGE_SET] (also darknet's .data, or a folder; train if no set is named),
         traffic[:COUNT[:SEED]], or a folder of pictures, which is enough with a teacher
-    :param output: folder for the trained network, checkpoint and logs
+    :param output: folder for the trained network, checkpoint, logs and the curve of the loss (loss.png)
     :param settings: of the training
+    :param validation: while training
     :param teacher: a network to learn from, in the same formats as --model; with labelled data the
         distillation loss is added to the detection loss
     :param replace: first replace leaky activations, max-pools and upsampling, fitted to images of the data,
@@ -81,14 +87,16 @@ def run(
     :param device: auto (a GPU where there is one), cpu, cuda, cuda:1, ...
     """
     setup = {k: v for k, v in locals().items() if k not in ("output", "settings", "restart", "device")}
+    setup["validation"] = validation.setup()
     folder = Path(output)
     check_output(folder, model, teacher)
-    dataset = open_data(data)
+    dataset = open_data(data, "train")
     student = open_network(model, class_names=dataset.class_names, seed=settings.seed, device=device)
     if is_spiking(student):
         raise InputError(f"{model} is a spiking network: finetune the network that it was converted from")
     guide = open_network(teacher, device=device) if teacher is not None else None
     factors = finer_factors(finer)
+    scored = validation.open(student, max(settings.sizes), folder / "best")
     main = distributed.is_main()
     with one_run(folder) if main else nullcontext():
         if main:
@@ -106,15 +114,18 @@ def run(
                 student = prepare(student, levels, images, method=method, **options)
         print(f"training {model} on {len(dataset)} images, {settings.iterations} steps", flush=True)
         try:
-            finetune(student, dataset, guide, settings, folder)
+            finetune(student, dataset, guide, settings, folder, validation=scored)
         except KeyboardInterrupt as stopped:
             stopped.add_note("the same command goes on from the last step that is in checkpoint.pt")
             raise
         if not main:
             return
         checkpoint.save(student, folder)
-    losses = json.loads((folder / "finetune.json").read_text(encoding="utf-8"))["losses"]
-    print(f"last loss {losses['total']:.4g}; the trained network is in {output}")
+        draw_training(folder, f"{Path(model).name} on {len(dataset)} images")
+    record = json.loads((folder / "finetune.json").read_text(encoding="utf-8"))
+    print(f"last loss {record['losses']['total']:.4g}; the trained network is in {output}")
+    if scored and (end := record.get("validation")):
+        print(validation.sentence(end, folder / "best"))
 
 
 def _claim(folder: Path, setup: dict[str, Any], settings: FinetuneConfig, restart: bool) -> None:
@@ -122,6 +133,7 @@ def _claim(folder: Path, setup: dict[str, Any], settings: FinetuneConfig, restar
     place, begun = folder / "setup.json", folder / "checkpoint.pt"
     if restart:
         begun.unlink(missing_ok=True)
+        forget_best(folder / "best")
     if place.exists() and begun.exists():
         saved = read_json(place, "what finetune wrote, or --restart to start over")
         if not isinstance(saved, dict):

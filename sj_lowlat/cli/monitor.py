@@ -32,7 +32,8 @@ def run(
     :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), or a folder that sj-lowlat
         convert or demo wrote
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
-        traffic[:COUNT[:SEED]], or a picture or a folder of pictures; by default the picture
+        yolo:DATA.yaml[:IMAGE_SET], traffic[:COUNT[:SEED]], or a picture or a folder of pictures; by default
+        the picture
     :param picture: draw what happens in one picture, step by step: spikes of every layer (activity.png), of
         single neurons (neurons.png), of channels (counts.png), and the boxes of some steps (boxes.png)
     :param layer: of neurons.png and counts.png, a name of the table; by default the one in the middle

@@ -5,23 +5,36 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sj_lowlat.data import CocoDataset, DetectionDataset, ImageFolderDataset, TrafficDataset, VocDataset
+from sj_lowlat.data import (
+    CocoDataset,
+    DetectionDataset,
+    ImageFolderDataset,
+    TrafficDataset,
+    VocDataset,
+    YoloDataset,
+)
 from sj_lowlat.data.images import image_size
+from sj_lowlat.data.yolo_layout import find_layout
 from sj_lowlat.errors import InputError
 from sj_lowlat.spike_camera import SpikeDataset
 
 DATA_FORMS = (
     "give coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET], "
-    "traffic[:COUNT[:SEED]], spikes:INSTANCES.json[:WINDOW] (of sj-lowlat encode), or a picture or folder of "
-    "pictures"
+    "yolo:DATA.yaml_OR_FOLDER[:IMAGE_SET], traffic[:COUNT[:SEED]], "
+    "spikes:INSTANCES.json[:WINDOW] (of sj-lowlat encode), or a picture or folder of pictures"
 )
 _NUMBER = re.compile("[0-9]{1,9}")
 _VOC_SETS = ("train", "val", "trainval", "test")
 
 
-def open_data(spec: str) -> DetectionDataset:
-    """Open the data set that a word names, see ``DATA_FORMS``."""
+def open_data(spec: str, usual_set: str = "val") -> DetectionDataset:
+    """Open the data set that a word names, see ``DATA_FORMS``.
+
+    :param usual_set: of data in YOLO's format, where the word names none
+    """
     kind, colon, rest = spec.partition(":")
+    if kind == "yolo" and colon:
+        return _yolo(rest, usual_set)
     if kind in _OPEN and (colon or kind == "traffic"):
         return _OPEN[kind](rest)
     path = Path(spec)
@@ -51,6 +64,13 @@ def _voc(rest: str) -> DetectionDataset:
     if colon and (image_set in _VOC_SETS or (Path(root).is_dir() and not Path(rest).is_dir())):
         return VocDataset(root, image_set)
     return VocDataset(rest)
+
+
+def _yolo(rest: str, usual_set: str) -> DetectionDataset:
+    path, colon, image_set = rest.rpartition(":")
+    if colon and Path(path).exists() and not Path(rest).exists():
+        return YoloDataset(path, image_set)
+    return YoloDataset(rest, usual_set if usual_set in find_layout(rest).sets else None)
 
 
 def _traffic(rest: str) -> DetectionDataset:

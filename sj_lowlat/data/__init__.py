@@ -1,4 +1,4 @@
-"""Images with boxes: COCO, VOC, plain folders and generated traffic."""
+"""Images with boxes: COCO, VOC, YOLO, plain folders and generated traffic."""
 
 from sj_lowlat.data.augment import AugmentedDataset, train_transform
 from sj_lowlat.data.batch import Batch, batches, collate
@@ -11,6 +11,7 @@ from sj_lowlat.data.part import Part, spaced
 from sj_lowlat.data.sample import DetectionDataset, Sample, Target, ground_truth
 from sj_lowlat.data.traffic import MovingSequence, TrafficDataset, moving_sequence
 from sj_lowlat.data.voc import VocDataset
+from sj_lowlat.data.yolo import YoloDataset
 
 __all__ = [
     "AugmentedDataset",
@@ -26,6 +27,7 @@ __all__ = [
     "Target",
     "TrafficDataset",
     "VocDataset",
+    "YoloDataset",
     "batches",
     "collate",
     "each_picture",

@@ -15,7 +15,7 @@ Measure = Literal["map50", "map"]
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Counts = np.ndarray[Any, np.dtype[np.int32]]
 
-_RECALLS = np.linspace(0, 1, 101)  # COCO's
+RECALLS = np.linspace(0, 1, 101)  # COCO's
 _BLOCK = 256  # resamples at once; another number would draw others
 
 
@@ -196,20 +196,21 @@ def resampled(matches: Matches, counts: Counts, measure: Measure = "map50") -> F
     for each in matches.classes:
         positives = each.positives @ counts
         rankings = each.rankings if measure == "map" else each.rankings[:1]
-        aps = [_average(ranking, positives, counts, matches.protocol) for ranking in rankings]
+        aps = [average(ranking, positives, counts, matches.protocol) for ranking in rankings]
         total += np.mean(aps, axis=0)  # 0 where no object is drawn, because nothing is hit there
         classes += positives > 0
     return total / classes
 
 
-def _average(ranking: Ranking, positives: Any, counts: Counts, protocol: str) -> Floats:
+def average(ranking: Ranking, positives: Any, counts: Counts, protocol: str) -> Floats:
+    """What :func:`resampled` says, of one class at one IoU; ``positives`` ``[R]`` are its objects."""
     drawn = counts[ranking.images]  # [D, R]
     seen = np.cumsum(drawn, axis=0, dtype=np.int32)[ranking.hits]  # [H, R]
     true = np.cumsum(drawn[ranking.hits], axis=0, dtype=np.int32)
     best = np.maximum.accumulate((true / np.maximum(seen, 1))[::-1], axis=0)[::-1]
     wanted = np.maximum(positives, 1)
     if protocol == "coco":
-        reach = np.searchsorted(_RECALLS, true / wanted, side="right") / len(_RECALLS)
+        reach = np.searchsorted(RECALLS, true / wanted, side="right") / len(RECALLS)
     elif protocol == "voc07":
         reach = (10 * true // wanted + 1) / 11  # in whole numbers, because 0.1 * 3 > 0.3
     else:

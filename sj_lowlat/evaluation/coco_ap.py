@@ -29,7 +29,18 @@ def coco_ap(
     :raises InputError: if the counts or labels do not fit, or the data set has no box to find
     """
     scenes, labels = pair_up(dataset, detections, class_map)
+    return _ap(dataset, scenes, labels, _evaluated(scenes, labels))
+
+
+def coco_ap_and_matches(
+    dataset: DetectionDataset, scenes: list[Scene], labels: list[int]
+) -> tuple[APResult, list[ClassMatches]]:
+    """:func:`coco_ap` and :func:`coco_matches` of one comparison."""
     run = _evaluated(scenes, labels)
+    return _ap(dataset, scenes, labels, run), _matches(scenes, labels, run)
+
+
+def _ap(dataset: DetectionDataset, scenes: list[Scene], labels: list[int], run: Any) -> APResult:
     run.accumulate()
     precision = np.asarray(run.eval["precision"])[:, :, :, 0, -1]  # [IoU, recall, class]
     found = np.asarray((precision > -1).all(axis=(0, 1)))  # -1 marks classes without truth
@@ -46,8 +57,12 @@ def coco_ap(
 
 def coco_matches(scenes: list[Scene], labels: list[int]) -> list[ClassMatches]:
     """Which detections pycocotools counts, and which find an object, for each class that has one."""
+    return _matches(scenes, labels, _evaluated(scenes, labels))
+
+
+def _matches(scenes: list[Scene], labels: list[int], run: Any) -> list[ClassMatches]:
     classes = []
-    images, rows = len(scenes), _evaluated(scenes, labels).evalImgs  # by class, then image
+    images, rows = len(scenes), run.evalImgs  # by class, then image
     for first, label in enumerate(labels):
         there = [each for each in enumerate(rows[first * images : (first + 1) * images]) if each[1]]
         positives = np.zeros(images, dtype=np.int64)
@@ -55,7 +70,7 @@ def coco_matches(scenes: list[Scene], labels: list[int]) -> list[ClassMatches]:
             positives[number] = np.count_nonzero(row["gtIgnore"] == 0)
         if not positives.any():
             continue
-        scores = np.concatenate([row["dtScores"] for _, row in there])
+        scores = np.concatenate([row["dtScores"] for _, row in there]).astype(np.float32)
         order = np.argsort(-scores, kind="mergesort")  # stable, as pycocotools sorts
         counts = [len(row["dtScores"]) for _, row in there]
         places = np.repeat([number for number, _ in there], counts)[order]
@@ -64,7 +79,7 @@ def coco_matches(scenes: list[Scene], labels: list[int]) -> list[ClassMatches]:
             for key in ("dtMatches", "dtIgnore")
         )
         rankings = tuple(
-            Ranking(places[counted], np.flatnonzero(found[counted]))
+            Ranking(places[counted], np.flatnonzero(found[counted]), scores[order][counted])
             for found, counted in zip(hit, ~ignored, strict=True)
         )
         classes.append(ClassMatches(label, positives, rankings))

@@ -18,8 +18,9 @@ from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation.ap import scored_labels
 from sj_lowlat.evaluation.bootstrap import Difference, Interval, intervals
 from sj_lowlat.evaluation.gather import data_hash, gather, network_hash
+from sj_lowlat.evaluation.per_class import class_scores
 from sj_lowlat.evaluation.predict import each_at_its_end, predict
-from sj_lowlat.evaluation.protocols import check_protocol, class_map_of, match, score
+from sj_lowlat.evaluation.protocols import check_protocol, class_map_of, score, score_and_match
 from sj_lowlat.evaluation.result import CurvePoint, Evaluation
 from sj_lowlat.evaluation.shares import in_order, own_images
 from sj_lowlat.layers import is_spiking
@@ -54,6 +55,7 @@ def evaluate(
     progress: str | Path | None = None,
     confidence: int = 0,
     keep_detections: bool = False,
+    min_score: float = 0.25,
     **changes: int | None,
 ) -> Evaluation:
     """Score a detector, spiking or not, on a data set.
@@ -83,6 +85,8 @@ def evaluate(
     :param confidence: resamples for the bootstrap intervals of mAP50 and of the differences to ``ann``, as
         :func:`~sj_lowlat.evaluation.paired_difference` gives them; 0 for none
     :param keep_detections: whether the result holds the detections, to compare them later
+    :param min_score: score above which detections count for precision, recall and F1 of
+        :func:`~sj_lowlat.evaluation.class_scores`; average precision is of all
     :param changes: overrides of single fields of the schedule, such as ``flush=4``
     :raises InputError: for arguments that are not possible, data without a box to find or a picture to read,
         and a ``progress`` that is of another call
@@ -111,6 +115,8 @@ def evaluate(
         raise InputError(
             f"confidence is {confidence!r}: give a number of resamples such as 1000, or 0 for none"
         )
+    if not 0 <= min_score <= 1:
+        raise InputError(f"min_score is {min_score}; give a score in [0, 1]")
     targets = ground_truth(dataset)
     for network in (model, *([] if ann is None else [ann])):  # what cannot be scored is told before the run
         scored_labels(targets, len(dataset.class_names), class_map_of(network, dataset))
@@ -177,11 +183,17 @@ def evaluate(
     maps = {name: class_map_of(model, dataset) for name in names}
     if ann is not None:
         maps["beside"] = class_map_of(ann, dataset)
-    scores = {name: score(dataset, found[name], protocol, maps[name]) for name in names}
+    last = str(steps[-1])
+    scores, matches = {}, {}
+    for name in names:
+        if confidence or name == last:
+            scores[name], matches[name] = score_and_match(dataset, found[name], protocol, maps[name])
+        else:
+            scores[name] = score(dataset, found[name], protocol, maps[name])
     ranges: dict[str, Interval] = {}
     differences: dict[str, Difference] = {}
     if confidence:
-        sets = [match(dataset, found[name], protocol, maps[name]) for name in names]
+        sets = [matches[name] for name in names]
         beside = None if ann is None else sets.pop()
         each, more = intervals(sets, beside, resamples=confidence)
         ranges, differences = dict(zip(names, each, strict=True)), dict(zip(names, more, strict=False))
@@ -198,4 +210,6 @@ def evaluate(
         failed=tuple(failed),
         ann_interval=ranges.get("beside"),
         detections=found if keep_detections else None,
+        classes=class_scores(matches[last], dataset.class_names, min_score),
+        matches=matches[last],
     )

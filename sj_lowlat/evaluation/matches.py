@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,10 +17,12 @@ class Ranking:
 
     :param images: int ``[D]``, place of the image of each
     :param hits: int ``[H]``, ranks of those that find an object
+    :param scores: float32 ``[D]``, falling
     """
 
     images: Integers
     hits: Integers
+    scores: Floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ from sj_lowlat.data import DetectionDataset
 from sj_lowlat.detect import Detections
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation.ap import APResult, pair_up
-from sj_lowlat.evaluation.coco_ap import coco_ap, coco_matches
+from sj_lowlat.evaluation.coco_ap import coco_ap, coco_ap_and_matches, coco_matches
 from sj_lowlat.evaluation.matches import Matches
-from sj_lowlat.evaluation.voc_ap import voc_ap, voc_matches
+from sj_lowlat.evaluation.voc_ap import voc_ap, voc_ap_and_matches, voc_matches
 from sj_lowlat.network import info_of
 
 PROTOCOLS: dict[str, Callable[..., APResult]] = {
@@ -57,6 +57,23 @@ def match(
     scenes, labels = pair_up(dataset, detections, class_map)
     classes = (coco_matches if protocol == "coco" else voc_matches)(scenes, labels)
     return Matches(protocol, len(scenes), tuple(classes))
+
+
+def score_and_match(
+    dataset: DetectionDataset,
+    detections: Sequence[Detections],
+    protocol: str = "coco",
+    class_map: Mapping[int, int] | None = None,
+) -> tuple[APResult, Matches]:
+    """:func:`score` and :func:`match` for the price of one."""
+    check_protocol(protocol)
+    scenes, labels = pair_up(dataset, detections, class_map)
+    if protocol == "coco":
+        result, classes = coco_ap_and_matches(dataset, scenes, labels)
+    else:
+        method = "11-point" if protocol == "voc07" else "all-point"
+        result, classes = voc_ap_and_matches(dataset, scenes, labels, method)
+    return result, Matches(protocol, len(scenes), tuple(classes))
 
 
 def check_protocol(protocol: str) -> None:

@@ -10,6 +10,8 @@ from sj_lowlat.detect import Detections
 from sj_lowlat.evaluation.ap import APResult
 from sj_lowlat.evaluation.bootstrap import Difference, Interval
 from sj_lowlat.evaluation.energy import EnergyReport
+from sj_lowlat.evaluation.matches import Matches
+from sj_lowlat.evaluation.per_class import ClassScores
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Evaluation:
     :param ann_interval: of ``ann``, if it was asked for
     :param detections: one record an image, if they are kept: by ``str(steps)`` of the point, and ``"beside"``
         for ``ann``
+    :param classes: how well each class is found, at the last read-out
+    :param matches: what that is counted from
     """
 
     points: tuple[CurvePoint, ...]
@@ -58,6 +62,8 @@ class Evaluation:
     failed: tuple[dict[str, Any], ...] = ()
     ann_interval: Interval | None = None
     detections: Mapping[str, list[Detections]] | None = None
+    classes: ClassScores | None = None
+    matches: Matches | None = None
 
     @property
     def final(self) -> APResult:
@@ -69,7 +75,7 @@ class Evaluation:
         return [(point.steps or 0, point.ap.map50) for point in self.points]
 
     def to_json(self) -> dict[str, Any]:
-        """A dict that ``json`` can write; without the detections."""
+        """A dict that ``json`` can write; without detections and matches."""
         return {
             "points": [
                 {"steps": point.steps, **point.ap.to_json(), **_given(point.interval, point.difference)}
@@ -78,6 +84,7 @@ class Evaluation:
             "ann": {**self.ann.to_json(), **_given(self.ann_interval)} if self.ann else None,
             "energy": self.energy.to_json() if self.energy else None,
             "rates": self.rates,
+            "classes": self.classes.to_json() if self.classes else None,
             "mean_steps": self.mean_steps,
             "failed": list(self.failed),
             "settings": self.settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,34 +44,44 @@ def voc_ap(
     if method not in _PROTOCOLS:
         raise InputError(f"method {method!r} came: the methods are {', '.join(_PROTOCOLS)}")
     scenes, labels = pair_up(dataset, detections, class_map)
+    return voc_ap_and_matches(dataset, scenes, labels, method)[0]
+
+
+def voc_ap_and_matches(
+    dataset: DetectionDataset, scenes: list[Scene], labels: list[int], method: str
+) -> tuple[APResult, list[ClassMatches]]:
+    """:func:`voc_ap` and :func:`voc_matches` of one comparison."""
+    classes = voc_matches(scenes, labels)
     per_class: dict[str, float] = {}
-    for label in labels:
-        hits, _, positives = _match_class(scenes, label)
-        if any(positives):
-            per_class[dataset.class_names[label]] = _average(hits, sum(positives), method)
-    return APResult(
+    for each in classes:
+        ranking = each.rankings[0]
+        hits = np.isin(np.arange(len(ranking.images)), ranking.hits)
+        per_class[dataset.class_names[each.label]] = _average(hits, int(each.positives.sum()), method)
+    result = APResult(
         map50=sum(per_class.values()) / len(per_class),
         map=None,
         per_class=per_class,
         protocol=f"{_PROTOCOLS[method]}, IoU 0.5, difficult ignored",
         images=len(scenes),
     )
+    return result, classes
 
 
 def voc_matches(scenes: list[Scene], labels: list[int]) -> list[ClassMatches]:
     """Which detections count, and which find an object, for each class that has one."""
     classes = []
     for label in labels:
-        hits, images, positives = _match_class(scenes, label)
+        hits, images, positives, scores = _match_class(scenes, label)
         if any(positives):
-            ranking = Ranking(np.array(images, dtype=np.int64), np.flatnonzero(hits))
+            places = np.array(images, dtype=np.int64)
+            ranking = Ranking(places, np.flatnonzero(hits), np.array(scores, dtype=np.float32))
             classes.append(ClassMatches(label, np.array(positives, dtype=np.int64), (ranking,)))
     return classes
 
 
-def _match_class(scenes: list[Scene], label: int) -> tuple[list[bool], list[int], list[int]]:
+def _match_class(scenes: list[Scene], label: int) -> tuple[list[bool], list[int], list[int], list[float]]:
     """True or false for each detection that counts, by falling score, and its scene; the number of boxes to
-    find in each scene."""
+    find in each scene; the scores."""
     ranked: list[tuple[float, int, int]] = []  # score, scene, box overlapped enough or -1
     ignored: list[list[bool]] = []
     for number, scene in enumerate(scenes):
@@ -87,22 +97,24 @@ def _match_class(scenes: list[Scene], label: int) -> tuple[list[bool], list[int]
     ranked.sort(key=lambda row: -row[0])
     hits: list[bool] = []
     places: list[int] = []
+    ordered: list[float] = []
     taken: set[tuple[int, int]] = set()
-    for _, number, box in ranked:
+    for score, number, box in ranked:
         if box >= 0 and ignored[number][box]:
             continue
         hits.append(box >= 0 and (number, box) not in taken)
         places.append(number)
+        ordered.append(score)
         taken.add((number, box))
-    return hits, places, [sum(not flag for flag in flags) for flags in ignored]
+    return hits, places, [sum(not flag for flag in flags) for flags in ignored], ordered
 
 
-def _average(hits: list[bool], positives: int, method: str) -> float:
+def _average(hits: np.ndarray[Any, np.dtype[np.bool_]], positives: int, method: str) -> float:
     true = np.cumsum(hits, dtype=np.int64)
     precision = true / np.arange(1, len(hits) + 1)
     if method == "all-point":
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        return float(envelope[np.asarray(hits, dtype=bool)].sum() / positives)
+        return float(envelope[hits].sum() / positives)
     # recall in whole numbers, because 0.1 * 3 > 0.3
     best = [precision[10 * true >= tenths * positives].max(initial=0.0) for tenths in range(11)]
     return float(np.mean(best))

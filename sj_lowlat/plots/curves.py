@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from sj_lowlat.errors import InputError
-from sj_lowlat.plots.style import GREY, MARKERS, PALETTE, new_figure, quiet
+from sj_lowlat.plots.style import GREY, MARKERS, PALETTE, new_figure, quiet, widen
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.legend import Legend
     from matplotlib.lines import Line2D
 
 Points = Sequence[tuple[int, float]]
@@ -53,7 +52,7 @@ def plot_map_curve(
     axes.set_title(title or "", loc="left")
     axes.set_xlabel(_LATENCY)
     axes.set_ylabel("mAP50 (%)")
-    _widen(figure, axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5)))
+    widen(figure, axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5)))
     return figure
 
 
@@ -95,7 +94,7 @@ def plot_map_panels(
     figure.supylabel("mAP50 (%)", fontsize="medium")
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize="large")
-    _widen(figure, figure.legend(handles=list(drawn.values()), frameon=False, loc="outside right center"))
+    widen(figure, figure.legend(handles=list(drawn.values()), frameon=False, loc="outside right center"))
     return figure
 
 
@@ -134,8 +133,3 @@ def _dress(axes: Axes, latencies: set[int]) -> None:
     axes.set_xticks([], minor=True)
     axes.set_ylim(bottom=0)
     quiet(axes)
-
-
-def _widen(figure: Figure, legend: Legend) -> None:
-    """Make room for a legend beside the axes, which would be squeezed instead."""
-    figure.set_figwidth(figure.get_figwidth() + legend.get_window_extent().width / figure.dpi)

@@ -32,6 +32,7 @@ from sj_lowlat.training.journal import journal
 from sj_lowlat.training.objective import Objective
 from sj_lowlat.training.resume import TrainingState, load_checkpoint, one_cycle, save_checkpoint
 from sj_lowlat.training.stop import StopAfterStep
+from sj_lowlat.training.validate import Validation
 
 
 def finetune(
@@ -41,6 +42,7 @@ def finetune(
     config: FinetuneConfig | None = None,
     output: str | Path | None = None,
     resume: bool = True,
+    validation: Validation | None = None,
 ) -> nn.Module:
     """Train ``model`` in place on labels, on a teacher's outputs, or on both.
 
@@ -59,6 +61,8 @@ def finetune(
     :param resume: resume from ``checkpoint.pt`` in ``output`` where there is one; the result is that of an
         uninterrupted run, bit for bit on a CPU. A finished run goes on to more ``iterations``, with another
         cycle of the learning rate over the steps that are added. False: start over and overwrite it
+    :param validation: a score to take now and then, by process 0, which changes nothing in the training; it
+        goes to the log, and with the best one to ``finetune.json``
     :return: ``model`` with the exponential moving average of its weights; train and eval flags are restored
     :raises InputError: if there is nothing to learn from, the checkpoint is of another run, or another run
         writes to ``output`` now
@@ -95,10 +99,11 @@ def finetune(
             same |= {**state.run, "iteration": state.iteration, "output": folder is not None}
             distributed.check_same(same)
             objective.model = distributed.parallel(model)
-            _train(state, objective, maker, folder)
+            _train(state, objective, maker, folder, validation)
         model.load_state_dict(state.ema.module.state_dict())
     if folder and main:
-        end = {"seconds": round(state.seconds, 3), "losses": state.losses}
+        end: dict[str, Any] = {"seconds": round(state.seconds, 3), "losses": state.losses}
+        end |= {"validation": state.validation} if state.validation else {}
         path = folder / "finetune.json"
         with writing(path):
             write_json(path, {"config": config.to_json(), **provenance(config.seed), **end})
@@ -106,12 +111,17 @@ def finetune(
 
 
 def _train(
-    state: TrainingState, objective: Objective, maker: BatchMaker | DeviceBatches, folder: Path | None
+    state: TrainingState,
+    objective: Objective,
+    maker: BatchMaker | DeviceBatches,
+    folder: Path | None,
+    validation: Validation | None,
 ) -> None:
     """Take the steps that are left."""
     config, before, start = state.config, state.seconds, time.perf_counter()
     hidden = None if distributed.is_main() else True
     bar = tqdm(total=config.iterations, initial=state.iteration, desc="finetune", unit="step", disable=hidden)
+    shown: dict[str, str] = {}
     stop = StopAfterStep() if folder else None
     folder = folder if distributed.is_main() else None
     with stop or nullcontext(), journal(folder, state.iteration) as write, bar:
@@ -122,10 +132,14 @@ def _train(
             state.recent.append(state.losses)
             done = state.iteration == config.iterations
             bar.update()
-            if done or state.iteration % config.log_every == 0:
+            scored = validation is not None and validation.due(state)
+            if done or scored or state.iteration % config.log_every == 0:
                 means = {n: sum(r[n] for r in state.recent) / len(state.recent) for n in state.losses}
-                write(state.iteration, means, lr, state.seconds)
-                bar.set_postfix(loss=f"{means['total']:.4g}")
+                map50 = validation(state) if validation and scored and distributed.is_main() else None
+                write(state.iteration, means, lr, state.seconds, map50)
+                shown |= {"loss": f"{means['total']:.4g}"}
+                shown |= {} if map50 is None else {"mAP50": f"{100 * map50:.1f}"}
+                bar.set_postfix(shown)
                 state.recent = []
             if stop and distributed.totals(stop.came or 0)[0]:
                 stop.came = stop.came or signal.SIGTERM  # of another process

@@ -28,6 +28,7 @@ class TrainingState:
     :param seconds: wall time so far, earlier parts of a resumed run included
     :param losses: terms at the last step
     :param recent: terms at the steps since the last line of the log
+    :param validation: iteration and map50 of the last score, and of the best one under ``best``
     """
 
     config: FinetuneConfig
@@ -41,6 +42,7 @@ class TrainingState:
     seconds: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
     recent: list[dict[str, float]] = field(default_factory=list)
+    validation: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(path: Path, state: TrainingState) -> None:
@@ -59,6 +61,7 @@ def save_checkpoint(path: Path, state: TrainingState) -> None:
         "seconds": state.seconds,
         "losses": state.losses,
         "recent": state.recent,
+        "validation": state.validation,
         "rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state(state.device) if state.device.type == "cuda" else None,
     }
@@ -112,6 +115,7 @@ def load_checkpoint(path: Path, state: TrainingState) -> None:
             state.scheduler.load_state_dict(record["scheduler"])
         state.losses = dict(record["losses"])
         state.recent = list(record.get("recent", []))  # not in those of version 0.1
+        state.validation = dict(record.get("validation", {}))
         torch.set_rng_state(record["rng"].cpu())
         if state.device.type == "cuda" and record["cuda_rng"] is not None:
             torch.cuda.set_rng_state(record["cuda_rng"].cpu(), state.device)

@@ -89,7 +89,7 @@ def test_options_that_cannot_be_understood(
 def test_ctrl_c_says_that_a_training_goes_on(
     run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     module = import_module("sj_lowlat.cli.finetune")

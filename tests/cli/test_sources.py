@@ -18,6 +18,7 @@ from sj_lowlat.data import (
     ImageFolderDataset,
     TrafficDataset,
     VocDataset,
+    YoloDataset,
     ground_truth,
     letterbox,
 )
@@ -120,6 +121,30 @@ def test_voc(data_dir: Path) -> None:
     assert len(open_data(f"voc:{root}:test")) == len(VocDataset(root, "test"))
     with pytest.raises(InputError, match="tset"):
         open_data(f"voc:{root}:tset")
+
+
+def test_yolo(places: Any, tmp_path: Path) -> None:
+    """With and without a set; one set is all there is to choose from."""
+    for number, name in enumerate(("train", "val", "a:b")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for place in range(number + 1):
+            shutil.copy(places.pictures / "000000.png", tmp_path / "images" / name / f"{place}.png")
+            (tmp_path / "images" / name / f"{place}.txt").write_text("0 0.5 0.5 0.1 0.1")
+    yaml = tmp_path / "data.yaml"
+    yaml.write_text("train: images/train\nval: images/val\nnames: [car]")
+    expected = {(f"{yaml}", "train"): 1, (f"{yaml}", "val"): 2, (f"{tmp_path}:val", "train"): 2}
+    for (word, usual), count in {**expected, (f"{yaml}:train", "val"): 1}.items():
+        data = open_data(f"yolo:{word}", usual)
+        assert isinstance(data, YoloDataset) and len(data) == count
+    with pytest.raises(InputError, match="has the sets train, val: give one of them"):
+        open_data(f"yolo:{yaml}:test")
+    colons = tmp_path / "a:b.yaml"
+    colons.write_text("test: images/a:b\nnames: [car]")
+    assert len(open_data(f"yolo:{colons}")) == 3  # the only one there is
+    with pytest.raises(FileNotFoundError, match=r"no data at .*: give a data\.yaml"):
+        open_data(f"yolo:{tmp_path / 'nothing'}")
+    with pytest.raises(FileNotFoundError, match=r"yolo:DATA\.yaml_OR_FOLDER"):
+        open_data("yolo")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from sj_lowlat import checkpoint, pretrained
 from sj_lowlat.cli.pictures import first_images
 from sj_lowlat.cli.sources import open_data
 from sj_lowlat.conversion import convert, prepare
-from sj_lowlat.data import letterbox, read_image
+from sj_lowlat.data import Part, letterbox, read_image
 from sj_lowlat.detect import decode, nms
 from sj_lowlat.detector import load
 from sj_lowlat.evaluation import evaluate
@@ -120,6 +120,32 @@ def test_finetune_goes_on_and_refuses_another_run(places: Any, run: Run, tmp_pat
     restarted = run(*command, "--output", tmp_path / "whole", "--lr", 0.5, "--restart")
     assert restarted.code == 0
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() != weights
+
+
+def test_finetune_scores_while_it_trains(places: Any, run: Run, tmp_path: Path) -> None:
+    command = ("finetune", "--model", places.ann, "--data", places.data, *TRAIN, "--output", tmp_path / "a",
+               "--val", places.data, "--val-every", 1, "--val-images", 3)  # fmt: skip
+    done = run(*command)
+    assert done.code == 0, done.err
+    scores = {row["iteration"]: row["map50"] for row in map(json.loads, (tmp_path / "a/log.jsonl").open())}
+    end, part = read(tmp_path / "a/finetune.json")["validation"], Part(open_data(places.data), [0, 2, 5])
+    assert list(scores) == [1, 2] and end["map50"] == scores[2]
+    for folder, score in (("a", end["map50"]), ("a/best", end["best"]["map50"])):
+        net = checkpoint.load(tmp_path / folder)
+        assert evaluate(net, part, size=64, batch_size=3).final.map50 == pytest.approx(score, abs=1e-6)
+    assert f"at iteration {end['best']['iteration']}, which is in {tmp_path / 'a/best'}" in done.out
+    assert Image.open(tmp_path / "a/loss.png").width > 300
+
+    again = run(*command)
+    assert again.code == 0 and read(tmp_path / "a/finetune.json")["validation"] == end
+    other = run(*command, "--val-images", 2)
+    assert other.code == 2 and "whose validation is" in other.err and "--restart" in other.err
+    plain = command[: command.index("--val")]
+    assert run(*plain).code == 2
+    assert run(*plain, "--restart").code == 0 and not (tmp_path / "a/best").exists()
+    assert (tmp_path / "a/loss.png").is_file() and "validation" not in read(tmp_path / "a/finetune.json")
+    done = run(*plain, "--output", tmp_path / "b", "--val", places.pictures)
+    assert done.code == 2 and "has no boxes to score against" in done.err and not (tmp_path / "b").exists()
 
 
 def test_a_method_from_its_training_to_its_neurons(places: Any, run: Run, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from sj_lowlat import checkpoint, models, pretrained, zoo
 from sj_lowlat.cli.options import finer_factors
 from sj_lowlat.cli.sources import open_data
 from sj_lowlat.conversion import convert, prepare
-from sj_lowlat.data import CocoDataset, VocDataset
+from sj_lowlat.data import CocoDataset, VocDataset, YoloDataset
 from sj_lowlat.data.images import image_size, read_image
 from sj_lowlat.errors import InputError
 from sj_lowlat.models import darknet_weights, onnx_file
@@ -81,6 +81,12 @@ ANNOTATION = (
     "<annotation><size><width>4</width><height>4</height></size><object><name>cat</name><difficult>1</difficult>"
     "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>3</ymax></bndbox></object></annotation>"
 )
+YOLO = (
+    b"y" + b"path: .\ntrain: images/a.png\nval: [l.txt, images]\nnc: 2\nnames:\n  0: cat\n  1: dog\n",
+    b"limages/a.png\n./images/a.png\n",
+    b"t0 0.5 0.5 0.2 0.4\n1 0.1 0.1 0.2 0.1 0.2 0.3\n",
+    b"d# of darknet\nclasses = 2\nvalid = l.txt\nnames = data/c.names\n",
+)
 WORDS = (
     "s4+2b4c16",
     "f layers.0.act=4,layers.2.act=2",
@@ -88,6 +94,7 @@ WORDS = (
     "dcoco:a.json:.",
     "dvoc:.:test",
     "dspikes:a.json:3",
+    "dyolo:a.yaml:val",
     "mwidth=0.5,input_size=64,num_classes=3,in_channels=1",
     "oheads=yolox,scale=255,bgr=true,mean=0,std=1,size=416",
 )
@@ -161,6 +168,20 @@ def _voc(data: bytes, folder: Path) -> None:
     _file(base, "ImageSets/Main/test.txt", data[1:] if listed else b"1\n")
     found = VocDataset(folder)
     [found[index] for index in range(min(len(found), 4))]
+
+
+def _yolo(data: bytes, folder: Path) -> None:
+    """By the first byte: a data.yaml, a list of pictures, labels, or a .data file of darknet."""
+    if not (folder / "images").exists():
+        (folder / "images").mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(folder / "images/a.png")
+    files = {b"y": "data.yaml", b"l": "l.txt", b"t": "labels/a.txt", b"d": "obj.data"}
+    for seed in YOLO:
+        _file(folder, files[seed[:1]], seed[1:])
+    _file(folder, "c.names", b"cat\ndog\n")
+    _file(folder, files.get(data[:1], "labels/a.txt"), data[1:])
+    found = YoloDataset(folder / ("obj.data" if data[:1] == b"d" else "data.yaml"), "val")
+    [(found[index], found.target(index)) for index in range(min(len(found), 4))]
 
 
 def _pictures() -> list[bytes]:
@@ -275,7 +296,7 @@ def _word(data: bytes, folder: Path) -> None:
             Schedule.parse(word)
         case b"f":
             finer_factors(word)
-        case b"d" if word.startswith(("traffic", "coco:", "voc:", "spikes:")):  # not a folder like /
+        case b"d" if word.startswith(("traffic", "coco:", "voc:", "yolo:", "spikes:")):  # not a folder like /
             open_data(word)
         case b"m":
             with torch.device("meta"):
@@ -306,6 +327,7 @@ TARGETS: dict[str, Target] = {
     "coco": Target(lambda: [json.dumps(INSTANCES).encode()], _coco),
     "clips": Target(lambda: [json.dumps(CLIPS).encode()], _clips, 2),
     "voc": Target(lambda: [ANNOTATION.encode(), b"\0001\n"], _voc, 2),
+    "yolo": Target(lambda: [*YOLO], _yolo, 3),
     "picture": Target(_pictures, _picture),
     "dat": Target(_streams(".dat"), _stream(".dat")),
     "npy": Target(_streams(".npy"), _stream(".npy")),

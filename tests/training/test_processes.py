@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from sj_lowlat import distributed
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import QuantReLU
-from sj_lowlat.training import FinetuneConfig, finetune
+from sj_lowlat.training import FinetuneConfig, Validation, finetune
 from tests.processes import two_processes
 from tests.training.conftest import Squares, TinyDetector
 
@@ -51,13 +51,20 @@ class Case:
     names: tuple[str, ...] = ("red", "green", "blue")
     teacher: bool = True
     config: FinetuneConfig = CONFIG
+    scored: bool = False
 
     def run(self, folder: Path | None, reads: int = 0) -> nn.Module:
         """:param reads: pictures that are read before the power fails"""
         torch.manual_seed(0)
         model, teacher = self.network().double(), self.network().double()
         data = Squares(7, self.names, broken=(reads, cut) if reads else None)
-        return finetune(model, data, teacher if self.teacher else None, self.config, folder)
+        validation = Validation(size_of_weights, 2) if self.scored else None
+        guide = teacher if self.teacher else None
+        return finetune(model, data, guide, self.config, folder, validation=validation)
+
+
+def size_of_weights(network: nn.Module) -> float:
+    return sum(float(weights.detach().abs().mean()) for weights in network.parameters())
 
 
 class PowerCut(Exception):
@@ -69,7 +76,7 @@ def cut(image: Tensor) -> Tensor:
 
 
 CASES = {
-    "labels and a teacher": Case(),
+    "labels and a teacher": Case(scored=True),
     "inner maps": Case(config=replace(CONFIG, feature_weight=0.5)),
     "labels": Case(
         teacher=False, config=replace(CONFIG, batch_size=2, mix=1.0, grad_clip=0.5, augment_on_device=True)
@@ -143,6 +150,9 @@ def test_weights_and_losses_are_those_of_one_process(
     assert [line["iteration"] for line in together] == [1, 2, 3, 4]
     for a, b in zip(alone, together, strict=True):
         assert b["losses"] == pytest.approx(a["losses"], rel=1e-5, abs=1e-7)
+    one_by_one, shared = ({line["iteration"]: line["map50"] for line in lines if "map50" in line}
+                          for lines in (alone, together))  # fmt: skip
+    assert one_by_one == pytest.approx(shared) and list(shared) == ([2, 4] if CASES[name].scored else [])
 
 
 def test_a_run_goes_on_in_another_number_of_processes(
