@@ -66,14 +66,16 @@ class EnergyReport:
         return asdict(self) | {name: getattr(self, name) for name in derived}
 
     def __str__(self) -> str:
-        return (
-            f"ANN {self.ann_pj / 1e9:.3f} mJ ({self.ann_macs / 1e9:.3f} G MACs), "
-            f"SNN {self.snn_pj / 1e9:.3f} mJ ({self.snn_macs / 1e9:.3f} G MACs, "
-            f"{self.snn_acs / 1e9:.3f} G ACs) per image: ratio {self.ratio:.3f} in {self.steps:g} steps; "
-            f"{self.spikes_per_neuron_and_image:.3f} spikes per neuron and image (break-even near "
-            f"{self.break_even_spikes:.1f}) in {self.events_per_neuron_and_image:.3f} events; "
-            f"{self.images} images, 45 nm, 32 bit"
+        spikes, events = self.spikes_per_neuron_and_image, self.events_per_neuron_and_image
+        work = f"{self.snn_macs / 1e9:.3f} G MACs, {self.snn_acs / 1e9:.3f} G ACs in {self.steps:g} steps"
+        lines = (
+            f"energy per image, estimated on {self.images} (45 nm, 32 bit):",
+            f"  ANN {self.ann_pj / 1e9:.3f} mJ: {self.ann_macs / 1e9:.3f} G MACs",
+            f"  SNN {self.snn_pj / 1e9:.3f} mJ: {work}; {self.ratio:.3f} of the ANN's",
+            f"  {spikes:.3f} spikes a neuron in {events:.3f} events; as much as the ANN's near "
+            f"{self.break_even_spikes:.1f} spikes",
         )
+        return "\n".join(lines)
 
 
 def energy(synops: SynOpMonitor, rates: FiringRateMonitor, ann_macs: int | None = None) -> EnergyReport:
