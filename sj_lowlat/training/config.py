@@ -28,6 +28,8 @@ class FinetuneConfig:
         no other loss, dropout is off, as it is in the teacher
     :param feature_weight: factor of the distance from the teacher's inner maps, where there is a teacher of
         the same layers (:func:`~sj_lowlat.training.distil.feature_loss`); 0 leaves it out
+    :param spike_weight: factor of the spikes that the network will send, in synaptic operations per
+        multiplication of the ANN (:class:`~sj_lowlat.training.spikes.SpikePenalty`); 0 leaves it out
     :param mix: probability in [0, 1] that a picture is blended (mix-up) with another one of its batch, its
         own weight being 0.5 to 1; the objects of both count
     :param frozen_norms: batch norms keep the statistics that they have and use them, as in ``eval``; those of
@@ -53,6 +55,7 @@ class FinetuneConfig:
     detection_weight: float = 1.0
     distillation_weight: float = 1.0
     feature_weight: float = 0.0
+    spike_weight: float = 0.0
     mix: float = 0.0
     frozen_norms: bool = False
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -96,7 +99,7 @@ class FinetuneConfig:
 
 
 _WHOLE = {"iterations": 1, "batch_size": 1, "seed": 0, "workers": 0, "checkpoint_every": 1, "log_every": 1}
-_WEIGHTS = ("weight_decay", "detection_weight", "distillation_weight", "feature_weight")
+_WEIGHTS = ("weight_decay", "detection_weight", "distillation_weight", "feature_weight", "spike_weight")
 _REAL = {
     "above 0": (lambda v: v > 0, ("lr", "grad_clip")),
     "of at least 0": (lambda v: v >= 0, _WEIGHTS),

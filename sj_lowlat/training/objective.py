@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from sj_lowlat.training.batches import Batch
 from sj_lowlat.training.config import FinetuneConfig
 from sj_lowlat.training.distil import distillation_loss, feature_loss, output_distance, shared_layers, watch
 from sj_lowlat.training.losses import Targets, detection_loss
+from sj_lowlat.training.spikes import SpikePenalty, spike_loss
 from sj_lowlat.training.whole_batch import WholeBatch
 
 
@@ -26,7 +27,8 @@ class Objective:
 
     Detection is used where the data has classes and the model YOLO heads; distillation where there is a
     teacher: by YOLO head maps where the model has them, else as mean squared error of the outputs;
-    with ``feature_weight`` also by the outputs of the batch norms that both networks share.
+    with ``feature_weight`` also by the outputs of the batch norms that both networks share. ``spike_weight``
+    adds what spikes cost.
 
     :param teacher: in eval mode, on the same device
     :raises InputError: if nothing is left to minimise
@@ -47,9 +49,14 @@ class Objective:
         self.detection = config.detection_weight > 0 and labelled and bool(specs)
         self.teacher = teacher if config.distillation_weight > 0 else None
         self.features: list[str] = []
+        self.spikes: SpikePenalty | None = None
         if self.teacher is not None and config.feature_weight > 0:
             self.features = shared_layers(model, self.teacher)
         if self.detection or self.teacher is not None:
+            if config.spike_weight > 0:
+                shape = info_of(model).input_shape or (3, 32, 32)
+                like = next(model.parameters())
+                self.spikes = SpikePenalty(model, like.new_zeros(1, *shape))
             return
         if teacher is not None:
             reason = "config.distillation_weight is 0 and the data has no labels, or the model no YOLO heads"
@@ -69,7 +76,9 @@ class Objective:
         if self.teacher is not None:
             with torch.no_grad():
                 theirs, their_features = self._run(self.teacher, batch.images)
-        ours, our_features = self._run(self.model, batch.images)
+        none: AbstractContextManager[list[Tensor]] = nullcontext([])
+        with self.spikes.counted() if self.spikes else none as counted:
+            ours, our_features = self._run(self.model, batch.images)
         if self.detection:
             targets = Targets(*batch[1:])
             parts.append((config.detection_weight, detection_loss(ours, self.specs, targets)))
@@ -77,6 +86,8 @@ class Objective:
             heads = self.specs
             near = distillation_loss(ours, theirs, heads) if heads else output_distance(ours, theirs)
             parts.append((config.distillation_weight, near))
+        if counted:
+            parts.append((config.spike_weight, spike_loss(counted, len(batch.images))))
         if self.features:
             parts.append((config.feature_weight, feature_loss(our_features, their_features)))
         return {name: weight * value for weight, losses in parts for name, value in losses.items()}
