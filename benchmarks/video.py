@@ -193,7 +193,7 @@ def main() -> None:
     add = parser.add_argument
     add("--dead-zone", type=float, nargs="+", default=[0.02], help="thresholds of the runs with one")
     add("--block", type=int, nargs="+", default=[4], help="sides of its blocks")
-    parser.add_argument("--burst", type=int, default=8)
+    parser.add_argument("--burst", type=int, default=32)
     parser.add_argument("--drift", type=int, metavar="FRAMES", help="only the rounding, over so many frames")
     args = parser.parse_args()
     if args.drift:

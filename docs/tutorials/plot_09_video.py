@@ -41,7 +41,7 @@ ways = {
     "carried over": {},
     "carried over, dead zone": {"dead_zone": DeadZone(0.02, block=4)},
 }
-runs = {name: list(detect_video(snn, frames, burst=8, **options)) for name, options in ways.items()}
+runs = {name: list(detect_video(snn, frames, **options)) for name, options in ways.items()}
 names = sj_lowlat.info_of(snn).class_names
 last = runs["carried over, dead zone"][-1]
 figure = plot_images(
@@ -68,7 +68,7 @@ figure
 # The sums behind it are exact: after some steps without a new frame the network is where a run on the last
 # frame alone would be, and it sends nothing any more.
 
-still = detect_video(snn, frames[:2] + [frames[1]] * 20, burst=8)
+still = detect_video(snn, frames[:2] + [frames[1]] * 20)
 for number, answer in zip(count(), still, strict=False):
     if number in (0, 1, 2, 20):
         print(f"frame {answer.frame:2d}: {answer.spikes:.4f} spikes a neuron")
