@@ -7,7 +7,9 @@ import matplotlib
 
 import sj_lowlat
 
-sys.path.insert(0, str(Path(__file__).parent))  # for figures_scraper, data_way, convertible, methods_table
+sys.path.insert(
+    0, str(Path(__file__).parent)
+)  # for figures_scraper, data_way, convertible, methods_table, nir_graph
 
 matplotlib.use("Agg")
 
@@ -23,6 +25,7 @@ extensions = [
     "data_way",
     "convertible",
     "methods_table",
+    "nir_graph",
 ]
 exclude_patterns = ["_build", "generated", "tutorials", "gallery/*.ipynb", "gallery/*.py"]
 

@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from sj_lowlat.errors import ConversionError, InputError
+from sj_lowlat.export.windows import sides_behind
 from sj_lowlat.layers import BranchSum, HardResetIFNode, LowLatencyIFNode, RateReadout, ResidualFixIFNode
 from sj_lowlat.layers.int8_conv import Int8Conv2d
 from sj_lowlat.network import SpikingNetwork
@@ -140,7 +141,7 @@ class Nodes:
         if layer.groups != 1 or weight.shape[2] != weight.shape[3]:
             # its check takes channels from the weights' second axis, and both sides from the kernel's height
             raise refusal(name, "groups, or a kernel that is not square, do not pass NIR's check of shapes")
-        sides = _sides(shape, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+        sides = sides_behind(shape, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
         bias = np.zeros(len(weight), np.float32) if bias is None else bias
         stride, padding, dilation = layer.stride, layer.padding, layer.dilation
         made = self._nir.Conv2d(shape[1:], weight, stride, padding, dilation, 1, bias)
@@ -155,7 +156,7 @@ class Nodes:
         if layer.ceil_mode or any(padding) or not (sums or layer.divisor_override is None):
             raise refusal(name, "NIR's pools do not round up, and say nothing of means over a padding")
         kind = self._nir.SumPool2d if sums else self._nir.AvgPool2d
-        return kind(*map(np.array, (size, stride, padding))), (shape[0], *_sides(shape, size, stride))
+        return kind(*map(np.array, (size, stride, padding))), (shape[0], *sides_behind(shape, size, stride))
 
     def _neuron(self, name: str, node: LowLatencyIFNode, shape: tuple[int, ...]) -> Any:
         if type(node) not in _PLAIN or node.counts or node.slope or node.powers:
@@ -200,17 +201,3 @@ def _flattens(node: fx.Node, layer: Any) -> bool:
     if layer is not None:
         return type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1)
     return node.target is torch.ops.aten.flatten.using_ints and node.args[1:] in ((1,), (1, -1))
-
-
-def _sides(
-    shape: Sequence[int],
-    size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int] = (0, 0),
-    dilation: Sequence[int] = (1, 1),
-) -> tuple[int, ...]:
-    """Height and width behind a window that moves over ``[C, H, W]``."""
-    return tuple(
-        (n + 2 * p - d * (k - 1) - 1) // s + 1
-        for n, k, s, p, d in zip(shape[1:], size, stride, padding, dilation, strict=True)
-    )
