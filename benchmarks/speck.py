@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nir
+import sinabs
 import torch
 from inputs import stacked
 from runner import HERE, markdown, save_results, schedule
@@ -28,7 +30,7 @@ from sj_lowlat.conversion import convert
 from sj_lowlat.data import TrafficDataset
 from sj_lowlat.detect import HeadSpec
 from sj_lowlat.evaluation import evaluate
-from sj_lowlat.export import run_sinabs, speck_network, speck_plan, to_sinabs
+from sj_lowlat.export import run_sinabs, speck_network, speck_plan, to_sinabs, write_nir
 from sj_lowlat.layers import LowLatencyIFNode
 from sj_lowlat.models.detector import Detector, initialise, initialise_head
 from sj_lowlat.network import GraphNetwork, NetworkInfo, SpikingNetwork, WithInfo
@@ -86,6 +88,17 @@ class InSinabs(WithInfo, nn.Module):
         return run_sinabs(self.network, images, self.time_steps)
 
 
+class ByNir(InSinabs):
+    """The NIR file of a network as sinabs reads it, without a look at the metadata."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images to raw maps."""
+        sinabs.reset_states(self.network)
+        out, _ = self.network(images.repeat_interleave(self.time_steps, 0))
+        maps: Tensor = out.unflatten(0, (len(images), self.time_steps)).mean(1)
+        return maps
+
+
 def train(args: argparse.Namespace, plan: Mapping[str, Any]) -> None:
     """Run the stages; say how much time of the CPU they took."""
     data, start = TrafficDataset(plan["train_images"] // args.shorten, SIZE, seed=0), time.process_time()
@@ -116,6 +129,11 @@ def score(args: argparse.Namespace, plan: Mapping[str, Any]) -> None:
         sinabs_net = to_sinabs(chip, run, BATCH)
         inside = InSinabs(sinabs_net, chip.info, run.time_steps)
         rows.append({**_scored("in sinabs", inside, data), "schedule": str(run)})
+        single = Schedule(run.time_steps, charge=run.time_steps)
+        rows.append(_scored("spiking, float32", snn, data, single))
+        graph = nir.read(write_nir(snn, args.output / "speck.nir", single))
+        read = ByNir(sinabs.from_nir(graph, batch_size=BATCH), snn.info, run.time_steps)
+        rows.append({**_scored("its NIR file in sinabs", read, data), "schedule": str(single)})
         same.append({"schedule": str(run), **compare(chip, sinabs_net, data, args.compared, run)})
     head = ("network", "schedule", "mAP50, %", "spikes a picture")
     cells = [

@@ -7,9 +7,7 @@ import matplotlib
 
 import sj_lowlat
 
-sys.path.insert(
-    0, str(Path(__file__).parent)
-)  # for figures_scraper, data_way, convertible, methods_table, nir_graph
+sys.path.insert(0, str(Path(__file__).parent))  # for figures_scraper, nir_graph, data_way, ...
 
 matplotlib.use("Agg")
 

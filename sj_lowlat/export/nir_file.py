@@ -20,7 +20,7 @@ from sj_lowlat.monitors import SpikeRecorder
 from sj_lowlat.network import SpikingNetwork, schedule_for, unwrapped
 from sj_lowlat.schedule import Schedule
 
-_MOST_BYTES, _MOST_ITEMS, _MOST_DEPTH = 2**31, 100_000, 8
+_MOST_BYTES, _MOST_ITEMS, _MOST_DEPTH = 2**30, 100_000, 8
 
 
 def write_nir(snn: nn.Module, path: str | Path, schedule: Schedule | str | None = None) -> Path:

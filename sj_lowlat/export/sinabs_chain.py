@@ -17,8 +17,8 @@ from sj_lowlat.schedule import Schedule
 def to_sinabs(snn: nn.Module, schedule: Schedule | str | None = None, batch_size: int = 1) -> nn.Sequential:
     """A spiking network whose layers form a chain, as layers of torch and ``sinabs.layers.IAFSqueeze``.
 
-    It fires the same spikes: :func:`run_sinabs` runs it. At the first forward neurons start at V(0); sinabs'
-    own ``reset_states`` sets them to 0. Their ``spike_fn`` is ``SingleSpike``, with bursts ``MaxSpike``.
+    It fires the same spikes: :func:`run_sinabs` runs it. Neurons (``v_mem``) are at V(0); sinabs' own
+    ``reset_states`` sets them to 0. Their ``spike_fn`` is ``SingleSpike``, with bursts ``MaxSpike``.
     Heads are their convolution or linear layer, whose mean over the steps is the head's map.
 
     :param snn: from :func:`~sj_lowlat.conversion.convert` with ``neuron`` ``"residual-fix"`` or ``"if"``
@@ -53,6 +53,12 @@ def to_sinabs(snn: nn.Module, schedule: Schedule | str | None = None, batch_size
             made = _copy(name, layer)
         found.add_module(name.replace(".", "_"), made)
     _restart(sinabs, found, batch_size)
+    if snn.info.input_shape is not None:  # so that a chip gets V(0) as well
+        with torch.no_grad():
+            found(torch.zeros(batch_size, *snn.info.input_shape))  # gives the states their shapes
+        for layer in found:
+            if isinstance(layer, sinabs.layers.IAFSqueeze):
+                layer.v_mem = layer.start.expand(layer.v_mem.shape).clone()
     return found.eval()
 
 

@@ -74,7 +74,7 @@ def speck_plan(snn: nn.Module) -> SpeckPlan:
         weights = c_{in} \, 2^{\lceil \log_2 k_y k_x \rceil + \lceil \log_2 c \rceil}, \quad
         states = c \, 2^{\lceil \log_2 f_y \rceil + \lceil \log_2 f_x \rceil}
 
-    words (sinabs 3.1.3, ``validate_memory_speck``).
+    words (sinabs 3.1.3, ``validate_memory_speck``, documentation of Speck).
 
     :param snn: a chain of convolutions, plain neurons and sum pools, see :func:`to_sinabs`
     :raises ConversionError: for a layer that no core can hold, or more layers than cores, by name
@@ -124,6 +124,8 @@ def _memory(name: str, layer: nn.Conv2d, before: Sequence[int], after: Sequence[
         raise _refusal(name, f"its input has {before[1]} x {before[2]} places, at most 128 x 128 are read")
     if layer.groups != 1 or layer.dilation != (1, 1) or layer.padding_mode != "zeros":
         raise _refusal(name, "groups, dilation or another padding than zeros")
+    if size[0] != size[1]:
+        raise _refusal(name, f"its kernel is {size}, and must be square")
     if max(size) > _LARGEST_KERNEL or after[0] > _MOST_CHANNELS or set(stride) - set(_STRIDES):
         raise _refusal(name, f"kernel {size}, stride {stride}, {after[0]} channels: 16, 1 2 4 or 8, and 1024")
     places, channels, *sides = (
@@ -157,10 +159,9 @@ def _assign(needs: Sequence[tuple[str, int, int]]) -> list[int]:
 def speck_network(snn: nn.Module) -> SpikingNetwork:
     r"""A copy of a spiking network with the whole numbers of the chip; its simulation is exact in float32.
 
-    On a core the weights become :math:`q = \mathrm{round}(w / s)` in 8 bits with one
-    :math:`s = \max |w| / 127`, biases :math:`\mathrm{round}(b / s)`, and the threshold
-    :math:`2 \, \mathrm{round}(V_{th} / 2s)`, even, so that V(0) of half a threshold is whole. Layers on the
-    host stay as they are.
+    On a core weights and biases become :math:`\mathrm{round}(w / s)`, of 8 bits, with one
+    :math:`s = \max(|w|, |b|) / 127`, and the threshold :math:`2 \, \mathrm{round}(V_{th} / 2s)`, of 16 bits
+    and even, so that V(0) of half a threshold is whole. Layers on the host stay as they are.
 
     :param snn: as for :func:`speck_plan`, in fp32
     :raises ConversionError: as :func:`speck_plan`, or for a threshold of more than 15 bits
@@ -176,13 +177,14 @@ def speck_network(snn: nn.Module) -> SpikingNetwork:
         conv, neuron = (new.get_submodule(name) for name in (row.layer, neurons[row.layer]))
         if not isinstance(conv, nn.Conv2d) or not isinstance(neuron, LowLatencyIFNode):
             raise _refusal(row.layer, "its currents do not go into neurons")
-        scale = conv.weight.detach().double().abs().max().clamp(min=1e-12) / 127
+        values = [value.detach().double() for value in (conv.weight, conv.bias) if value is not None]
+        scale = max(value.abs().max() for value in values).clamp(min=1e-12) / 127
         threshold = 2 * (neuron.threshold.double() / (2 * scale)).round().clamp(min=1)
         if float(threshold) >= _STATE:
             raise _refusal(row.layer, f"its threshold is {float(threshold):.0f}, in 16 bits below {_STATE}")
-        conv.weight.data.copy_((conv.weight.detach().double() / scale).round())
-        if conv.bias is not None:
-            conv.bias.data.copy_((conv.bias.detach().double() / scale).round())
+        for value in (conv.weight, conv.bias):
+            if value is not None:
+                value.data.copy_((value.detach().double() / scale).round())
         neuron.v_threshold = threshold.float()
     return new
 

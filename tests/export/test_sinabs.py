@@ -81,12 +81,20 @@ def test_every_spike(blocks: Any, burst: int, rounded: bool, seed: int) -> None:
         for layer in list(network)[2:-1]:
             assert all(torch.equal(value, value.round()) for value in layer.state_dict().values())
             if isinstance(layer, nn.Conv2d):
-                assert layer.weight.abs().max() == 127
+                assert max(value.abs().max() for value in layer.parameters()) == 127
+            if isinstance(layer, sinabs.layers.IAFSqueeze):
+                assert torch.equal(layer.start, layer.spike_threshold / 2)
 
 
 def test_a_run_starts_anew_whatever_was_before() -> None:
     snn = spiking([(4, 3, 2, 0)], 1)
     network = to_sinabs(snn, "4+0c4")
+    images = torch.rand(1, 3, 16, 12)
+    states = [layer.v_mem for layer in network if isinstance(layer, sinabs.layers.IAFSqueeze)]
+    assert [state.shape for state in states] == [(1, 2, 16, 12), (1, 4, 8, 6)]
+    assert all((state == 0.5).all() for state in states)
+    again = to_sinabs(snn, "4+0c4", 1)(images.expand(4, -1, -1, -1)).mean(0)
+    assert torch.equal(again, run_sinabs(network, images, 4)[0])
     images = torch.rand(3, 3, 16, 12)
     first = run_sinabs(network, images, 4)
     run_sinabs(network, torch.rand(1, 3, 8, 8), 2)
@@ -165,6 +173,7 @@ def test_what_does_not_fit_is_named() -> None:
     for snn, message in (
         (converted(nn.Conv2d(2, 2, 3, dilation=2), nn.ReLU()), "layer '2'.*dilation"),
         (converted(nn.Conv2d(2, 2, 3, 3), nn.ReLU()), "layer '2'.*stride"),
+        (converted(nn.Conv2d(2, 2, (3, 1)), nn.ReLU()), "layer '2'.*square"),
         (converted(conv, nn.ReLU(), nn.AvgPool2d(2)), "layer '4'.*AvgPool2d"),
         (converted(conv, nn.ReLU(), nn.AvgPool2d(3, divisor_override=1)), "layer '4'.*pool"),
         (converted(nn.ConvTranspose2d(2, 2, 2), nn.ReLU()), "layer '2'.*ConvTranspose2d"),
