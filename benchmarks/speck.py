@@ -121,26 +121,29 @@ def score(args: argparse.Namespace, plan: Mapping[str, Any]) -> None:
     snn = convert(quant, neuron="residual-fix")
     chip = speck_network(snn)
     print(f"{speck_plan(chip).table()}\n")
-    rows = [_scored("ANN", ann, data), _scored("Quant ANN", quant, data)]
+    rows: list[dict[str, Any]] = []
     same = []
+
+    def add(name: str, net: nn.Module, run: Schedule | None = None, steps: Schedule | None = None) -> None:
+        row = {"network": name, "schedule": str(steps or run or ""), **_scored(net, data, run)}
+        rows.append(row)
+        cells = name, row["schedule"], f"{100 * row['map50']:.1f}", f"{row['spikes']:,.0f}"
+        lines = markdown(("network", "schedule", "mAP50, %", "spikes a picture"), [cells]).splitlines()
+        print("\n".join(lines if len(rows) == 1 else lines[2:]), flush=True)
+
+    add("ANN", ann)
+    add("Quant ANN", quant)
     for run in args.schedules:
-        rows.append(_scored("spiking, float32", snn, data, run))
-        rows.append(_scored("spiking, as on the chip", chip, data, run))
+        steps, single = run.time_steps, Schedule(run.time_steps, charge=run.time_steps)
         sinabs_net = to_sinabs(chip, run, BATCH)
-        inside = InSinabs(sinabs_net, chip.info, run.time_steps)
-        rows.append({**_scored("in sinabs", inside, data), "schedule": str(run)})
-        single = Schedule(run.time_steps, charge=run.time_steps)
-        rows.append(_scored("spiking, float32", snn, data, single))
-        graph = nir.read(write_nir(snn, args.output / "speck.nir", single))
-        read = ByNir(sinabs.from_nir(graph, batch_size=BATCH), snn.info, run.time_steps)
-        rows.append({**_scored("its NIR file in sinabs", read, data), "schedule": str(single)})
+        add("spiking, float32", snn, run)
+        add("spiking, as on the chip", chip, run)
+        add("the same in sinabs", InSinabs(sinabs_net, chip.info, steps), steps=run)
         same.append({"schedule": str(run), **compare(chip, sinabs_net, data, args.compared, run)})
-    head = ("network", "schedule", "mAP50, %", "spikes a picture")
-    cells = [
-        (row["network"], row["schedule"], f"{100 * row['map50']:.1f}", f"{row['spikes']:,.0f}")
-        for row in rows
-    ]
-    print(markdown(head, cells))
+        graph = nir.read(write_nir(snn, args.output / "speck.nir", single))
+        add("spiking, float32", snn, single)
+        read = ByNir(sinabs.from_nir(graph, batch_size=BATCH), snn.info, steps)
+        add("its NIR file in sinabs", read, steps=single)
     for row in same:
         print(
             f"\n{row['schedule']}: {row['equal']:,} of {row['places']:,} outputs of neurons are the same in "
@@ -151,8 +154,8 @@ def score(args: argparse.Namespace, plan: Mapping[str, Any]) -> None:
     save_results(args.results or args.output / "speck.json", found)
 
 
-def _scored(name: str, net: nn.Module, data: TrafficDataset, run: Schedule | None = None) -> dict[str, Any]:
-    """A row: mAP50 in [0, 1], spikes a picture of all neurons, those on the host too."""
+def _scored(net: nn.Module, data: TrafficDataset, run: Schedule | None) -> dict[str, float]:
+    """mAP50 in [0, 1], and spikes a picture of all neurons, those on the host too."""
     spikes = 0.0
 
     def count(_module: nn.Module, _inputs: Any, out: Tensor) -> None:
@@ -163,10 +166,7 @@ def _scored(name: str, net: nn.Module, data: TrafficDataset, run: Schedule | Non
     found = evaluate(net, data, run, batch_size=BATCH, monitored=0).final
     for hook in hooks:
         hook.remove()
-    return {
-        "network": name, "schedule": "" if run is None else str(run), "map50": found.map50,
-        "spikes": spikes / len(data),
-    }  # fmt: skip
+    return {"map50": found.map50, "spikes": spikes / len(data)}
 
 
 def compare(
