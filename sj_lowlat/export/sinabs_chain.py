@@ -52,6 +52,7 @@ def to_sinabs(snn: nn.Module, schedule: Schedule | str | None = None, batch_size
         else:
             made = _copy(name, layer)
         found.add_module(name.replace(".", "_"), made)
+    found.to(memory_format=torch.channels_last)  # as SpikingNetwork does: sums have the same order
     _restart(sinabs, found, batch_size)
     if snn.info.input_shape is not None:  # so that a chip gets V(0) as well
         with torch.no_grad():
@@ -69,8 +70,11 @@ def run_sinabs(network: nn.Sequential, images: Tensor, time_steps: int) -> Tenso
     :return: the head's map, ``[N, *]``
     """
     _restart(library(), network, len(images))
+    frames = images.repeat_interleave(time_steps, 0)  # [N * T, *], the steps of an image together
+    if frames.dim() == 4:
+        frames = frames.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        out = network(images.repeat_interleave(time_steps, 0))  # [N * T, *], the steps of an image together
+        out = network(frames)
     return out.unflatten(0, (len(images), time_steps)).mean(1)
 
 
