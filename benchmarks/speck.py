@@ -1,7 +1,7 @@
 """A one-head traffic detector within the limits of the chip Speck: train it, export it, score it.
 
     python benchmarks/speck.py train --output runs/speck
-    python benchmarks/speck.py score --output runs/speck --images 200 --schedules 16+0b4c16 32+0b4c32
+    python benchmarks/speck.py score --output runs/speck --images 100 --schedules 32+0b4c32 64+0b4c64
 
 ``train`` runs the stages of a plan (configs/speck.json) on generated traffic of 128 px; those that are done
 are skipped, an interrupted one resumes. ``score`` converts the last network to plain neurons, with weights in
@@ -39,7 +39,7 @@ from sj_lowlat.simulation import simulate
 
 SIZE, STRIDE, BATCH = 128, 8, 10
 NEURONS = ("ResidualFixIFNode", "IAFSqueeze")  # ours, and those of sinabs
-SCHEDULES = tuple(map(Schedule.parse, ("16+0b4c16", "32+0b4c32")))
+SCHEDULES = tuple(map(Schedule.parse, ("32+0b4c32", "64+0b4c64")))
 # medians of five groups of the boxes of 300 scenes, by their overlap
 ANCHORS = ((8.0, 21.0), (12.0, 32.0), (27.0, 16.0), (20.0, 46.0), (52.0, 29.0))
 # channels out of each core's convolution, of kernel 3, and its stride
@@ -224,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             own.add_argument("--shorten", type=int, default=1, help="a trial: iterations and scenes over N")
             own.add_argument("--workers", type=int, default=0, help="processes that prepare batches ahead")
         else:
-            own.add_argument("--images", type=int, default=200, help="scenes to score on")
+            own.add_argument("--images", type=int, default=100, help="scenes to score on")
             own.add_argument("--compared", type=int, default=5, help="pictures whose spikes are compared")
             own.add_argument("--schedules", type=schedule, nargs="+", default=SCHEDULES)
             own.add_argument("--results", type=Path, help="JSON file")
