@@ -29,6 +29,7 @@ extensions = [
     "data_way",
     "convertible",
     "methods_table",
+    "nir_graph",
 ]
 exclude_patterns = ["_build", "generated", "tutorials", "gallery/*.ipynb", "gallery/*.py"]
 

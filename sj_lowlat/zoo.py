@@ -19,7 +19,7 @@ MODEL_FORMS = (
     "give a folder that sj-lowlat wrote, a darknet file NET.weights (of yolov3-tiny) "
     "or NET.cfg,NET.weights[,NET.names] (NET.conv.15: the layers below 15), "
     f"a network that ships with sj_lowlat ({', '.join(pretrained.names()) or 'none is installed'}), "
-    "a file of pretrained.pack (NAME.safetensors), of export (NET.onnx, NET.npz), any ONNX file, "
+    "a file of pretrained.pack (NAME.safetensors), of export (NET.onnx, NET.npz, NET.nir), any ONNX file, "
     "with options as in NET.onnx:heads=yolox,scale=255,bgr=true,mean=0,std=1,size=416,names=FILE.names, "
     f"or a fresh network: {' or '.join(_FRESH)}, with options as in snn-tiny-yolov3:width=0.5,input_size=320"
 )
@@ -57,6 +57,8 @@ def open_network(
         model = export.read_onnx(spec) if export.wrote(spec) else models.from_onnx(spec)
     elif spec.endswith(".npz"):
         model = export.read_integers(spec)
+    elif spec.endswith(".nir"):
+        model = export.read_nir(spec)
     elif onnx != spec:
         model = _onnx(f"{onnx}.onnx", onnx_options)
     elif spec.endswith(".names") and spec.count(",") == 2:

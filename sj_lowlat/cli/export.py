@@ -7,22 +7,24 @@ from typing import Literal
 
 
 def run(
-    model: str, output: str, format: Literal["onnx", "integers"] = "onnx", schedule: str | None = None
+    model: str, output: str, format: Literal["onnx", "integers", "nir"] = "onnx", schedule: str | None = None
 ) -> None:
-    """Write a network as ONNX or as whole numbers, for other programs.
+    """Write a network as ONNX, as whole numbers or as NIR, for other programs.
 
     The float or Quant ANN as ONNX, checked in onnxruntime; the spiking network as whole numbers (NAME.npz and
-    NAME.json). Both can be given as --model to other verbs.
+    NAME.json), or, with plain neurons, as a NIR graph. All can be given as --model to other verbs.
 
     examples::
 
       sj-lowlat export --model runs/quant --format onnx --output quant.onnx
       sj-lowlat export --model snn-tiny-yolov3-coco --format integers --output tiny.npz
 
+      sj-lowlat export --model runs/plain --format nir --schedule 16+0c16 --output plain.nir
+
     :param model: a network by one word, as for convert; of one that ships, format onnx takes the Quant ANN
-    :param output: the file: NAME.onnx or NAME.npz
-    :param format: onnx or integers
-    :param schedule: for integers: how the network is run, such as 4+2b4; by default its own
+    :param output: the file: NAME.onnx, NAME.npz or NAME.nir
+    :param format: onnx, integers or nir
+    :param schedule: for integers and nir: how the network is run, such as 4+2b4; by default its own
     """
     import torch
 
@@ -31,13 +33,16 @@ def run(
     from sj_lowlat.network import info_of
     from sj_lowlat.zoo import open_network
 
-    network = open_network(model, spiking=format == "integers")
+    network = open_network(model, spiking=format != "onnx")
     if format == "integers":
         path = export.write_integers(network, output, schedule)
         print(f"{path} and {path.with_suffix('.json').name} hold the network in whole numbers")
         return
+    if format == "nir":
+        print(f"{export.write_nir(network, output, schedule)} holds the network as a NIR graph")
+        return
     if schedule is not None:
-        raise InputError("a schedule is for --format integers: an ANN has no steps")
+        raise InputError("a schedule is for --format integers and nir: an ANN has no steps")
     path = export.write_onnx(network, output)
     shape = info_of(network).input_shape or (3, 416, 416)
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))

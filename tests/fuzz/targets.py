@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
@@ -22,7 +23,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from sj_lowlat import checkpoint, models, pretrained, zoo
+from sj_lowlat import checkpoint, export, models, pretrained, zoo
 from sj_lowlat.cli.options import finer_factors
 from sj_lowlat.cli.sources import open_data
 from sj_lowlat.conversion import convert, prepare
@@ -306,6 +307,13 @@ def _word(data: bytes, folder: Path) -> None:
             zoo._onnx(str(folder / "none.onnx"), word)
 
 
+def _nir() -> list[bytes]:
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(18, 2))
+    snn = convert(net, neuron="residual-fix", scale="max", calibration=torch.rand(2, 1, 8, 8))
+    with tempfile.TemporaryDirectory() as folder:
+        return [export.write_nir(snn, Path(folder) / "a.nir", "4+0c4").read_bytes()]
+
+
 def _onnx() -> list[bytes]:
     output = io.BytesIO()
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 3)).eval()
@@ -339,5 +347,6 @@ TARGETS: dict[str, Target] = {
         lambda: [b'{"iteration": 1, "losses": {"total": 1.0}, "lr": 0.1, "seconds": 1.0}\n' * 2], _log
     ),
     "words": Target(lambda: [word.encode() for word in WORDS], _word, 10),
+    "nir": Target(_nir, lambda data, folder: export.read_nir(_file(folder, "a.nir", data)), 50),
     "onnx": Target(_onnx, lambda data, folder: onnx_file.read(_file(folder, "a.onnx", data), None), 50),
 }
