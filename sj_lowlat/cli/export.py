@@ -7,24 +7,28 @@ from typing import Literal
 
 
 def run(
-    model: str, output: str, format: Literal["onnx", "integers", "nir"] = "onnx", schedule: str | None = None
+    model: str,
+    output: str,
+    format: Literal["onnx", "onnx-step", "integers", "nir"] = "onnx",
+    schedule: str | None = None,
 ) -> None:
     """Write a network as ONNX, as whole numbers or as NIR, for other programs.
 
-    The float or Quant ANN as ONNX, checked in onnxruntime; the spiking network as whole numbers (NAME.npz and
-    NAME.json), or, with plain neurons, as a NIR graph. All can be given as --model to other verbs.
+    The float or Quant ANN as ONNX, checked in onnxruntime; one time step of the spiking network as ONNX, with
+    its states as inputs and outputs; the spiking network as whole numbers (NAME.npz and NAME.json), or, with
+    plain neurons, as a NIR graph. All but single steps can be given as --model to other verbs.
 
     examples::
 
       sj-lowlat export --model runs/quant --format onnx --output quant.onnx
+      sj-lowlat export --model snn-tiny-yolov3-coco --format onnx-step --output step.onnx
       sj-lowlat export --model snn-tiny-yolov3-coco --format integers --output tiny.npz
-
       sj-lowlat export --model runs/plain --format nir --schedule 16+0c16 --output plain.nir
 
     :param model: a network by one word, as for convert; of one that ships, format onnx takes the Quant ANN
     :param output: the file: NAME.onnx, NAME.npz or NAME.nir
-    :param format: onnx, integers or nir
-    :param schedule: for integers and nir: how the network is run, such as 4+2b4; by default its own
+    :param format: onnx, onnx-step, integers or nir
+    :param schedule: for all but onnx: how the network is run, such as 4+2b4; by default its own
     """
     import torch
 
@@ -41,8 +45,11 @@ def run(
     if format == "nir":
         print(f"{export.write_nir(network, output, schedule)} holds the network as a NIR graph")
         return
+    if format == "onnx-step":
+        print(f"{export.write_onnx_step(network, output, schedule)} holds one time step of the network")
+        return
     if schedule is not None:
-        raise InputError("a schedule is for --format integers and nir: an ANN has no steps")
+        raise InputError("a schedule is for a spiking network: the ANN of --format onnx has no steps")
     path = export.write_onnx(network, output)
     shape = info_of(network).input_shape or (3, 416, 416)
     images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))

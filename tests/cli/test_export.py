@@ -10,6 +10,7 @@ import torch
 from sj_lowlat.checkpoint import load, save
 from sj_lowlat.cli import main
 from sj_lowlat.conversion import convert, prepare
+from sj_lowlat.export import run_onnx_steps
 from sj_lowlat.models import tiny_yolov3
 
 
@@ -23,6 +24,16 @@ def test_onnx_and_integers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["convert", "--model", onnx, "--output", str(tmp_path / "snn")]) == 0
     snn, wanted = load(tmp_path / "snn").state_dict(), convert(quant).state_dict()
     assert all(torch.equal(value, wanted[name]) for name, value in snn.items())
+    step = [
+        "--model",
+        str(tmp_path / "snn"),
+        "--format",
+        "onnx-step",
+        "--output",
+        str(tmp_path / "step.onnx"),
+    ]
+    assert main(["export", *step, "--schedule", "4+2"]) == 0
+    assert len(list(run_onnx_steps(tmp_path / "step.onnx", torch.zeros(1, 3, 64, 64)))) == 6
     arguments = ["--model", str(tmp_path / "snn"), "--format", "integers", "--schedule", "4+2"]
     assert main(["export", *arguments, "--output", str(tmp_path / "net.npz")]) == 0
     assert (tmp_path / "net.json").is_file()
