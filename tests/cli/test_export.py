@@ -32,7 +32,8 @@ def test_onnx_and_integers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         "--output",
         str(tmp_path / "step.onnx"),
     ]
-    assert main(["export", *step, "--schedule", "4+2"]) == 0
+    step += ["--output", str(tmp_path / "step.onnx"), "--schedule", "4+2"]
+    assert main(["export", *step]) == 0
     assert len(list(run_onnx_steps(tmp_path / "step.onnx", torch.zeros(1, 3, 64, 64)))) == 6
     arguments = ["--model", str(tmp_path / "snn"), "--format", "integers", "--schedule", "4+2"]
     assert main(["export", *arguments, "--output", str(tmp_path / "net.npz")]) == 0
