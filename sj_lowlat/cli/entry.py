@@ -25,7 +25,7 @@ VERBS = {
     "finetune": "Train a network on labels, on a teacher's outputs, or on both.",
     "convert": "Turn a trained network into a spiking one.",
     "evaluate": "Score a network, spiking or not, on a labelled data set.",
-    "export": "Write a network as ONNX or as whole numbers, for other programs.",
+    "export": "Write a network as ONNX, as whole numbers or as NIR, for other programs.",
     "encode": "Record a data set with a simulated spike camera.",
     "monitor": "Watch the neurons of a spiking network: firing rates and what is left in their membranes.",
     "report": "Write one HTML page about what a spiking detector does in pictures, step by step.",
