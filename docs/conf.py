@@ -61,3 +61,5 @@ html_theme_options = {
 }
 copybutton_prompt_text = "$ "
 html_sidebars = {"**": []}
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]

@@ -1,5 +1,7 @@
 """Draws the pictures of ``docs/spikes.rst`` from the network of ``sj-lowlat demo`` and a generated scene.
 
+After ``make docs`` also the documentation's first page.
+
 ``python docs/report_figures.py FOLDER_OF_DEMO`` needs Chromium. The documentation's build does not run it.
 """
 
@@ -17,6 +19,7 @@ from sj_lowlat.cli import main
 from sj_lowlat.data import TrafficDataset
 
 IMAGES = Path(__file__).parent / "images"
+LANDING = Path(__file__).parent / "_build" / "html" / "index.html"
 
 
 def run(*words: object) -> None:
@@ -63,5 +66,7 @@ if __name__ == "__main__":
         for name, size, dark in (("report.png", "1100,1240", False), ("report_dark.png", "420,1240", True)):
             screenshot(page, folder / name, size, dark)
             smaller(folder / name, name)
+        screenshot(LANDING, folder / "landing.png", "1300,1240", False)
+        smaller(folder / "landing.png", "landing.png")
         for name in ("boxes", "neurons", "counts"):
             smaller(folder / "watched" / f"{name}.png", f"spikes_{name}.png")
