@@ -122,8 +122,9 @@ def rows_of(
     truth = joined(clips)
     classes = class_map_of(quant, truth)
 
-    def scored(found: list[Detections]) -> float:
-        return 100 * score(truth, found, class_map=classes).map50
+    def scored(found: list[Detections]) -> float | None:
+        something = any(len(target) for clip in clips for target in clip.targets)
+        return 100 * score(truth, found, class_map=classes).map50 if something else None
 
     yield {"clip": label, "run": "Quant ANN", "ap50": scored([one for clip in plain for one in clip])}
     runs = [("carried over", steps, DeadZone()) for steps in STEPS]
@@ -222,7 +223,8 @@ def main() -> None:
             rows.append(row)
             cost = [f"{row[key]:.3f}" for key in ("spikes", "events")] if "spikes" in row else ["", ""]
             shares = [f"{100 * row[key]:.1f}" for key in ("energy", "fresh")] if "spikes" in row else ["", ""]
-            table.append([label, row["run"], str(row.get("steps", "")), f"{row['ap50']:.1f}", *cost, *shares])
+            ap50 = "-" if row["ap50"] is None else f"{row['ap50']:.1f}"  # where there is nothing to find
+            table.append([label, row["run"], str(row.get("steps", "")), ap50, *cost, *shares])
             print(" | ".join(table[-1]), flush=True)
     print(markdown(header, table))
     save_results(args.results, {"rows": rows, "frames": args.frames, "scenes": args.scenes})
