@@ -13,6 +13,7 @@ from torch import nn
 from sj_lowlat.conversion import convert, prepare, replace_layers
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.export import read_onnx, run_onnx, write_onnx, wrote
+from sj_lowlat.layers import QuantReLU
 from sj_lowlat.models import snn_tiny_yolov3, tiny_yolov3
 from sj_lowlat.network import GraphNetwork
 from sj_lowlat.zoo import open_network
@@ -47,6 +48,33 @@ def test_onnxruntime_computes_the_same_maps(kind: str, tmp_path: Path) -> None:
             # sums in another order may cross a border between two levels in a few places
             apart = (ours - theirs).abs() > 1e-4
             assert apart.float().mean() < 0.02, apart.float().mean()
+
+
+class Twice(nn.Module):
+    """One convolution and one activation that run twice, on numbers that float32 adds without rounding."""
+
+    def __init__(self, act: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.act = nn.Conv2d(3, 3, 3, padding=1), act
+        self.pool, self.head = nn.MaxPool2d(2), nn.Conv2d(3, 5, 1)
+        for parameter in self.conv.parameters():
+            parameter.data.mul_(16).round_().div_(16)
+        for parameter in self.head.parameters():
+            parameter.data.mul_(16).round_().div_(16)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        once = self.act(self.conv(x))
+        return self.head(self.pool(self.act(self.conv(once)) + once))
+
+
+@pytest.mark.parametrize("act", [nn.ReLU(), QuantReLU(4, 1.0), QuantReLU(8, 2.0, slope=0.125)])
+def test_where_sums_are_exact_outputs_are_equal(act: nn.Module, tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    net = GraphNetwork.of(Twice(act).eval(), IMAGES[:1])
+    images = (IMAGES * 16).round() / 16
+    (found,) = run_onnx(write_onnx(net, tmp_path / "net.onnx"), images)
+    with torch.no_grad():
+        assert torch.equal(found, net(images)) and found.unique().numel() > 20
 
 
 @pytest.mark.parametrize("kind", ["float", "pools", "leaky", "strided"])
