@@ -89,7 +89,7 @@ $(RUN_DONE): $(SETUP) | $(BIN)/python
 $(DEV_DONE): $(SETUP) | $(BIN)/python
 	@echo "== installing sj-lowlat and its tools into $(VENV)"
 	@$(PIP) --editable '.[dev,docs]'
-	@$(PIP) --no-deps sinabs nirtorch pbr  # for their tests; sinabs asks for an older nir
+	@$(PIP) --no-deps sinabs nirtorch pbr neurobench snntorch  # for their tests; sinabs asks for an older nir
 	@$(BIN)/python -c "$$CHECK_TORCH"
 	@touch $(RUN_DONE) $@
 

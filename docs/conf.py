@@ -29,7 +29,7 @@ extensions = [
     "data_way",
     "convertible",
     "methods_table",
-    "nir_graph",
+    "export_graphs",
 ]
 exclude_patterns = ["_build", "generated", "tutorials", "gallery/*.ipynb", "gallery/*.py"]
 
