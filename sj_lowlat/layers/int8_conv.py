@@ -73,7 +73,8 @@ class Int8Conv2d(Conv2dSynapse):
             return super().currents(x.float(), bias)
         x = x.contiguous(memory_format=torch.channels_last)
         spikes = x.to(torch.int8)
-        if not torch.equal(spikes.to(x.dtype), x) or bool((spikes == -_ZERO).any()):
+        whole = x.dtype is torch.int8 or torch.equal(spikes.to(x.dtype), x)
+        if not whole or (spikes.numel() and int(spikes.amin()) == -_ZERO):
             high, low = _digits(x)
             return self.currents(low, bias) + _LARGEST * self.currents(high, None)
         geometry = list(self.stride), list(self.padding), list(self.dilation), self.groups
