@@ -18,6 +18,7 @@ from inputs import Photos, calibration_images, fingerprint, levels_of, open_grey
 from torch import Tensor, nn
 
 from sj_lowlat import zoo
+from sj_lowlat.allocator import keep_freed_memory
 from sj_lowlat.conversion import convert, prepare, set_precision
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation import evaluate
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HERE = Path(__file__).resolve().parent
+keep_freed_memory()  # as the command line does
 STATISTIC = "99.9%"  # scale of a network that has no trained clips, as in the paper
 
 

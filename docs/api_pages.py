@@ -34,6 +34,7 @@ MODULES = {
     "plots": "figures",
     "class_names": "COCO and VOC",
     "record": "how a result was made",
+    "allocator": "freed memory",
     "errors": "what goes wrong",
 }
 # described where they are returned, or a helper

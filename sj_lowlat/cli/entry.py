@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from typing import NoReturn
 
+from sj_lowlat.allocator import keep_freed_memory
 from sj_lowlat.cli import completion, convert, detect, encode, evaluate, export, info, monitor, report
 from sj_lowlat.cli.parser import VerbParser, fill
 from sj_lowlat.cli.suggest import in_options, near_verb, with_hyphens
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         3 for an error that was not expected; 130 after Ctrl-C, 141 where nobody reads what is printed, 143
         after SIGTERM
     """
+    if argv is None:
+        keep_freed_memory()  # the process is ours
     arguments = [*map(with_hyphens, sys.argv[1:] if argv is None else argv)]
     came: list[int] = []
     options: list[str] = []

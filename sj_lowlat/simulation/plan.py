@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from sj_lowlat.allocator import is_kept
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers import Clock, PreStepsIFNode, SignedIFNode
 from sj_lowlat.schedule import Schedule
@@ -15,9 +16,9 @@ MODES = ("steps", "counts")
 
 
 # Bytes of the largest tensor. On a CPU several steps feed the convolutions better than one; but beyond 32 MiB
-# the C library asks the system for fresh memory at every call, which costs more than neurons. 28 keep clear.
-_BUDGET = {"cpu": 28 << 20}
-_ON_A_GPU = 256 << 20
+# the C library asks the system for fresh memory at every call, which costs more than neurons: 28 keep clear,
+# unless freed memory stays with the process.
+_ON_A_CPU, _WHERE_KEPT, _ON_A_GPU = 28 << 20, 96 << 20, 256 << 20
 _MOST = 32
 
 
@@ -26,7 +27,9 @@ def chunk_for(clock: Clock, images: torch.Tensor) -> int:
     size = clock.sizes.get(tuple(images.shape[1:]))
     if size is None:
         return 2  # the fewest that show whether the input is constant
-    budget = _BUDGET.get(images.device.type, _ON_A_GPU)
+    budget = _ON_A_GPU
+    if images.device.type == "cpu":
+        budget = _WHERE_KEPT if is_kept() else _ON_A_CPU
     return max(1, min(_MOST, budget // (size * len(images))))
 
 

@@ -524,7 +524,7 @@ def test_chunks_fit_the_budget(signed: nn.Module, monkeypatch: pytest.MonkeyPatc
     node = next(module for module in signed.modules() if isinstance(module, SignedIFNode))
     node.register_forward_hook(lambda m, args, out: sizes.append(m.clock.now.steps))
     largest = IMAGES.shape[0] * 8 * 6 * 6 * 4  # of float32 spikes, those that the fine head reads
-    monkeypatch.setattr(plan, "_BUDGET", {"cpu": 3 * largest})
+    monkeypatch.setattr(plan, "_ON_A_CPU", 3 * largest)
     simulate(signed, IMAGES, T)
     assert sizes == [2, 3, 2]  # the first pass tells how large the layers are
     sizes.clear()
