@@ -83,7 +83,8 @@ def run(
     :param calibration_images: number of calibration images that are used
     :param time_steps: of the runs that a method's corrections are made for
     :param schedule: how the spiking network is to be run, kept with it: 4+2b4 is 4 steps with input, 2 of
-        flush, bursts of up to 4 spikes; by default that of the method or of the network that came
+        flush, bursts of up to 4 spikes; by default that of the method or of the network that came; signed
+        neurons with levels get 1+1 and bursts of twice the levels: the answer in 2 steps
     """
     from sj_lowlat import checkpoint
     from sj_lowlat.cli.options import check_output, finer_factors
@@ -138,6 +139,9 @@ def run(
             calibration=images,
             time_steps=time_steps,
         )
+        found = info_of(snn).levels
+        if found and method is None and neuron in (None, "signed") and info_of(ann).schedule is None:
+            snn.schedule = Schedule(1, 1, 2 * found)
         snn.schedule = plan or snn.schedule
         report: Any = snn.conversion_report
         checkpoint.save(snn, folder)
@@ -145,3 +149,6 @@ def run(
             folder / "conversion.json", {"model": model, "report": report.to_json(), "settings": provenance()}
         )
     print(f"{report}\n\nthe spiking network is in {output}")
+    if (own := snn.schedule) is not None:
+        most = "single spikes" if own.burst == 1 else f"up to {own.burst} spikes of a neuron in a step"
+        print(f"it runs {own} where no other schedule is given: {own.total} steps, {most}")

@@ -368,6 +368,11 @@ def test_a_network_keeps_its_schedule(places: Any, run: Run, tmp_path: Path) -> 
     assert run("convert", "--model", "snn-tiny-yolov3-coco", "--output", tmp_path / "shipped").code == 0
     assert load(tmp_path / "shipped").schedule == again.schedule
     assert run(*command, "--schedule", "x", "--output", tmp_path / "bad").code == 2
+    usual = run(*command, "--output", tmp_path / "usual")
+    assert load(tmp_path / "usual").schedule == Schedule(1, 1, 8)
+    assert "it runs 1+1b8 where no other schedule is given: 2 steps, up to 8 spikes" in usual.out
+    assert run(*command, "--neuron", "residual-fix", "--output", tmp_path / "plain").code == 0
+    assert load(tmp_path / "plain").schedule == Schedule(4)
 
 
 def test_a_broken_picture_is_reported_and_the_others_go_on(places: Any, run: Run, tmp_path: Path) -> None:
