@@ -22,6 +22,7 @@ from runner import HERE, Runs, arguments, markdown, place, save_figure, schedule
 from sj_lowlat.network import info_of
 from sj_lowlat.schedule import Schedule
 
+FIGURE_WIDTH = 10.0  # inches
 NEAR = 0.5  # points of mAP50 that count as equal
 TABLES = sorted(path.stem for path in (HERE / "tables").glob("*.json"))
 Row = dict[str, Any]  # what columns and labels of a table may name
@@ -214,8 +215,12 @@ def draw(plan: Mapping[str, Any], rows: Sequence[Row], photos: Photos, teacher: 
             bar, group = (plan["figure"][key].format_map(row) for key in ("bar", "group"))
             bars.setdefault(bar, {})[group] = row["map50"]
         figure = plot_rates(bars, title=title, ylabel="mAP50 (%)")
-        figure.axes[0].set_xlabel("")
-        figure.axes[0].legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        axes = figure.axes[0]
+        figure.set_figwidth(FIGURE_WIDTH)
+        axes.set_xlabel("")
+        groups = [label.get_text().replace(", ", "\n") for label in axes.get_xticklabels()]
+        axes.set_xticks(axes.get_xticks(), groups, rotation=0, ha="center", fontsize=9)
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
         return figure
     curves = {
         plan["figure"]["curve"].format_map(row): [(p["steps"], p["map50"]) for p in row["points"]]
