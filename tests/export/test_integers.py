@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import runpy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,11 +14,10 @@ from torch import nn
 from sj_lowlat.conversion import convert, prepare, replace_layers
 from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.export import integer_network, read_integers, write_integers
-from sj_lowlat.layers import LowLatencyIFNode
 from sj_lowlat.models import snn_tiny_yolov3, tiny_yolov3
 from sj_lowlat.network import SpikingNetwork
-from sj_lowlat.simulation import simulate
 from sj_lowlat.zoo import open_network
+from tests.export.watch import watched
 
 REFERENCE = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "integer_reference.py"))
 GREY = torch.randint(0, 256, (1, 3, 64, 64), generator=torch.Generator().manual_seed(1))
@@ -40,22 +38,13 @@ def network(kind: str) -> SpikingNetwork:
     return convert(quant, neuron="residual-fix" if kind == "plain" else "signed")
 
 
-def spikes_of(snn: nn.Module, schedule: str | None = None) -> tuple[dict[str, list[torch.Tensor]], Any]:
-    found: dict[str, list[torch.Tensor]] = {}
-    for name, module in snn.named_modules():
-        if isinstance(module, LowLatencyIFNode):
-            kept = found.setdefault(name, [])
-            module.register_forward_hook(lambda _m, _i, out, kept=kept: kept.append(out.clone()))
-    return found, simulate(snn, IMAGES, schedule, chunk=1).outputs[-1]
-
-
 @pytest.mark.parametrize("kind", ["relu", "leaky", "wide", "plain"])
 @pytest.mark.parametrize("schedule", ["4+3", "2+2b2c4", "1+1b4c4"])
 def test_numpy_fires_every_spike(kind: str, schedule: str, tmp_path: Path) -> None:
     path = write_integers(network(kind), tmp_path / "net.npz", schedule)
     snn = open_network(str(path))
     assert isinstance(snn, SpikingNetwork)
-    wanted, maps = spikes_of(snn)  # the schedule is the file's
+    wanted, read = watched(snn, IMAGES)  # the schedule is the file's
     about = json.loads(path.with_suffix(".json").read_text())
     layers = {row["layer"]: row["name"] for row in about["graph"] if row["op"] == "neuron"}
     assert layers.keys() == wanted.keys()
@@ -65,7 +54,7 @@ def test_numpy_fires_every_spike(kind: str, schedule: str, tmp_path: Path) -> No
             assert np.array_equal(wanted[layer][step - 1][0].numpy(), values[name]), (layer, step)
             fired += int(np.abs(values[name]).sum())
     assert fired > 1000
-    for ours, name in zip(maps, about["graph"][-1]["inputs"], strict=True):
+    for ours, name in zip(read[-1], about["graph"][-1]["inputs"], strict=True):
         assert np.allclose(ours[0].numpy(), values[name], atol=1e-4)
 
 
@@ -83,10 +72,10 @@ def test_whole_numbers_are_small_and_read_back(tmp_path: Path) -> None:
 
 def test_rounding_moves_few_counts() -> None:
     snn = network("relu")
-    whole = integer_network(snn)  # before the hooks are there, which a copy would share
-    (first, _), (second, _) = spikes_of(snn, "4+6"), spikes_of(whole, "4+6")
+    whole = integer_network(snn)
+    (first, _), (second, _) = watched(snn, IMAGES, "4+6"), watched(whole, IMAGES, "4+6")
     name = next(iter(first))  # the first layer's input is the same in both
-    apart = torch.stack(first[name]).sum(0) - torch.stack(second[name]).sum(0)
+    apart = first[name].sum(0) - second[name].sum(0)
     assert apart.abs().max() <= 1 and (apart != 0).float().mean() < 0.02
 
 

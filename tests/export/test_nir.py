@@ -25,6 +25,7 @@ from sj_lowlat.monitors import SpikeRecorder
 from sj_lowlat.network import SpikingNetwork
 from sj_lowlat.simulation import simulate
 from sj_lowlat.zoo import open_network
+from tests.export.watch import watched
 
 nir = pytest.importorskip("nir")
 REFERENCE = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "nir_reference.py"))
@@ -99,21 +100,6 @@ def per_channel(snn: SpikingNetwork) -> None:
             layer.set_ratio(torch.arange(conv.out_channels) % 4 / 4)
 
 
-def spikes_of(snn: nn.Module, images: torch.Tensor, steps: int) -> tuple[dict[str, torch.Tensor], Any]:
-    """Layer -> spikes [T, C, H, W] of the first image, and the last read-out."""
-    found: dict[str, list[torch.Tensor]] = {}
-    hooks = []
-    for name, module in snn.named_modules():
-        if isinstance(module, LowLatencyIFNode):
-            kept = found.setdefault(name, [])
-            hook = module.register_forward_hook(lambda _m, _i, out, kept=kept: kept.append(out.clone()))
-            hooks.append(hook)
-    maps = simulate(snn, images, f"{steps}+0c{steps}", chunk=1).outputs[-1]
-    for hook in hooks:
-        hook.remove()
-    return {name: torch.stack(kept)[:, 0] for name, kept in found.items()}, maps
-
-
 def as_list(maps: Any) -> list[torch.Tensor]:
     return [maps] if isinstance(maps, torch.Tensor) else list(maps)
 
@@ -150,10 +136,10 @@ def test_every_spike(
     if channels:
         per_channel(snn)
     images = torch.randint(0, 65, (2, 2, 12, 10), generator=torch.Generator().manual_seed(seed)) / 64
-    wanted, maps = spikes_of(snn, images, 6)
+    wanted, (*_, maps) = watched(snn, images, "6+0c6")
     path = write_nir(snn, tmp_path_factory.mktemp("nir") / "net.nir", "6+0c6")
 
-    back, maps_back = spikes_of(read_nir(path), images, 6)
+    back, (*_, maps_back) = watched(read_nir(path), images, "6+0c6")
     assert wanted.keys() == back.keys()
     assert all(torch.equal(wanted[name], back[name]) for name in wanted)
     assert type(maps) is type(maps_back)
@@ -162,7 +148,7 @@ def test_every_spike(
     graph = nir.read(path)
     runs = [values for _, values in REFERENCE["simulate"](graph, images[0].numpy(), 6)]
     for name, spikes in wanted.items():
-        assert np.array_equal(spikes.numpy(), np.stack([values[name] for values in runs])), name
+        assert np.array_equal(spikes[:, 0].numpy(), np.stack([values[name] for values in runs])), name
     outputs = json.loads(graph.metadata["outputs"])
     for name, ours in zip([outputs] if isinstance(outputs, str) else outputs, as_list(maps), strict=True):
         assert np.allclose(np.mean([values[name] for values in runs], 0), ours[0].numpy(), atol=1e-5)
@@ -184,7 +170,7 @@ def small(neuron: str = "residual-fix", heads: str = "maps", seed: int = 3) -> S
 def test_sinabs_fires_every_spike(tmp_path: Path) -> None:
     sinabs = pytest.importorskip("sinabs")
     snn = small()
-    wanted, maps = spikes_of(snn, IMAGES, 6)
+    wanted, (*_, maps) = watched(snn, IMAGES, "6+0c6")
     graph = nir.read(write_nir(snn, tmp_path / "net.nir", "6+0c6"))
     theirs, found = sinabs.from_nir(graph, batch_size=1), {}
     for name in wanted:
@@ -195,7 +181,7 @@ def test_sinabs_fires_every_spike(tmp_path: Path) -> None:
         layer.register_forward_hook(lambda _m, _i, out, name=name: found.update({name: out}))
     out, _ = theirs(IMAGES.expand(6, -1, -1, -1))
     for name, spikes in wanted.items():
-        assert spikes.sum() > 50 and torch.equal(spikes, found[name]), name
+        assert spikes.sum() > 50 and torch.equal(spikes[:, 0], found[name]), name
     assert torch.allclose(out.mean(0), maps[0], atol=1e-5)
 
 
@@ -225,8 +211,8 @@ def test_spikes_at_the_threshold(tmp_path: Path) -> None:
     found = nir.read(write_nir(snn, tmp_path / "net.nir", "6+0c6")).nodes["acts.at0"]
     assert (np.float32(0.75) > found.v_threshold).all()
     assert (np.nextafter(found.v_threshold, np.float32(1)) == np.float32(0.75)).all()
-    wanted, _ = spikes_of(read_nir(tmp_path / "net.nir"), IMAGES, 6)
-    assert wanted["acts.at0"].flatten(1).mean(1).tolist() == [0, 0, 1, 0, 0, 1]
+    wanted, _ = watched(read_nir(tmp_path / "net.nir"), IMAGES, "6+0c6")
+    assert wanted["acts.at0"][:, 0].flatten(1).mean(1).tolist() == [0, 0, 1, 0, 0, 1]
 
 
 def test_a_file_of_another_program_is_read_by_nirs_equations(tmp_path: Path) -> None:
@@ -241,9 +227,9 @@ def test_a_file_of_another_program_is_read_by_nirs_equations(tmp_path: Path) -> 
     nir.write(tmp_path / "net.nir", nir.NIRGraph(nodes, list(zip(nodes, list(nodes)[1:], strict=False))))
     snn = read_nir(tmp_path / "net.nir")
     assert isinstance(snn.get_submodule("b"), HardResetIFNode)
-    wanted, maps = spikes_of(snn, torch.tensor([[1.0, 0.5, 0.0]]), 6)
+    wanted, (*_, maps) = watched(snn, torch.tensor([[1.0, 0.5, 0.0]]), "6+0c6")
     # 0.75 and 1 a step; fire above 1.25 and go back to 0
-    assert wanted["b"].tolist() == [[0, 0], [1, 1], [0, 0], [1, 1], [0, 0], [1, 1]]
+    assert wanted["b"][:, 0].tolist() == [[0, 0], [1, 1], [0, 0], [1, 1], [0, 0], [1, 1]]
     assert maps.tolist() == [[1.0]]
 
 
@@ -414,5 +400,5 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     args = ["export", "-m", str(tmp_path / "snn"), "--format", "nir", "-o", str(out), "--schedule", "6+0c6"]
     assert main(args) == 0
     assert "net.nir" in capsys.readouterr().out
-    wanted, found = spikes_of(small(), IMAGES, 6)[0], spikes_of(open_network(str(out)), IMAGES, 6)[0]
+    wanted, found = watched(small(), IMAGES, "6+0c6")[0], watched(open_network(str(out)), IMAGES, "6+0c6")[0]
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,6 +17,7 @@ from sj_lowlat.models import snn_tiny_yolov3, tiny_yolov3
 from sj_lowlat.network import SpikingNetwork
 from sj_lowlat.pretrained import load
 from sj_lowlat.simulation import simulate
+from tests.export.watch import watched
 
 pytest.importorskip("onnxruntime")
 IMAGES = torch.randint(0, 257, (2, 3, 64, 64), generator=torch.Generator().manual_seed(1)) / 256
@@ -47,26 +47,12 @@ def network(kind: str) -> SpikingNetwork:
     return snn
 
 
-def spikes_of(snn: nn.Module, schedule: str) -> tuple[dict[str, list[torch.Tensor]], Any]:
-    found: dict[str, list[torch.Tensor]] = {}
-    hooks = []
-    for name, module in snn.named_modules():
-        if isinstance(module, LowLatencyIFNode):
-            kept = found.setdefault(name, [])
-            hook = module.register_forward_hook(lambda _m, _i, out, kept=kept: kept.append(out.clone()))
-            hooks.append(hook)
-    run = simulate(snn, IMAGES, schedule, chunk=1, readout=range(1, 8 if schedule == "4+3" else 3))
-    for hook in hooks:
-        hook.remove()
-    return found, run.outputs
-
-
 @pytest.mark.parametrize("kind", ["relu", "leaky", "wide", "plain"])
 @pytest.mark.parametrize("schedule", ["4+3", "1+1b4c4"])
 def test_every_spike_of_every_step(kind: str, schedule: str, tmp_path: Path) -> None:
     snn = network(kind)
     path = write_onnx_step(snn, tmp_path / "step.onnx", schedule)
-    wanted, maps = spikes_of(snn, schedule)
+    wanted, maps = watched(snn, IMAGES, schedule)
     steps = list(run_onnx_steps(path, IMAGES))
     assert len(steps) == len(maps)
     fired = 0

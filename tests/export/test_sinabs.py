@@ -16,6 +16,7 @@ from sj_lowlat.export import run_sinabs, speck_network, speck_plan, to_sinabs
 from sj_lowlat.layers import LowLatencyIFNode
 from sj_lowlat.network import SpikingNetwork
 from sj_lowlat.simulation import simulate
+from tests.export.watch import watched
 
 sinabs = pytest.importorskip("sinabs")
 
@@ -40,17 +41,6 @@ def spiking(blocks: list[tuple[int, int, int, int]], seed: int) -> SpikingNetwor
     return snn
 
 
-def spikes_of(snn: nn.Module, images: torch.Tensor, schedule: str) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Spikes [N, T, *] of each layer, and the map."""
-    kept: list[list[torch.Tensor]] = []
-    for module in snn.modules():
-        if isinstance(module, LowLatencyIFNode):
-            kept.append([])
-            module.register_forward_hook(lambda _m, _i, out, own=kept[-1]: own.append(out.clone()))
-    map_ = simulate(snn, images, schedule, chunk=1).outputs[-1]
-    return [torch.stack(spikes, 1) for spikes in kept], map_
-
-
 def theirs_of(network: nn.Sequential, images: torch.Tensor, steps: int) -> tuple[list[torch.Tensor], Any]:
     found: dict[nn.Module, torch.Tensor] = {}
     layers = [m for m in network.modules() if isinstance(m, sinabs.layers.IAFSqueeze)]
@@ -70,13 +60,13 @@ def test_every_spike(blocks: Any, burst: int, rounded: bool, seed: int) -> None:
         reject()
     snn = speck_network(snn) if rounded else snn
     network = to_sinabs(snn, f"5+0b{burst}c5", batch_size=2)
-    ours, map_ = spikes_of(snn, images, f"5+0b{burst}c5")
+    ours, read = watched(snn, images, f"5+0b{burst}c5")
     theirs, their_map = theirs_of(network, images, 5)
     assert len(ours) == len(theirs) == len(blocks) + 1
     assert [type(layer).__name__ for layer in network].count("IAFSqueeze") == len(ours)
-    for mine, their in zip(ours, theirs, strict=True):
-        assert torch.equal(mine, their)
-    assert torch.allclose(map_, their_map, atol=1e-4)
+    for mine, their in zip(ours.values(), theirs, strict=True):
+        assert torch.equal(mine.transpose(0, 1), their)
+    assert torch.allclose(read[-1], their_map, atol=1e-4)
     if rounded:  # whole numbers on the chip
         for layer in list(network)[2:-1]:
             assert all(torch.equal(value, value.round()) for value in layer.state_dict().values())
@@ -112,11 +102,11 @@ def test_a_threshold_for_each_channel_and_linear_layers() -> None:
         module.v_threshold = 0.5 + torch.rand(4 * (number + 1))
         module.set_ratio(torch.rand(4 * (number + 1)))
     images = torch.rand(2, 3, 8, 8)
-    ours, map_ = spikes_of(snn, images, "6+0c6")
+    ours, read = watched(snn, images, "6+0c6")
     theirs, their_map = theirs_of(to_sinabs(snn, "6+0c6"), images, 6)
-    for mine, their in zip(ours, theirs, strict=True):
-        assert mine.sum() > 0 and torch.equal(mine, their)
-    assert torch.allclose(map_, their_map, atol=1e-5)
+    for mine, their in zip(ours.values(), theirs, strict=True):
+        assert mine.sum() > 0 and torch.equal(mine.transpose(0, 1), their)
+    assert torch.allclose(read[-1], their_map, atol=1e-5)
 
 
 @settings(max_examples=50, deadline=None)
