@@ -7,7 +7,8 @@
 Rows and networks are those of configs/methods.json. A method that is read at every step runs once, to its
 longest time; the others run once for each number of steps. Every run is kept under --output and not done
 again; --shard 0/2 and 1/2, started side by side, do half of the rows each, and the same command without it
-prints the table of all. Steps are steps in all: pre-steps and flush count.
+prints the table of all; --methods done prints that of the rows that are done by then. Steps are steps in
+all: pre-steps and flush count.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from inputs import Photos, fingerprint, levels_of, open_network, open_photos
-from runner import HERE, Runs, arguments, calibration_images, markdown, place, save_figure
+from runner import HERE, NotDone, Runs, arguments, calibration_images, markdown, place, save_figure
 
 from sj_lowlat.conversion import METHODS, Method, convert, set_precision
 from sj_lowlat.evaluation import evaluate
@@ -136,7 +138,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = arguments(__doc__, "")
     add = parser.add_argument
-    add("--methods", nargs="+", default=["all"], metavar="NAME", help="names of rows, or all")
+    add("--methods", nargs="+", default=["all"], metavar="NAME", help="names of rows, all, or done")
     add("--time-steps", nargs="+", type=int, default=[2, 4, 8, 16, 32, 64, 128, 256, 512])
     add("--total", type=int, default=3500, help="steps of the long rows")
     add("--long-images", type=int, default=100, help="photos of these")
@@ -166,11 +168,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Score the methods; without a shard print the table, and of all rows write the results and draw."""
     args = parse(argv)
     plan = json.loads(TABLE.read_text(encoding="utf-8"))
-    every, runs = open_photos("coco", args.data), Runs(args)
+    every, runs = open_photos("coco", args.data), Runs(args, only_done=args.methods == ["done"])
     photos, few = every.spaced(args.images), every.spaced(min(args.long_images, args.images))
-    chosen = [e for e in plan["rows"] if "all" in args.methods or e.get("label", e["method"]) in args.methods]
+    whole = runs.only_done or "all" in args.methods
+    chosen = [e for e in plan["rows"] if whole or e.get("label", e["method"]) in args.methods]
     own, of = args.shard
-    rows = [Row(entry, plan, runs).done(photos, few) for entry in chosen[own::of]]
+    rows = []
+    for entry in chosen[own::of]:
+        with suppress(NotDone):
+            rows.append(Row(entry, plan, runs).done(photos, few))
     if of > 1:
         return
     rival = next((row for row in rows if row.label == RIVAL), None)
@@ -184,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]  # fmt: skip
     title = f"{photos.label}: {len(photos)} images, {args.size} px"
     print(f"\n{title}\n\n" + markdown((*head, *_COSTS), lines))
-    if chosen == plan["rows"]:
+    if whole and rows:
         runs.save()
         save_figure(draw(rows, plan["bold"], title), Path(args.figure))
 

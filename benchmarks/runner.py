@@ -82,15 +82,20 @@ def _places(name: str) -> dict[str, Path]:
     return {"results": HERE / "results" / f"{name}.json", "figure": figure, "output": Path("runs") / name}
 
 
+class NotDone(Exception):
+    """A run that was not met before, where none is to be done."""
+
+
 class Runs:
     """Scored runs. Each is written to a file when it ends, and not done again for the same request.
 
     :param args: what the script was asked
     :param keep: whether what was found is kept beside each file, to compare runs later: see ``paired.py``
+    :param only_done: whether to raise :class:`NotDone` instead of doing a run
     """
 
-    def __init__(self, args: argparse.Namespace, keep: bool = False) -> None:
-        self.args, self.keep = args, keep
+    def __init__(self, args: argparse.Namespace, keep: bool = False, only_done: bool = False) -> None:
+        self.args, self.keep, self.only_done = args, keep, only_done
         self.records: dict[str, dict[str, Any]] = {}
         self.kept: dict[str, Path] = {}
         self._last: tuple[str, nn.Module] | None = None  # the network that was prepared last
@@ -165,6 +170,8 @@ class Runs:
         """
         path = self._path(name, request)
         if again or not path.exists():
+            if self.only_done:
+                raise NotDone(name)
             print(f"{name} ...", file=sys.stderr, flush=True)
             write_json(path, {"request": request, **work()})
         self.records[name] = json.loads(path.read_text(encoding="utf-8"))

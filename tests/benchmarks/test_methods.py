@@ -72,6 +72,10 @@ def test_every_row_runs_once(
         steps["wait on quant 8 2"] == 10 * 4
     )  # ten of its eleven layers of neurons are one behind the other
     assert steps["srp on quant 6 2"] == 6 and steps["srp on quant 8 2"] == 8
+    next(places["runs"].glob("srp_on_quant_6_2-*.json")).unlink()
+    methods.main([*words, "--methods", "done"])
+    again = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert again[2:] == [line for line in lines[2:] if not line.startswith("| srp |")]
 
 
 def test_a_row_is_compared_from_where_it_stays_good(methods: Any) -> None:
