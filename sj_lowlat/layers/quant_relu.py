@@ -16,17 +16,26 @@ from sj_lowlat.errors import InputError
 _BLOCK = 1 << 18
 
 
-def _blocks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
-    """The same elements of all tensors, block by block as they lie in memory, where all lie the same way."""
+def _blocks(clip: torch.Tensor, *tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
+    """The same elements of all tensors, block by block as they lie in memory, where all lie the same way; and
+    first the clip, in a shape that fits each block."""
     first = tensors[0]
-    dense = first.is_contiguous() or (
-        first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last)
-    )
-    alike = dense and all(t.stride() == first.stride() for t in tensors)
+    last = first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last)
+    alike = (last or first.is_contiguous()) and all(t.stride() == first.stride() for t in tensors)
     if first.device.type != "cpu" or first.numel() <= _BLOCK or not alike:
-        yield tensors
+        yield clip, *tensors
         return
-    yield from zip(*(t.as_strided((t.numel(),), (1,)).split(_BLOCK) for t in tensors), strict=True)
+    parts: list[torch.Tensor]
+    if not clip.dim():
+        size, parts = _BLOCK, [t.as_strided((t.numel(),), (1,)) for t in tensors]
+    elif last:  # a row for each place
+        size, parts = _BLOCK // clip.numel(), [t.permute(0, 2, 3, 1).flatten(0, 2) for t in tensors]
+        clip = clip.flatten()
+    else:  # whole images
+        size, parts = _BLOCK * len(first) // first.numel(), [t.flatten(2) for t in tensors]
+        clip = clip.view(-1, 1)
+    for block in zip(*(part.split(max(size, 1)) for part in parts), strict=True):
+        yield clip, *block
 
 
 # one operation for autograd, torch.export and torch.compile, none of which may look inside: it asks for sizes
@@ -36,11 +45,9 @@ def _blocks(*tensors: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
     schema="(Tensor z, Tensor clip, int levels, float slope) -> Tensor",
 )
 def _quant_relu(z: torch.Tensor, clip: torch.Tensor, levels: int, slope: float) -> torch.Tensor:
-    if clip.dim():
-        return functional.quant_relu(z, clip, levels, slope)
     out = torch.empty_like(z)
-    for part, result in _blocks(z, out):
-        result.copy_(functional.quant_relu(part, clip, levels, slope))
+    for own, part, result in _blocks(clip, z, out):
+        result.copy_(functional.quant_relu(part, own, levels, slope))
     return out
 
 
@@ -59,14 +66,11 @@ def _backward(ctx: Any, grad_out: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     above; dq/dclip = (q - f(z)) / clip up to it, 1 above."""
     z, clip, out = ctx.saved_tensors
     grad = torch.empty_like(z).copy_(grad_out)  # laid out as z is
-    if clip.dim():
-        inner, grad_clip = _gradients(grad, z, out, clip, ctx.slope)
-        return inner, grad_clip if ctx.needs_input_grad[1] else None, None, None
     grad_clip = torch.zeros_like(clip)
-    for gradient, before, after in _blocks(grad, z, out):
-        inner, part = _gradients(gradient, before, after, clip, ctx.slope)
+    for own, gradient, before, after in _blocks(clip, grad, z, out):
+        inner, part = _gradients(gradient, before, after, own, ctx.slope)
         gradient.copy_(inner)
-        grad_clip += part
+        grad_clip += part.view_as(clip)
     return grad, grad_clip, None, None
 
 
@@ -76,18 +80,21 @@ _quant_relu.register_autograd(_backward, setup_context=_save)
 def _gradients(
     grad: torch.Tensor, z: torch.Tensor, out: torch.Tensor, clip: torch.Tensor, slope: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients for z and for the clip."""
-    if clip.dim() == 0:  # torch's own kernels for one clip, several times faster than masks
+    """Gradients for z and for the clip, by torch's own kernels, which are several times faster than masks."""
+    least = -torch.finfo(z.dtype).tiny  # a ReLU's gradient at 0 is 1
+    if clip.dim() == 0:
         top = torch.nextafter(clip, torch.full_like(clip, torch.inf)).item()
-        low = -top if slope == 1 else -torch.inf if slope else -torch.finfo(z.dtype).tiny
+        low = -top if slope == 1 else -torch.inf if slope else least
         inside = torch.ops.aten.hardtanh_backward(grad, z, low, top)
         grad_above = torch.ops.aten.threshold_backward(grad, z, clip.item())
     else:
-        over = z > clip
-        inside, grad_above = grad * (~over if slope else (z >= 0) & ~over), grad * over
-        inside = inside * (z >= -clip) if slope == 1 else inside
+        grad_above = torch.ops.aten.threshold_backward(grad, z - clip, 0)
+        inside = grad - grad_above
+        inside = inside if slope else torch.ops.aten.threshold_backward(inside, z, least)
     if slope == 1:  # of the identity, limited on both sides
-        grad_above = grad_above - grad * (z < -clip)
+        grad_below = torch.ops.aten.threshold_backward(grad, -clip - z, 0)
+        inside = inside if clip.dim() == 0 else inside.sub_(grad_below)
+        grad_above = grad_above.sub_(grad_below)
     error = (out - (F.leaky_relu(z, slope) if 0 < slope < 1 else z)).mul_(inside)
     grad_clip = error.sum_to_size(clip.shape) / clip + grad_above.sum_to_size(clip.shape)
     return (

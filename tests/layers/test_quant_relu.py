@@ -112,10 +112,13 @@ def test_leaky_values_and_gradients(levels: int, slope: float, channels: bool, s
     torch.testing.assert_close(layer.clip_raw.grad, want * torch.sigmoid(layer.clip_raw.detach()))
 
 
-@pytest.mark.parametrize("slope", [0.0, 0.1])
+@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_large_maps_are_taken_block_by_block(slope: float, layout: torch.memory_format) -> None:
-    layer = QuantReLU(8, 0.9, slope=slope)
+@pytest.mark.parametrize("clip", [0.9, torch.tensor([0.5, 0.9, 1.4])])
+def test_large_maps_are_taken_block_by_block(
+    slope: float, layout: torch.memory_format, clip: float | torch.Tensor
+) -> None:
+    layer = QuantReLU(8, clip, None if isinstance(clip, float) else 3, slope)
     z = torch.randn(2, 3, 300, 311).contiguous(memory_format=layout)  # more than two blocks
     whole, parts = z.clone().requires_grad_(), z.clone().requires_grad_()
     weight = torch.randn(z.shape)  # of another layout than channels_last
