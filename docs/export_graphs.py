@@ -121,7 +121,10 @@ def of_onnx(path: Path, suffixes: Sequence[str]) -> Graph:
         colour = WEIGHTS if "Conv" in ops else NEURONS if "Floor" in ops else OTHERS
         lines = [name, *(" ".join(ops[start : start + 2]) for start in range(0, len(ops), 2))]
         reads = dict.fromkeys(inputs[name])
-        lines += [f"input: {value}" for value in reads if value in arguments and value != "images"]
+        for value in arguments[1:]:
+            if value in reads:
+                own = value.removeprefix(f"{name}.")
+                lines.append(f"input {value}" if own == value else f"state {own}")
         before = dict.fromkeys(layer(value) for value in reads)
         found[name] = Node("\n".join(lines), colour, [box for box in before if box in found and box != name])
     ends = [value.name for value in model.output if value.name in ("coarse", "fine")]
@@ -183,9 +186,9 @@ def sinabs_graph(_folder: Path) -> Graph:
 
 
 PICTURES: dict[str, tuple[Callable[[Path], Graph], float, float]] = {
-    "onnx_graph": (onnx_graph, 1.5, 2.8), "onnx_step_graph": (step_graph, 1.6, 3.6),
-    "integers_graph": (integers_graph, 1.5, 3.0), "nir_graph": (nir_graph, 1.5, 2.4),
-    "sinabs_graph": (sinabs_graph, 1.2, 1.6),
+    "onnx_graph": (onnx_graph, 1.1, 2.4), "onnx_step_graph": (step_graph, 1.12, 3.4),
+    "integers_graph": (integers_graph, 1.2, 2.4), "nir_graph": (nir_graph, 1.3, 2.4),
+    "sinabs_graph": (sinabs_graph, 1.05, 1.4),
 }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 WEIGHTS, NEURONS, ENDS, OTHERS = "#0072B2", "#D55E00", "#666666", "#009E73"
-BEND = 0.25  # of an arrow over several columns, in its lengths
+BEND = 0.32  # of an arrow over several columns, in its lengths
 
 
 @dataclass(frozen=True)
