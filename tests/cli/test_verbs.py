@@ -69,7 +69,7 @@ def test_from_a_fresh_network_to_what_its_neurons_do(places: Any, run: Run, tmp_
     assert "distil_box" in read(quant / "finetune.json")["losses"]
     assert checkpoint.load(quant).levels == 4
 
-    done = run("convert", "--model", quant, "--output", snn)
+    done = run("convert", "--model", quant, "--schedule", "4", "--output", snn)
     assert done.code == 0, done.err
     assert "SignedIFNode" in done.out and str(snn) in done.out
     record = read(snn / "conversion.json")
