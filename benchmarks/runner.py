@@ -146,7 +146,7 @@ class Runs:
                 paired.save(kept, photos.dataset, photos.protocol, known, found.detections)
             return found.to_json() | {"kernel": choose(device)}
 
-        kept = self._path(name, request).with_suffix(".npz")
+        kept = self.path(name, request).with_suffix(".npz")
         if self.keep:
             self.kept[name] = kept
         return self.once(name, request, work, again=self.keep and not kept.exists())
@@ -157,7 +157,8 @@ class Runs:
         ((_, more),) = points.values()
         return f"{100 * more.estimate:+.1f} ({more.range})"
 
-    def _path(self, name: str, request: dict[str, Any]) -> Path:
+    def path(self, name: str, request: dict[str, Any]) -> Path:
+        """Where the record of a run is kept."""
         digest = hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:8]
         return self.args.output / f"{re.sub('[^A-Za-z0-9.+=-]+', '_', name)}-{digest}.json"
 
@@ -168,7 +169,7 @@ class Runs:
 
         :param again: whether to work all the same
         """
-        path = self._path(name, request)
+        path = self.path(name, request)
         if again or not path.exists():
             if self.only_done:
                 raise NotDone(name)

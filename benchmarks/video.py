@@ -2,153 +2,143 @@
 
 Clips of DATA/video have no boxes: there the detections of the Quant ANN on the same frame are the truth.
 Generated traffic in motion has exact boxes; a panning camera sees a window that moves over a larger scene.
-Frames with which a run starts are left out of spikes and energy, not of the scores.
+Frames with which a run starts are left out of spikes and energy, not of the scores. Intervals resample whole
+scenes, because frames of one are alike.
 
     python benchmarks/video.py --data DATA
-    python benchmarks/video.py --data DATA --frames 100 --scenes 20      # the whole table: hours
+    python benchmarks/video.py --data DATA --frames 40 --scenes 12       # scores with intervals: hours
     python benchmarks/video.py --data DATA --dead-zone 0.01 0.02 0.04 0.08 --block 1 4 8
     python benchmarks/video.py --drift 100000                            # rounding over an endless stream
+
+Every run is kept under --output and not done again, so an interrupted script goes on where it was; --shard
+0/2 and 1/2, started side by side, do half of the clips each.
 """
 
 from __future__ import annotations
 
+import argparse
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import paired
 import torch
-from runner import arguments, markdown, save_results
-from torch import Tensor, nn
+from inputs import fingerprint
+from moving import Clip, Source, as_truth, joined, sources
+from runner import Runs, arguments, markdown, save_results
+from torch import nn
 
 from sj_lowlat.conversion import convert, prepare
-from sj_lowlat.data import Target, letterbox, moving_sequence
-from sj_lowlat.data.sample import make_target
+from sj_lowlat.data import letterbox
 from sj_lowlat.detect import Detections
 from sj_lowlat.errors import InputError
+from sj_lowlat.evaluation import paired_difference
 from sj_lowlat.evaluation.predict import predict
 from sj_lowlat.evaluation.protocols import class_map_of, score
 from sj_lowlat.layers import SignedIFNode
 from sj_lowlat.network import info_of
 from sj_lowlat.pretrained import load
 from sj_lowlat.schedule import Schedule
-from sj_lowlat.video import CarriedRun, DeadZone, detect_video, open_frames
+from sj_lowlat.video import CarriedRun, DeadZone, detect_video
 
-NOISE = (0.0, 2.0, 6.0)  # standard deviation of a grey value, of 255
+SHIPPED = "snn-tiny-yolov3-coco"
 STEPS = (1, 2, 3)
 LEAST = 0.005  # score of detections that are scored
-SURE = 0.25  # and of those of the Quant ANN that are the truth
-PAN = 4  # pixels a frame
 
 
-@dataclass
-class Clip:
-    """Frames with boxes, as a data set; without boxes for a clip of nobody knows what."""
-
-    frames: list[Tensor]
-    class_names: tuple[str, ...]
-    targets: list[Target]
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, index: int) -> Any:
-        raise NotImplementedError("scores need boxes alone")
-
-    def target(self, index: int) -> Target:
-        return self.targets[index]
-
-
-def traffic(seeds: Sequence[int], frames: int, size: int, noise: float, panning: bool) -> list[Clip]:
-    """Scenes of generated traffic in motion."""
-    clips = []
-    for seed in seeds:
-        side = size + (PAN * frames if panning else 0)
-        scene = moving_sequence(seed, frames, side)
-        random = torch.Generator().manual_seed(seed)
-        pictures, targets = [], []
-        for number in range(frames):
-            left, top = (PAN * number, (side - size) // 2) if panning else (0, 0)
-            picture = scene.frames[number, :, top : top + size, left : left + size].float()
-            picture = picture + noise * torch.randn(picture.shape, generator=random)
-            pictures.append(picture.round().clamp(0, 255).to(torch.uint8))
-            moved = scene.boxes[number] - torch.tensor([left, top] * 2)
-            seen = moved.clamp(0, size)
-            area = (moved[:, 2:] - moved[:, :2]).prod(1)
-            kept = (seen[:, 2:] - seen[:, :2]).prod(1) >= 0.3 * area
-            labels = scene.labels[number][kept].tolist()
-            targets.append(make_target(seen[kept], labels, f"{seed}-{number}"))
-        clips.append(Clip(pictures, scene.class_names, targets))
-    return clips
-
-
-def quantised(network: nn.Module, frames: Sequence[Tensor]) -> list[Detections]:
+def quantised(network: nn.Module, clips: Sequence[Clip]) -> list[Detections]:
     """What the Quant ANN finds in each frame by itself."""
     size, found = info_of(network).size or 416, []
-    for frame in frames:
-        image, box = letterbox(frame, size)
-        (read,) = predict(network, image[None], [box], (LEAST, 0.45, 100))
-        found += read.detections
+    for clip in clips:
+        for frame in clip.frames:
+            image, box = letterbox(frame, size)
+            (read,) = predict(network, image[None], [box], (LEAST, 0.45, 100))
+            found += read.detections
     return found
 
 
-def as_truth(frames: list[Tensor], found: Sequence[Detections], names: tuple[str, ...]) -> Clip:
-    """A clip whose boxes are sure detections."""
-    sure = [each.filter(SURE) for each in found]
-    targets = [make_target(each.boxes, each.labels.tolist(), number) for number, each in enumerate(sure)]
-    return Clip(frames, names, targets)
+def spiking(
+    network: nn.Module, clips: Sequence[Clip], **options: Any
+) -> tuple[list[Detections], dict[str, float]]:
+    """What the spiking network finds, and what a frame costs on average."""
+    found, cost = [], []
+    for clip in clips:
+        for number, answer in enumerate(detect_video(network, clip.frames, score_threshold=LEAST, **options)):
+            found.append(answer.detections)
+            if number:
+                cost.append((answer.spikes, answer.events, answer.energy, answer.fresh))
+    means = map(fmean, zip(*cost, strict=True))
+    return found, dict(zip(("spikes", "events", "energy", "fresh"), means, strict=True))
 
 
-def joined(clips: Sequence[Clip]) -> Clip:
-    """One data set of several clips."""
-    return Clip(
-        [frame for clip in clips for frame in clip.frames],
-        clips[0].class_names,
-        [target for clip in clips for target in clip.targets],
-    )
+class Videos:
+    """The runs of the table.
 
+    :param runs: where they are kept
+    :param args: what the script was asked
+    """
 
-def rows_of(
-    label: str, clips: list[Clip], quant: nn.Module, snn: nn.Module, zones: Sequence[DeadZone], burst: int
-) -> Iterator[dict[str, Any]]:
-    """One row for each way to run the clips."""
-    plain = [quantised(quant, clip.frames) for clip in clips]
-    names = info_of(quant).class_names
-    if not any(len(target) for clip in clips for target in clip.targets):
-        clips = [as_truth(c.frames, found, names) for c, found in zip(clips, plain, strict=True)]
-    truth = joined(clips)
-    classes = class_map_of(quant, truth)
+    def __init__(self, runs: Runs, args: argparse.Namespace) -> None:
+        self.runs, self.args = runs, args
+        self.quant, self.snn = load(SHIPPED, spiking=False), load(SHIPPED)
+        zones = [DeadZone(threshold, block) for block in args.block for threshold in args.dead_zone]
+        self.ways: list[tuple[str, int, bool, DeadZone]] = [
+            *(("carried over", steps, True, DeadZone()) for steps in STEPS),
+            *((f"carried over, dead zone {z.threshold:g}, blocks of {z.block}", 2, True, z) for z in zones),
+            *(("reset", steps, False, DeadZone()) for steps in STEPS),
+        ]
 
-    def scored(found: list[Detections]) -> float | None:
-        something = any(len(target) for clip in clips for target in clip.targets)
-        return 100 * score(truth, found, class_map=classes).map50 if something else None
+    def rows(self, source: Source) -> Iterator[dict[str, Any]]:
+        """One row for each way to run the clips of a source."""
+        base = {"clips": source.label, "scenes": self.args.scenes, "frames": self.args.frames}
+        base |= {"network": SHIPPED, "weights": fingerprint(SHIPPED), "burst": self.args.burst}
+        made: list[list[Clip]] = []
 
-    yield {"clip": label, "run": "Quant ANN", "ap50": scored([one for clip in plain for one in clip])}
-    runs = [("carried over", steps, DeadZone()) for steps in STEPS]
-    runs += [(f"carried over, dead zone {z.threshold:g}, blocks of {z.block}", 2, z) for z in zones]
-    runs += [("reset", steps, DeadZone()) for steps in STEPS]
-    for name, steps, dead_zone in runs:
-        found, cost = [], []
-        for clip in clips:
-            answers = detect_video(
-                snn,
-                clip.frames,
-                steps_per_frame=steps,
-                carry=name != "reset",
-                dead_zone=dead_zone,
-                score_threshold=LEAST,
-                burst=burst,
+        def clips() -> list[Clip]:  # only where a run is missing
+            made.extend([source.clips(self.args.scenes, self.args.frames)] if not made else [])
+            return made[0]
+
+        def kept(name: str, request: dict[str, Any], work: Any) -> tuple[dict[str, Any], Path]:
+            path = self.runs.path(name, request).with_suffix(".npz")
+
+            def whole() -> dict[str, Any]:
+                found, cost = work()
+                data, groups = joined(clips())
+                if source.film is not None:  # sure detections of the Quant ANN are the truth
+                    plain = found if name == first else paired.load(beside).found["None"]
+                    data = as_truth(data.frames, plain, tuple(info_of(self.quant).class_names))
+                classes = class_map_of(self.quant, data)
+                paired.save(path, data, "coco", classes, {"None": found})
+                boxes = any(len(target) for target in data.targets)
+                ap50 = 100 * score(data, found, class_map=classes).map50 if boxes else None
+                return {"ap50": ap50, "groups": groups, "cost": cost}
+
+            return self.runs.once(name, request, whole, again=not path.exists()), path
+
+        first = f"{source.label}, Quant ANN"
+        record, beside = kept(first, base, lambda: (quantised(self.quant, clips()), None))
+        yield {"clip": source.label, "run": "Quant ANN", "ap50": record["ap50"]}
+        for name, steps, carry, zone in self.ways:
+            options = {"steps_per_frame": steps, "carry": carry, "burst": self.args.burst}
+            request = {**base, **options, "dead_zone": [zone.threshold, zone.block]}
+            record, path = kept(
+                f"{source.label}, {name}, {steps}",
+                request,
+                lambda options=options, zone=zone: spiking(self.snn, clips(), dead_zone=zone, **options),
             )
-            for number, answer in enumerate(answers):
-                found.append(answer.detections)
-                if number:
-                    cost.append((answer.spikes, answer.events, answer.energy, answer.fresh))
-        spikes, events, energy, fresh = (fmean(values) for values in zip(*cost, strict=True))
-        row = {"clip": label, "run": name, "steps": steps, "ap50": scored(found)}
-        yield {**row, "spikes": spikes, "events": events, "energy": energy, "fresh": fresh}
+            row = {"clip": source.label, "run": name, "steps": steps, "ap50": record["ap50"]}
+            if len(set(record["groups"])) > 1:
+                row["less"] = less(path, beside, record["groups"])
+            yield {**row, **record["cost"]}
+
+
+def less(path: Path, beside: Path, groups: Sequence[int]) -> str:
+    """What a run scores more than another one, with the interval of whole scenes drawn anew."""
+    one, other = (paired.load(each).matches("None").grouped(groups) for each in (path, beside))
+    more = paired_difference(one, other)
+    return f"{100 * more.estimate:+.1f} ({more.range})"
 
 
 def drift(frames: int, every: int) -> list[tuple[int, float]]:
@@ -189,12 +179,14 @@ def drift(frames: int, every: int) -> list[tuple[int, float]]:
 def main() -> None:
     parser = arguments(__doc__, "video", data=False, figure=False)
     parser.add_argument("--data", type=Path, help="folder with video; without it generated traffic alone")
+    parser.add_argument("--output", type=Path, default=Path("runs/video"), help="gets files for each run")
     parser.add_argument("--frames", type=int, default=5, help="of each clip, from its middle on")
     parser.add_argument("--scenes", type=int, default=1, help="of generated traffic, for each camera")
     add = parser.add_argument
     add("--dead-zone", type=float, nargs="+", default=[0.02], help="thresholds of the runs with one")
     add("--block", type=int, nargs="+", default=[4], help="sides of its blocks")
     parser.add_argument("--burst", type=int, default=32)
+    parser.add_argument("--shard", default="0/1", help="I/N: every N-th clip, from the I-th on")
     parser.add_argument("--drift", type=int, metavar="FRAMES", help="only the rounding, over so many frames")
     args = parser.parse_args()
     if args.drift:
@@ -203,31 +195,21 @@ def main() -> None:
             print(f"\npotentials computed anew every {every} frames\n")
             print(markdown(("frame", "largest error in thresholds"), table))
         return
-    quant, snn = load("snn-tiny-yolov3-coco", spiking=False), load("snn-tiny-yolov3-coco")
-    zones = [DeadZone(threshold, block) for block in args.block for threshold in args.dead_zone]
-    rows: list[dict[str, Any]] = []
-    sources: list[tuple[str, list[Clip]]] = []
-    for path in sorted((args.data / "video").iterdir()) if args.data else []:
-        source = open_frames(path)
-        middle = (source.count or 0) // 2
-        frames = [frame for frame in islice(source, middle, middle + args.frames) if frame is not None]
-        sources.append((path.stem, [Clip(frames, (), [make_target([], [], 0)] * len(frames))]))
-    for panning in (False, True):
-        for noise in NOISE:
-            label = f"traffic, {'panning' if panning else 'fixed'}, noise {noise:g}"
-            sources.append((label, traffic(range(args.scenes), args.frames, 416, noise, panning)))
-    header = "clip", "run", "steps", "AP50", "spikes", "events", "energy, % of the ANN", "started anew, %"
-    table = []
-    for label, clips in sources:
-        for row in rows_of(label, clips, quant, snn, zones, args.burst):
+    videos, rows, table = Videos(Runs(args), args), [], []
+    own, of = map(int, args.shard.split("/"))
+    for source in list(sources(args.data and args.data / "video"))[own::of]:
+        for row in videos.rows(source):
             rows.append(row)
             cost = [f"{row[key]:.3f}" for key in ("spikes", "events")] if "spikes" in row else ["", ""]
             shares = [f"{100 * row[key]:.1f}" for key in ("energy", "fresh")] if "spikes" in row else ["", ""]
             ap50 = "-" if row["ap50"] is None else f"{row['ap50']:.1f}"  # where there is nothing to find
-            table.append([label, row["run"], str(row.get("steps", "")), ap50, *cost, *shares])
+            start = [row["clip"], row["run"], str(row.get("steps", "")), ap50, row.get("less", "")]
+            table.append([*start, *cost, *shares])
             print(" | ".join(table[-1]), flush=True)
-    print(markdown(header, table))
-    save_results(args.results, {"rows": rows, "frames": args.frames, "scenes": args.scenes})
+    if of == 1:
+        names = "clip", "run", "steps", "AP50", "less the Quant ANN (95 %)", "spikes", "events"
+        print(markdown((*names, "energy, % of the ANN", "started anew, %"), table))
+        save_results(args.results, {"rows": rows, "frames": args.frames, "scenes": args.scenes})
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from sj_lowlat.errors import InputError
 
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Floats = np.ndarray[Any, np.dtype[np.floating[Any]]]
@@ -51,3 +54,26 @@ class Matches:
     protocol: str
     images: int
     classes: tuple[ClassMatches, ...]
+
+    def grouped(self, groups: Sequence[int]) -> Matches:
+        """The same, with a group of images in the place of an image, so that resamples draw whole groups.
+
+        Frames of one video are alike: to draw them singly would make an interval too narrow.
+
+        :param groups: group of each image, from 0 on, none left out
+        :raises InputError: if they are others
+        """
+        numbers = np.asarray(groups)
+        known = set(numbers.tolist())
+        if numbers.shape != (self.images,) or known != set(range(len(known))):
+            raise InputError(
+                f"groups are {sorted(known)} for {numbers.size} images: give one for each of {self.images} "
+                f"images, numbered from 0 on with none left out"
+            )
+
+        def of(matches: ClassMatches) -> ClassMatches:
+            positives = np.bincount(numbers, weights=matches.positives, minlength=len(known))
+            rankings = (replace(each, images=numbers[each.images]) for each in matches.rankings)
+            return replace(matches, positives=positives.astype(np.int64), rankings=tuple(rankings))
+
+        return replace(self, images=len(known), classes=tuple(map(of, self.classes)))

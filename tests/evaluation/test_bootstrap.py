@@ -226,6 +226,31 @@ def test_a_class_counts_where_it_is_drawn_and_some_object_always_is() -> None:
     assert (interval.low, interval.estimate, interval.high) == pytest.approx((1, 1, 1), abs=1e-12)
 
 
+@given(seed=st.integers(0, 2**31), images=st.integers(1, 9), data=st.data())
+def test_groups_are_drawn_whole(seed: int, images: int, data: st.DataObject) -> None:
+    """A group that is drawn n times is each of its images n times."""
+    truth, found = random_case(seed, images)
+    assume(any(len(target) for target in truth.targets))
+    drawn = data.draw(st.lists(st.integers(0, 3), min_size=images, max_size=images))
+    groups = np.unique(drawn, return_inverse=True)[1]
+    for protocol in PROTOCOLS:
+        try:
+            matches = match(truth, found, protocol)
+        except InputError:
+            assume(False)
+        together = matches.grouped(groups.tolist())
+        counts = np.random.default_rng(seed).integers(1, 4, (groups.max() + 1, 5)).astype(np.int32)
+        assert together.images == groups.max() + 1
+        assert resampled(together, counts) == pytest.approx(resampled(matches, counts[groups]), abs=1e-12)
+
+
+def test_groups_that_cannot_be() -> None:
+    matches = match(*random_case(2, 3))
+    for groups in ([0, 0], [0, 2, 2], [1, 1, 1], [0, 0, -1]):
+        with pytest.raises(InputError, match="groups are"):
+            matches.grouped(groups)
+
+
 def test_resamples_are_those_of_the_seed() -> None:
     truth, found = random_case(5, 7)
     matches = match(truth, found)
