@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -33,7 +34,7 @@ NEURONS = {
     "if": "plain IF", "residual-fix": "residual fix", "signed": "signed",
     "hard-reset": "hard reset", "srp": "SRP", "cos": "COS",
 }  # fmt: skip
-_USUAL = ("if", "residual-fix", "signed")
+USUAL = ("if", "residual-fix", "signed")
 PHOTOS = ("coco", "in-darknet-5k", "voc")
 
 
@@ -144,12 +145,11 @@ def levels_of(spec: str) -> int | None:
     return info_of(open_network(spec)).levels
 
 
-def neurons_for(spec: str) -> dict[str, str]:
-    """The neurons that a table scores where it names none, and what they are called; only signed ones stand
-    for leaky ReLUs."""
+def neurons_for(spec: str, wanted: Sequence[str]) -> list[str]:
+    """Which of these neurons (None: no spikes) a network can have: only signed ones stand for leaky ReLUs."""
     modules = open_network(spec).modules()
     leaky = any(getattr(module, "negative_slope", 0) or getattr(module, "slope", 0) for module in modules)
-    return {name: NEURONS[name] for name in (("signed",) if leaky else _USUAL)}
+    return [name for name in wanted if name in (None, "signed") or not leaky]
 
 
 @cache

@@ -16,9 +16,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inputs import NEURONS, PHOTOS, Photos, levels_of, named, neurons_for, open_network, open_photos
+from inputs import NEURONS, PHOTOS, USUAL, Photos, levels_of, named, neurons_for, open_network, open_photos
 from runner import HERE, Runs, arguments, markdown, place, save_figure, schedule
 
+from sj_lowlat.errors import InputError
 from sj_lowlat.network import info_of
 from sj_lowlat.schedule import Schedule
 
@@ -59,8 +60,7 @@ class Table:
                 for part in entry.get("each", [{}]):
                     case = {**entry, **part}
                     full = replace(plain, flush=self.plan["flush"]) if plain and case.get("flush") else plain
-                    neurons = case.get("neurons", self.plan.get("neurons", "all"))
-                    for neuron in neurons_for(spec) if neurons == "all" else neurons:
+                    for neuron in neurons_for(spec, case.get("neurons", self.plan["neurons"])):
                         yield case, full, neuron
 
     def _schedules(self, chosen: Any, name: str, spec: str) -> Sequence[Schedule | None]:
@@ -263,6 +263,7 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any
     plan["schedules"] = next((listed for name, listed in args.schedules if not name), plan["schedules"])
     for key in ("neurons", "photos", "images"):
         plan |= {key: getattr(args, key)} if getattr(args, key) else {}
+    plan.setdefault("neurons", USUAL)
     for key in ("networks", "beside"):
         given, own = getattr(args, key), plan.get(key, {}).items()
         places = own if given is None else given
@@ -297,6 +298,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             anns.setdefault(name, ann)
             beside.append((label, str(len(part)), ann["cell"]))
     rows = [row for name, spec in plan["networks"].items() for row in table.rows(name, spec, anns[name])]
+    if not rows:
+        raise InputError(f"none of the neurons {plan['neurons']} can stand for leaky ReLUs: signed ones can")
     print(f"\n{plan['title']}, {photos.label}: {len(photos)} images, {args.size} px\n")
     print(markdown(("ANN", "images", plan["score"]), beside) + "\n")
     print(render(plan, rows))

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from clips import CONDITIONS, mean_rate, record
-from inputs import fingerprint, levels_of, named, neurons_for, open_grey, open_network
+from inputs import NEURONS, USUAL, fingerprint, levels_of, named, neurons_for, open_grey, open_network
 from runner import Runs, arguments, markdown, save_figure
 from torch import Tensor
 from torchvision.ops import batched_nms
@@ -163,7 +163,8 @@ class Scorer:
         for label, rebuild in (("TFI", tfi), ("TFSTP", tfstp), ("adaptive", adaptive)):
             value = self(f"ANN on {label}", partial(rebuilt, rebuild))
             rows[f"ANN on {label} (as many frames as it needs)"] = {steps[-1]: value}
-        for neuron, label in neurons_for(self.spec).items():
+        for neuron in neurons_for(self.spec, USUAL):
+            label = NEURONS[neuron]
             points = {T: self(f"SNN {label}", partial(self.spikes, neuron, T), T) for T in steps}
             rows[f"SNN on the spikes, {label}"] = points
         return rows
