@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ann: Any = open_network(spec)
     snn = Runs(args).spiking(spec, "signed")
     readout = (args.early, run.total)
-    titles = ("Quant ANN", *(f"SNN, {step} steps" for step in readout))
+    titles = ("Quant ANN", *(f"SNN, {step} step{'' if step == 1 else 's'}" for step in readout))
     pictures: list[torch.Tensor] = []
     rows: list[tuple[str, ...]] = []
     records: list[dict[str, Any]] = []

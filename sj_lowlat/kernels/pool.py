@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sj_lowlat.kernels import cpp_kernel
+from sj_lowlat.kernels.active import is_silent
 from sj_lowlat.kernels.cpp_source import pool_source
 from sj_lowlat.kernels.select import choose
 from sj_lowlat.kernels.source import Variant
@@ -81,6 +82,8 @@ def _pool_cpp(spikes: Tensor, count: Tensor, sent: Tensor | None, side: int) -> 
     height, width = (length // side for length in spikes.shape[3:])
     shape = (steps * batch, channels, height, width)
     out = torch.empty(shape, dtype=spikes.dtype, memory_format=torch.channels_last)
+    if is_silent(spikes.flatten(0, 1)):  # no maximum changes
+        return out.zero_().unflatten(0, (steps, batch))
     arguments = (steps, batch * height, width, channels, side, spikes, count, sent, out)
     variant = Variant(torch.float32, spikes=spikes.dtype)
     cpp_kernel.call(pool_source, variant, "pool", *arguments, torch.get_num_threads())

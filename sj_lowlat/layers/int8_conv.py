@@ -62,7 +62,7 @@ class Int8Conv2d(Conv2dSynapse):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_packed": None}  # copies pack for themselves
 
-    def currents(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def dense(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Spikes ``[N, C, H, W]``, whole numbers, to float32 currents.
 
         :param x: spikes; beyond 127 they are passed in two parts
@@ -70,13 +70,13 @@ class Int8Conv2d(Conv2dSynapse):
         :raises InputError: for fractions
         """
         if x.device.type != "cpu" or not _fast():
-            return super().currents(x.float(), bias)
+            return super().dense(x.float(), bias)
         x = x.contiguous(memory_format=torch.channels_last)
         spikes = x.to(torch.int8)
         whole = x.dtype is torch.int8 or torch.equal(spikes.to(x.dtype), x)
         if not whole or (spikes.numel() and int(spikes.amin()) == -_ZERO):
             high, low = _digits(x)
-            return self.currents(low, bias) + _LARGEST * self.currents(high, None)
+            return self.dense(low, bias) + _LARGEST * self.dense(high, None)
         geometry = list(self.stride), list(self.padding), list(self.dilation), self.groups
         if self._packed is None:
             numbers = (self.weight / self.scale.view(-1, 1, 1, 1)).round().to(torch.int8)

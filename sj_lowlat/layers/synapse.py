@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from sj_lowlat.errors import InputError
 from sj_lowlat.layers.clock import Clock, Clocked, share_clock
 from sj_lowlat.layers.readout import RateReadout
+from sj_lowlat.layers.window import convolve_active
 
 
 class Synapse(Clocked, nn.Module):
@@ -74,7 +75,17 @@ class Conv1dSynapse(_Convolution, nn.Conv1d):
 
 
 class Conv2dSynapse(_Convolution, nn.Conv2d):
-    """A convolution that reads the clock."""
+    """A convolution that reads the clock. In a simulation it leaves out edges without spikes."""
+
+    def currents(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        plain = self.padding_mode == "zeros" and not isinstance(self.padding, str)
+        if not plain or self.clock.now.steps is None or torch.is_grad_enabled():
+            return self.dense(x, bias)
+        return convolve_active(self, x, bias, self.dense)
+
+    def dense(self, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        """:meth:`currents` of all of the input."""
+        return super().currents(x, bias)
 
 
 class Conv3dSynapse(_Convolution, nn.Conv3d):

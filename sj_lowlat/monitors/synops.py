@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.kernels.active import is_silent
 from sj_lowlat.layers import BranchSum, Clocked, LowLatencyIFNode
 from sj_lowlat.monitors.fan_out import WeightedLayer, dense_macs, fan_out, weighted_layers
 from sj_lowlat.monitors.presentation import as_steps
@@ -98,13 +99,16 @@ class SynOpMonitor(BaseMonitor):
         dims = _sample_dims(layer, x, self._nodes[0])
         size = tuple(x.shape[1 - dims :]) if isinstance(layer, _ConvNd) else tuple(x.shape[-dims:-1])
         ops.ann_macs = dense_macs(layer, size)
-        image = isinstance(module, Clocked) and module.reads_input and bool((x.abs() > 1).any())
+        reads = isinstance(module, Clocked) and module.reads_input
+        if not reads and is_silent(x):
+            return
+        image = reads and bool((x.abs() > 1).any())
         if torch.equal(x, x.round()) and not image:  # an image may have whole grey levels
             spikes, synops = self._spikes(name, layer, x, size)
             ops.spikes += spikes
             ops.synops += synops
             return
-        if isinstance(module, Clocked) and not module.reads_input:
+        if isinstance(module, Clocked) and not reads:
             events, products = self._spikes(name, layer, (x != 0).float(), size)
             ops.spikes += events
             ops.macs += products

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sj_lowlat.errors import InputError
 from sj_lowlat.functional import leaky_charge
+from sj_lowlat.kernels.active import is_silent
 from sj_lowlat.layers import LowLatencyIFNode, Pass, RateReadout, SignedIFNode, clock_of, reader_of
 from sj_lowlat.monitors import SynOpMonitor
 from sj_lowlat.monitors.fan_out import fan_out
@@ -204,7 +205,7 @@ class CarriedRun:
         return (change, *args[1:])
 
     def _count_spikes(self, _node: nn.Module, _args: Any, spikes: Tensor) -> None:
-        if self._watching:
+        if self._watching and not is_silent(spikes):
             self.usage.spikes += int(spikes.abs().sum(dtype=torch.float64))
             self.usage.events += int(spikes.count_nonzero())
 

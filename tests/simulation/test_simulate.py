@@ -160,7 +160,8 @@ def test_first_layers_are_computed_once(signed: nn.Module) -> None:
     assert calls == {"first.0": 1, "other.0": 1, "down.0": T}
     calls.clear()
     simulate(signed, IMAGES, T, flush=3, chunk=1)
-    assert calls == {"first.0": 2, "other.0": 2, "down.0": T + 3}  # once more for nothing at all
+    assert 0 < calls.pop("down.0") <= T + 3
+    assert calls == {"first.0": 1, "other.0": 1}  # of nothing at all there is nothing to compute
     calls.clear()
     simulate(signed, IMAGES, T, encoder="poisson", chunk=1)
     assert calls == {"first.0": T, "other.0": T, "down.0": T}
