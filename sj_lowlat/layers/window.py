@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from sj_lowlat.kernels.active import NOTHING, active_box
 
 _CELLS = 8  # of the grid that parts lie on, in each direction: oneDNN compiles code for each new shape
-_WORTH = 0.7  # share of the input beyond which all of it is taken
+#: share of the input beyond which all of it is taken
+WORTH = 0.7
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def convolve_active(
     """
     top, bottom, left, right = box = active_box(x)
     height, width = x.shape[2:]
-    if (bottom - top) * (right - left) > _WORTH * height * width:
+    if (bottom - top) * (right - left) > WORTH * height * width:
         return dense(x, bias)
     layer: Any = conv
     kernel, stride, padding, dilation = layer.kernel_size, layer.stride, layer.padding, layer.dilation

@@ -184,8 +184,8 @@ def simulate(
         last one by default. The run ends there
     :param encoder: ``"constant"`` (the image is a current, its convolution computed once), ``"poisson"``, or
         an :class:`~sj_lowlat.encoders.Encoder`
-    :param chunk: steps per pass; chosen by size if ``None``. It changes memory and speed, not spikes;
-        outputs, which are sums over steps, may change in their last bit
+    :param chunk: steps per pass; chosen by size if ``None``. It changes memory and speed. Sums of floats may
+        change in their last bit, and so a spike where a potential lies that close to a border
     :param seed: of the Poisson encoder
     :param mode: ``"steps"``, or ``"counts"``: the settled network (signed neurons after enough flush) in one
         pass, in which each layer's convolution runs once on its net spike counts. It equals a run in steps

@@ -70,3 +70,13 @@ def test_sure_detections_are_the_truth_of_a_film(script: Callable[[str], ModuleT
     assert [len(target) for target in clip.targets] == [1, 0] and clip.target(0).labels.tolist() == [1]
     whole, groups = moving.joined([clip, clip])
     assert len(whole) == 4 and groups == [0, 0, 1, 1]
+
+
+def test_a_frame_is_timed_with_and_without_leaving_out(script: Callable[[str], ModuleType]) -> None:
+    speed, moving = script("video_speed"), script("moving")
+    quant, snn = speed.load(speed.SHIPPED, spiking=False), speed.load(speed.SHIPPED)
+    (clip,) = moving.traffic([0], 3, 96, 0.0, panning=False)
+    before = speed.window.WORTH
+    medians = speed.measure(clip, quant, {"fp32": snn}, steps_per_frame=1)
+    assert list(medians) == ["Quant ANN", "fp32, everywhere", "fp32"] and min(medians.values()) > 0
+    assert speed.window.WORTH == before
