@@ -9,6 +9,7 @@ scenes, because frames of one are alike.
     python benchmarks/video.py --data DATA --frames 40 --scenes 12       # scores with intervals: hours
     python benchmarks/video.py --data DATA --dead-zone 0.01 0.02 0.04 0.08 --block 1 4 8
     python benchmarks/video.py --drift 100000                            # rounding over an endless stream
+    python benchmarks/video.py --memory 10000                            # and the memory that it takes
 
 Every run is kept under --output and not done again, so an interrupted script goes on where it was; --shard
 0/2 and 1/2, started side by side, do half of the clips each.
@@ -18,7 +19,9 @@ from __future__ import annotations
 
 import argparse
 import copy
+import resource
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,7 +29,7 @@ from typing import Any
 import paired
 import torch
 from inputs import fingerprint
-from moving import Clip, Source, as_truth, joined, sources
+from moving import Clip, Source, as_truth, joined, sources, traffic
 from runner import Runs, arguments, markdown, save_results
 from torch import nn
 
@@ -176,6 +179,17 @@ def drift(frames: int, every: int) -> list[tuple[int, float]]:
     return errors
 
 
+def memory(frames: int) -> list[tuple[int, float]]:
+    """(frame, peak memory of this process in MiB) at ten places of traffic that goes to and fro for ever."""
+    (clip,) = traffic([0], 40, 416, 2.0, panning=False)
+    there_and_back = cycle([*clip.frames, *reversed(clip.frames)])
+    points = []
+    for answer in detect_video(load(SHIPPED), islice(there_and_back, frames), steps_per_frame=1, burst=32):
+        if (answer.frame + 1) % max(frames // 10, 1) == 0:
+            points.append((answer.frame + 1, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    return points
+
+
 def main() -> None:
     parser = arguments(__doc__, "video", data=False, figure=False)
     parser.add_argument("--data", type=Path, help="folder with video; without it generated traffic alone")
@@ -188,7 +202,12 @@ def main() -> None:
     parser.add_argument("--burst", type=int, default=32)
     parser.add_argument("--shard", default="0/1", help="I/N: every N-th clip, from the I-th on")
     parser.add_argument("--drift", type=int, metavar="FRAMES", help="only the rounding, over so many frames")
+    parser.add_argument("--memory", type=int, metavar="FRAMES", help="only the memory, over so many frames")
     args = parser.parse_args()
+    if args.memory:
+        cells = [[str(frame), f"{peak:.0f}"] for frame, peak in memory(args.memory)]
+        print(markdown(("frame", "peak memory, MiB"), cells))
+        return
     if args.drift:
         for every in (1000, args.drift + 1):
             table = [[str(frame), f"{error:.2e}"] for frame, error in drift(args.drift, every)]

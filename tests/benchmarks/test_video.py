@@ -79,4 +79,10 @@ def test_a_frame_is_timed_with_and_without_leaving_out(script: Callable[[str], M
     before = speed.window.WORTH
     medians = speed.measure(clip, quant, {"fp32": snn}, steps_per_frame=1)
     assert list(medians) == ["Quant ANN", "fp32, everywhere", "fp32"] and min(medians.values()) > 0
-    assert speed.window.WORTH == before
+    assert before == speed.window.WORTH
+
+
+def test_memory_is_that_of_the_process(script: Callable[[str], ModuleType]) -> None:
+    points = script("video").memory(10)
+    assert [frame for frame, _ in points] == list(range(1, 11))
+    assert 100 < points[0][1] <= points[-1][1] < points[0][1] + 500
