@@ -76,11 +76,8 @@ def convolve_active(
     whole.zero_() if bias is None else whole.copy_(bias.view(-1, 1, 1).expand(shape))
     if box == NOTHING:
         return whole
-    geometry = list(zip(kernel, stride, padding, dilation, strict=True))
-    rows, columns = (
-        Span.around(top, bottom, height, geometry[0]),
-        Span.around(left, right, width, geometry[1]),
-    )
+    vertical, horizontal = zip(kernel, stride, padding, dilation, strict=True)
+    rows, columns = Span.around(top, bottom, height, vertical), Span.around(left, right, width, horizontal)
     part = dense(x[:, :, rows.start : rows.stop, columns.start : columns.stop], bias)
     below, beside = part.shape[2:]
     whole[:, :, rows.out : rows.out + below, columns.out : columns.out + beside] = part
