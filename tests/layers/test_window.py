@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
@@ -124,6 +124,7 @@ def test_only_in_a_simulation_and_without_gradients() -> None:
             assert not synapse(x).any() and len(parts) == 2
 
 
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**31), schedule=st.sampled_from(["1+3b8", "2+4b4", "6+4"]))
 def test_a_run_sends_the_spikes_of_one_that_leaves_nothing_out(seed: int, schedule: str) -> None:
     torch.manual_seed(seed)
