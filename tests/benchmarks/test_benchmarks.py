@@ -211,7 +211,7 @@ def test_each_table_has_the_rows_of_its_page(
         return rows, json.loads((tmp_path / f"{table}.json").read_text())["runs"]
 
     rows, runs = run("ablation", f"strided_relu={relu}", f"strided_quant={quant}")
-    assert len(rows) == 8 and sum("Quant-ReLU, L = 4" in row for row in rows) == 4
+    assert len(rows) == 6 and sum("Quant-ReLU, L = 4" in row for row in rows) == 3
     assert runs["strided_quant signed 16+4"]["settings"]["charge"] == 16  # and not the network's 4 levels
     rows, runs = run("levels", f"net={relu}")
     assert len(rows) == 17 and rows[6].startswith("| 8 | mse | yes | 3, x4 | 1 |")
