@@ -27,8 +27,8 @@ def active_box(spikes: Tensor) -> Box:
     _, channels, height, width = spikes.shape
     if not spikes.numel():
         return NOTHING
-    known = spikes.is_contiguous(memory_format=torch.channels_last) and choose(spikes.device) == "cpp"
-    if known:
+    here = spikes.device.type == "cpu" and spikes.is_contiguous(memory_format=torch.channels_last)
+    if here and choose(spikes.device) == "cpp":
         box, size = torch.empty(4, dtype=torch.int64), channels * spikes.element_size()
         with suppress(cpp_kernel.NoKernel):
             geometry = len(spikes), height, width, size

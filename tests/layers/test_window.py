@@ -57,6 +57,8 @@ def test_other_memory_is_taken_as_full(monkeypatch: pytest.MonkeyPatch) -> None:
     last = x.contiguous(memory_format=torch.channels_last)
     monkeypatch.setenv("SJ_LOWLAT_KERNEL", "reference")
     assert active_box(last) == (0, 4, 0, 5)
+    monkeypatch.setenv("SJ_LOWLAT_KERNEL", "cpp")  # no kernel of the CPU reads memory of another device
+    assert active_box(last.to("meta")) == (0, 4, 0, 5)
 
 
 @given(
