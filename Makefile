@@ -112,6 +112,7 @@ tops = {name.split("/")[0] for name in names}
 stray = sorted(top for top in tops if top != "sj_lowlat" and not top.endswith(".dist-info"))
 ends = ("sj_lowlat/py.typed", "sj_lowlat/__init__.py", "/LICENSE", "/entry_points.txt",
         "sj_lowlat/weights/snn-tiny-yolov3-coco.safetensors",
+        "sj_lowlat/weights/snn-yolo-fastest-xl-coco.safetensors",
         "sj_lowlat/report/page.html", "sj_lowlat/report/page.css", "sj_lowlat/report/page.js")
 missing = [end for end in ends if not any(name.endswith(end) for name in names)]
 if stray or missing:

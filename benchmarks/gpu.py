@@ -3,7 +3,7 @@
     python benchmarks/gpu.py pack --data DATA --photos DATA/photos --output pack --python 3.12
     bash benchmarks/gpu.sh pack results            # on the machine with the GPU, which needs no network
 
-pack writes ``pictures`` (all training photos, small), ``darknet`` (the teacher's weights) and with --python
+pack writes ``pictures`` (all training photos, small), ``darknet`` (the teachers' weights) and with --python
 ``wheels`` (what a machine with torch, CuPy and nvcc lacks, for that version of Python). train runs a plan of
 train.py for as many iterations as fit.
 """
@@ -30,6 +30,7 @@ WHEELS = (
     "importlib-resources", "loguru", "scienceplots", "hypothesis", "pytest", "pytest-xdist", "iniconfig",
     "pluggy", "execnet", "tensorboard",
 )  # fmt: skip
+TEACHERS = ("darknet/yolov3-tiny.weights", "darknet/yolo-fastest/*/yolo-fastest-1.1-xl.*")
 MARGIN = 1.1  # of the time for a start and for saving
 
 
@@ -42,14 +43,16 @@ def pack(args: argparse.Namespace) -> None:
         picture = to_pil_image(every[index].image)
         picture.thumbnail((args.side, args.side))
         picture.save(pictures / f"{index:06}.jpg", quality=args.quality, optimize=True)
-    weights = args.output / "darknet" / "yolov3-tiny.weights"
-    weights.parent.mkdir(exist_ok=True)
-    shutil.copy(args.data / "darknet" / weights.name, weights)
+    for pattern in TEACHERS:
+        for weights in args.data.glob(pattern):
+            copied = args.output / weights.relative_to(args.data)
+            copied.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(weights, copied)
     if args.python is not None:
         _fetch(args.python, args.output / "wheels")
     for part in sorted(args.output.iterdir()):
-        size = sum(file.stat().st_size for file in part.iterdir())
-        print(f"{part}: {len(list(part.iterdir()))} files, {size / 2**20:.1f} MiB")
+        files = [file for file in part.rglob("*") if file.is_file()]
+        print(f"{part}: {len(files)} files, {sum(file.stat().st_size for file in files) / 2**20:.1f} MiB")
 
 
 def _fetch(python: str, folder: Path) -> None:
@@ -61,45 +64,48 @@ def _fetch(python: str, folder: Path) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Run a plan of one stage so that it ends in time: a trial tells how fast it goes."""
+    """Run a plan so that it ends in time, its stages in proportion: a trial tells how fast each goes."""
     end = time.monotonic() + args.seconds
     plan = json.loads(args.plan.read_text(encoding="utf-8"))
-    (stage,) = plan["stages"]
+    stages = plan["stages"]
+    wanted = [stage["iterations"] for stage in stages]
     plan["finetune"] |= {"augment_on_device": torch.cuda.is_available(), "log_every": max(1, args.trial // 4)}
     began, trial = time.monotonic(), args.output / "trial"
-    first, *_, last = _run(args, plan, args.trial, trial)
+    logs = _run(args, plan, [args.trial] * len(stages), trial)
     shutil.rmtree(trial)
-    rate = (last["iteration"] - first["iteration"]) / (last["seconds"] - first["seconds"])
-    start = time.monotonic() - began - last["iteration"] / rate
-    left = end - time.monotonic() - MARGIN * start
-    iterations = max(args.trial, int(left * rate / MARGIN))
-    print(f"{rate:.2f} iterations/s, {start:.0f} s to start: {iterations} iterations fit", flush=True)
-    print(json.dumps(_run(args, plan, iterations, args.output)[-1]))
-    (args.output / stage["name"] / "checkpoint.pt").unlink(missing_ok=True)  # as large as all else
+    each = [_seconds_each(log) for log in logs]
+    start = time.monotonic() - began - args.trial * sum(each)
+    left = (end - time.monotonic() - MARGIN * start) / MARGIN
+    factor = left / sum(count * seconds for count, seconds in zip(wanted, each, strict=True))
+    iterations = [max(args.trial, int(count * factor)) for count in wanted]
+    rates = ", ".join(f"{1 / seconds:.2f}" for seconds in each)
+    print(f"{rates} iterations/s, {start:.0f} s to start: {iterations} iterations fit", flush=True)
+    for log in _run(args, plan, iterations, args.output):
+        print(json.dumps(log[-1]))
+    for stage in stages:  # as large as all else
+        (args.output / stage["name"] / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def _seconds_each(log: list[dict[str, Any]]) -> float:
+    """Of an iteration, without the first ones."""
+    first, last = log[0], log[-1]
+    return float((last["seconds"] - first["seconds"]) / (last["iteration"] - first["iteration"]))
 
 
 def _run(
-    args: argparse.Namespace, plan: dict[str, Any], iterations: int, output: Path
-) -> list[dict[str, Any]]:
-    """Run it for so many iterations; its log."""
+    args: argparse.Namespace, plan: dict[str, Any], iterations: Sequence[int], output: Path
+) -> list[list[dict[str, Any]]]:
+    """Run the stages for so many iterations; their logs."""
     output.mkdir(parents=True, exist_ok=True)
-    (stage,) = plan["stages"]
-    stage["iterations"] = iterations
+    for stage, count in zip(plan["stages"], iterations, strict=True):
+        stage["iterations"] = count
     written = output / "plan.json"
     written.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
-    command = [
-        sys.executable,
-        str(HERE / "train.py"),
-        "distil",
-        "--data",
-        str(args.data),
-        "--plan",
-        str(written),
-    ]
-    command += ["--output", str(output), "--workers", str(args.workers)]
+    command = [sys.executable, str(HERE / "train.py"), "distil", "--data", str(args.data)]
+    command += ["--plan", str(written), "--output", str(output), "--workers", str(args.workers)]
     subprocess.run(command, check=True)
-    log = output / stage["name"] / "log.jsonl"
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    files = [output / stage["name"] / "log.jsonl" for stage in plan["stages"]]
+    return [[json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] for log in files]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

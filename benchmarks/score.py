@@ -41,13 +41,12 @@ class Table:
     """What one table scores.
 
     :param plan: the file, with what the command changed
-    :param photos: what networks are scored on; ``few`` of them in long runs
+    :param photos: what networks are scored on
     :param own: network -> its schedules, where the command names some
     """
 
     plan: dict[str, Any]
     photos: Photos
-    few: Photos
     own: Mapping[str, Sequence[Schedule]]
     runs: Runs
 
@@ -86,10 +85,10 @@ class Table:
         }
         return sorted({*steps[how], run.total})
 
-    def ann(self, name: str, spec: str, part: Photos) -> Row:
+    def ann(self, name: str, spec: str) -> Row:
         """Accuracy of a network without spikes."""
-        label = self.plan.get("ann_name", "{network} ANN").format(network=name, images=len(part))
-        (point,) = percent(self.runs(label, spec, part))
+        label = self.plan.get("ann_name", "{network} ANN").format(network=name, images=len(self.photos))
+        (point,) = percent(self.runs(label, spec, self.photos))
         return {**point, "cell": self.plan["cell"].format_map(point), "run": label}
 
     def rows(self, name: str, spec: str, ann: Row) -> list[Row]:
@@ -97,10 +96,10 @@ class Table:
         rows: list[Row] = []
         seen = set()
         for case, run, neuron in self.cases(name, spec):
-            part, options = self.few if case.get("few") else self.photos, dict(case.get("options", {}))
+            options = dict(case.get("options", {}))
             row = {"network": name, "neuron": neuron, "words": NEURONS.get(neuron or ""), "ann": ann}
             row |= {
-                "images": len(part),
+                "images": len(self.photos),
                 "L": levels_of(spec),
                 "precision": "fp32" if neuron else "-",
                 **options,
@@ -120,9 +119,9 @@ class Table:
             key = json.dumps([neuron, options], sort_keys=True)
             if key not in seen:  # the table may have this run already
                 run_name = case["name"].format_map(row)
-                row |= self._results(self.runs(run_name, spec, part, neuron, **options), ann, run)
-                if self.runs.keep:  # in long runs the ANN may be scored on more photos
-                    row["less"] = self.runs.less(run_name, ann["run"]) if part is self.photos else "-"
+                row |= self._results(self.runs(run_name, spec, self.photos, neuron, **options), ann, run)
+                if self.runs.keep:
+                    row["less"] = self.runs.less(run_name, ann["run"])
                 row |= {text: case[text].format_map(row) for text in ("words", "steps") if text in case}
                 rows.append(row)
             seen.add(key)
@@ -281,11 +280,9 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, Any
 def main(argv: Sequence[str] | None = None) -> None:
     """Score all networks, print the table, write the results, draw."""
     args, plan = parse(argv)
-    every, count, long = open_photos(plan["photos"], args.data), plan.get("images"), plan.get("long_images")
-    photos = every.spaced(count)
-    few = every.spaced(min(long, count or long)) if long else photos
+    photos = open_photos(plan["photos"], args.data).spaced(plan.get("images"))
     own = {name: listed for name, listed in args.schedules if name}
-    table = Table(plan, photos, few, own, Runs(args, keep=plan.get("keep", False)))
+    table = Table(plan, photos, own, Runs(args, keep=plan.get("keep", False)))
     if table.runs.keep:
         plan["columns"] = [*plan["columns"], ["at the end, less the ANN (95 %)", "{less}"]]
     anns, beside = {}, []
@@ -293,10 +290,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         levels, label = levels_of(spec), name
         if name in plan["networks"]:
             label += f", Quant ANN, L = {levels}" if levels else ", ReLU ANN"
-        for part in (photos, few) if long and not levels else (photos,):
-            ann = table.ann(name, spec, part)
-            anns.setdefault(name, ann)
-            beside.append((label, str(len(part)), ann["cell"]))
+        anns[name] = table.ann(name, spec)
+        beside.append((label, str(len(photos)), anns[name]["cell"]))
     rows = [row for name, spec in plan["networks"].items() for row in table.rows(name, spec, anns[name])]
     if not rows:
         raise InputError(f"none of the neurons {plan['neurons']} can stand for leaky ReLUs: signed ones can")

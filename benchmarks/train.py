@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 from clips import DimTraffic
-from inputs import calibration_images, stacked
+from inputs import calibration_images, spaced, stacked
 from runner import HERE
 from torch import Tensor, nn
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, Subset
 
 from sj_lowlat import checkpoint, pretrained
 from sj_lowlat.conversion import prepare, replace_layers
@@ -51,6 +51,12 @@ class Pictures(ConcatDataset):
         picture, none = super().__getitem__(index), torch.zeros(0, dtype=torch.bool)
         labels = torch.zeros(0, dtype=torch.int64)
         return Sample(picture.image, torch.zeros(0, 4), labels, none, none, picture.image_id)
+
+
+class Some(Subset):
+    """Some of them."""
+
+    class_names: tuple[str, ...] = ()
 
 
 def training_pictures(data: Path, photos: Sequence[Path]) -> Pictures:
@@ -111,9 +117,11 @@ def distil(args: argparse.Namespace, plan: dict[str, Any]) -> None:
     device = find_device("auto")
     word = plan.get("network", "DATA/darknet/yolov3-tiny.weights").replace("DATA", str(args.data))
     teacher = open_network(word).to(device)
-    pictures = training_pictures(args.data, args.photos)
+    pictures: Any = training_pictures(args.data, args.photos)
     images = stacked(pictures, plan["calibration_images"], plan["calibration_size"]).to(device)
     replaced = plan.get("replace", {})
+    if args.pictures:
+        pictures = Some(pictures, spaced(len(pictures), args.pictures))
 
     def start() -> nn.Module:
         return copy.deepcopy(teacher) if replaced is None else replace_layers(teacher, images, **replaced)
@@ -183,6 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if name == "distil":
             add("--data", type=Path, required=True, help="folder with darknet, coco-subset, voc-subset")
             add("--photos", type=Path, nargs="+", default=[], help="folders with more pictures")
+            add("--pictures", type=int, help="train on so many of all pictures, evenly spaced")
         else:
             add("--network", type=Path, required=True, help="folder of the network trained in daylight")
     add = command("prepare", prepare_only, "runs/untrained")

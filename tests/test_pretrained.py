@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import struct
 import subprocess
@@ -34,6 +33,7 @@ from sj_lowlat.simulation import simulate
 IMAGES = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 SCHEDULE = Schedule(2, 3, charge=4)
 SHIPPED = "snn-tiny-yolov3-coco"
+SMALL = "snn-yolo-fastest-xl-coco"
 pack = partial(pretrained.pack, small=0)  # all weights of these networks are small
 
 
@@ -363,11 +363,21 @@ def test_the_shipped_detector(shipped: Any) -> None:
     assert [each.shape for each in maps] == [(1, 255, 2, 2), (1, 255, 4, 4)]
 
 
-def test_the_shipped_detector_settles_to_its_quant_ann(shipped: Any) -> None:
+def test_the_shipped_small_detector(shipped: Any) -> None:
+    small = load(SMALL, spiking=False)
+    assert small.class_names == tuple(COCO_CLASSES) and small.input_shape == (3, 320, 320)
+    assert str(small.schedule) == "1+1b127c64" and small.levels == 64
+    assert "Yolo-Fastest" in small.card["distilled_from"]
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    assert [each.shape for each in simulate(load(SMALL), images).final] == [(1, 255, 2, 2), (1, 255, 4, 4)]
+
+
+@pytest.mark.parametrize(("name", "schedule"), [(SHIPPED, "16+64"), (SMALL, "1+40b256")])
+def test_the_shipped_detectors_settle_to_their_quant_anns(shipped: Any, name: str, schedule: str) -> None:
     """In float64 from before the conversion on, for a rounding may turn a level over."""
-    quant = copy.deepcopy(shipped).double()
+    quant = load(name, spiking=False).double()
     images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)).double()
-    settled = simulate(convert(quant), images, shipped.levels, flush=64).final
+    settled = simulate(convert(quant), images, schedule).final
     with torch.no_grad():
         for ours, theirs in zip(settled, quant(images), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)

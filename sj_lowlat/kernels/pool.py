@@ -57,8 +57,16 @@ def gate_step(spikes: Tensor, count: Tensor, pool: nn.Module) -> Tensor:
     :param spikes: ``[N, *]``
     :param count: net spikes of every input, those of this step included
     """
-    passed: Tensor = torch.func.jvp(pool, (count,), (spikes.to(count.dtype),))[1]
-    return passed.to(spikes.dtype)
+    moved = spikes.to(count.dtype)
+    if torch.is_inference_mode_enabled():  # where older versions of torch give zeros for the derivative
+        with torch.inference_mode(False):
+            return _passed(moved.clone(), count.clone(), pool).to(spikes.dtype)
+    return _passed(moved, count, pool).to(spikes.dtype)
+
+
+def _passed(spikes: Tensor, count: Tensor, pool: nn.Module) -> Tensor:
+    passed: Tensor = torch.func.jvp(pool, (count,), (spikes,))[1]
+    return passed
 
 
 def _side(pool: nn.Module, spikes: Tensor, *states: Tensor) -> int:

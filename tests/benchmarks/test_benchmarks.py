@@ -169,13 +169,13 @@ def test_table_1_runs_on_photos(
     results = tmp_path / "r.json"
     script("score").main(
         ["table1_coco", "--data", str(data_dir), "--networks", f"relu={relu}", f"quant={trained}",
-         "--schedules", "quant=2+3", "--set", "steps=[2, 4, 34]", "long_images=1", "--images", "2",
+         "--schedules", "quant=2+3", "--set", "steps=[2, 4, 34]", "--images", "2",
          "--size", "64", "--calibration", "1", "--output", str(tmp_path / "runs"),
          "--results", str(results), "--figure", str(tmp_path / "f.png")]
     )  # fmt: skip
     runs = json.loads(results.read_text())["runs"]
     steps = {name: [point["steps"] for point in run["points"]] for name, run in runs.items()}
-    assert steps["relu residual-fix, 1 images, 34 steps"] == [2, 4, 34]
+    assert steps["relu residual-fix, 2 images, 34 steps"] == [2, 4, 34]
     assert steps["quant signed 2+3, 2 images"] == [2, 4, 5]
     assert runs["quant signed 2+3, 2 images"]["settings"]["charge"] == 4
     lines = capsys.readouterr().out.splitlines()

@@ -39,12 +39,14 @@ def test_packed_photos_train(data_dir: Path, tmp_path: Path, monkeypatch: pytest
     plan |= {"calibration_images": 2, "calibration_size": 64}
     plan["finetune"] |= {"batch_size": 2}
     plan["stages"][0] |= {"size": 64}
+    plan["stages"].append({"name": "fewer", "iterations": 600, "size": 64, "lr": 1e-4, "spike_weight": 0.1})
     written = tmp_path / "plan.json"
     written.write_text(json.dumps(plan))
     options = ["--plan", str(written), "--output", str(tmp_path / "run"), "--workers", "0"]
     gpu.main(["train", "--data", str(packed), "--seconds", "1", "--trial", "4", *options])
     # too little time: as many iterations as the trial has
-    log = (tmp_path / "run" / "quant16" / "log.jsonl").read_text().splitlines()
-    assert json.loads(log[-1])["iteration"] == 4
+    for stage in ("quant16", "fewer"):
+        log = (tmp_path / "run" / stage / "log.jsonl").read_text().splitlines()
+        assert json.loads(log[-1])["iteration"] == 4
     assert checkpoint.load(tmp_path / "run" / "quant16").levels == 16
     assert not (tmp_path / "run" / "trial").exists()
