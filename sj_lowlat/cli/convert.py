@@ -52,8 +52,8 @@ def run(
         --output runs/spiking-yolo
 
     :param model: a folder that sj-lowlat finetune or demo wrote, a darknet file (NET.weights or
-        NET.cfg,NET.weights[,NET.names]) or NET.onnx, or the network that ships with sj_lowlat
-        (snn-tiny-yolov3-coco)
+        NET.cfg,NET.weights[,NET.names]) or NET.onnx, or a network that ships with sj_lowlat
+        (snn-tiny-yolov3-coco, snn-yolo-fastest-xl-coco)
     :param output: folder for the spiking network and conversion.json
     :param levels: L, first quantise the activations to L levels (most spikes of a neuron for an image; auto:
         as many as each needs, for about the spikes of 32 everywhere, or of --budget), with

@@ -22,7 +22,7 @@ def run(
     prints: PrintOptions,
     streams: StreamOptions,
     videos: VideoOptions,
-    model: str = "snn-tiny-yolov3-coco",
+    model: str = "snn-yolo-fastest-xl-coco",
     output: str = "runs/detect",
     resize: Literal["letterbox", "stretch"] = "letterbox",
     precision: Literal["fp32", "bf16", "int8"] = "fp32",
@@ -55,8 +55,9 @@ def run(
     :param prints: what is printed
     :param streams: how spike streams are read
     :param videos: how videos are run
-    :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
-        or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or NET.onnx
+    :param model: a network that ships with sj_lowlat (snn-yolo-fastest-xl-coco, snn-tiny-yolov3-coco), a
+        folder that sj-lowlat wrote, or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or
+        NET.onnx
     :param output: folder for the drawn pictures and detections.json
     :param resize: letterbox keeps a picture's proportions; stretch fills the input, as AlexeyAB's darknet
         does in training (Yolo-Fastest, YOLOv4)

@@ -46,8 +46,9 @@ def run(
       sj-lowlat evaluate --model runs/snn --data traffic:200:1 --ann runs/quant --confidence 1000
       sj-lowlat evaluate --model runs/snn --data yolo:pets/data.yaml --per-class --plots runs/snn/scores
 
-    :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), a folder that sj-lowlat wrote,
-        or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or NET.onnx
+    :param model: a network that ships with sj_lowlat (snn-tiny-yolov3-coco, snn-yolo-fastest-xl-coco), a
+        folder that sj-lowlat wrote, or a darknet file (NET.weights or NET.cfg,NET.weights[,NET.names]) or
+        NET.onnx
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
         yolo:DATA.yaml[:IMAGE_SET] (also darknet's .data, or a folder; val if no set is named) or
         traffic[:COUNT[:SEED]]; classes are matched to the model's by name

@@ -61,9 +61,9 @@ def run(
         --output runs/pets
 
     :param model: a folder that sj-lowlat wrote, a darknet file (NET.weights or
-        NET.cfg,NET.weights[,NET.names]) or NET.onnx, the network that ships with sj_lowlat
-        (snn-tiny-yolov3-coco, as quantised ANN), or a fresh network (snn-tiny-yolov3, tiny-yolov3), which
-        gets the classes of the data
+        NET.cfg,NET.weights[,NET.names]) or NET.onnx, a network that ships with sj_lowlat
+        (snn-tiny-yolov3-coco, snn-yolo-fastest-xl-coco, as quantised ANN), or a fresh network
+        (snn-tiny-yolov3, tiny-yolov3), which gets the classes of the data
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
         yolo:DATA.yaml[:IMAGE_SET] (also darknet's .data, or a folder; train if no set is named),
         traffic[:COUNT[:SEED]], or a folder of pictures, which is enough with a teacher

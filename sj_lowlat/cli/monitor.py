@@ -29,8 +29,8 @@ def run(
       sj-lowlat monitor --model runs/snn --data street.jpg --schedule 16+4 --output runs/street
       sj-lowlat monitor --picture street.jpg
 
-    :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco), or a folder that sj-lowlat
-        convert or demo wrote
+    :param model: a network that ships with sj_lowlat (snn-tiny-yolov3-coco,
+        snn-yolo-fastest-xl-coco), or a folder that sj-lowlat convert or demo wrote
     :param data: coco:ANNOTATIONS.json:IMAGE_FOLDER, voc:FOLDER_ABOVE_VOCdevkit[:IMAGE_SET],
         yolo:DATA.yaml[:IMAGE_SET], traffic[:COUNT[:SEED]], or a picture or a folder of pictures; by default
         the picture

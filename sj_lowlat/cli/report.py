@@ -32,8 +32,8 @@ def run(
     :param pictures: 1 to 4 pictures, or the folder of sj-lowlat detect, whose network, settings and first 4
         pictures are taken; or a folder of pictures, of which the first 4 are taken
     :param options: how the network is run
-    :param model: the network that ships with sj_lowlat (snn-tiny-yolov3-coco, the default), or a folder that
-        sj-lowlat convert or demo wrote
+    :param model: a network that ships with sj_lowlat (snn-tiny-yolov3-coco, the default,
+        snn-yolo-fastest-xl-coco), or a folder that sj-lowlat convert or demo wrote
     :param output: the page, a file ending in .html
     :param evaluation: file of sj-lowlat evaluate --output with the same schedule, whose mAP curve the page
         then shows

@@ -288,7 +288,7 @@ def test_a_shipped_network_is_run_as_it_is_meant(
     (tmp_path / "weights").mkdir()
     quant = checkpoint.load(places.quant)
     schedule = {"time_steps": 2, "flush": 3, "burst": 2, "charge": 4}
-    name = "snn-tiny-yolov3-coco"
+    name = "snn-yolo-fastest-xl-coco"  # the default of detect
     pretrained.pack(quant, tmp_path / "weights" / f"{name}.safetensors", {"schedule": "2+3b2c4"})
     monkeypatch.setattr("sj_lowlat.pretrained.resources.files", lambda package: tmp_path)
     monkeypatch.chdir(tmp_path)
