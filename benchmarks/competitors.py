@@ -183,10 +183,10 @@ def strided_cases(size: int, width: float, steps: int, device: str, brief: bool 
     return [*cases, Case("Quant ANN", quant, "forward")]
 
 
-def shipped_cases(steps: int, device: str) -> list[Case]:
-    """The shipped detector: signed neurons and exact max-pools, which SpikingJelly has not."""
-    quant = pretrained.load(SHIPPED, spiking=False).to(device)
-    snn = pretrained.load(SHIPPED).to(device)
+def shipped_cases(steps: int, device: str, name: str = SHIPPED) -> list[Case]:
+    """A shipped detector: signed neurons and exact max-pools, which SpikingJelly has not."""
+    quant = pretrained.load(name, spiking=False).to(device)
+    snn = pretrained.load(name).to(device)
     own = schedule_for(snn)
     cases = ours(snn, plain(steps))
     as_shipped = f"as shipped ({replace(own, charge=None)})"

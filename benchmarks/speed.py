@@ -37,6 +37,7 @@ from figures import draw_cases, draw_grid
 from runner import HERE, arguments, markdown, place, save_figure, save_results
 from timing import KINDS, REST, device_options, others_cores, prepare, quartiles, ratio, rounds, shares
 
+from sj_lowlat import pretrained
 from sj_lowlat.detect import detections_from_maps
 from sj_lowlat.kernels import choose
 from sj_lowlat.monitors import FiringRateMonitor, SynOpMonitor
@@ -177,14 +178,14 @@ def one_setting(size: int, steps: int, batch: int, args: Any) -> dict[str, Any]:
         share = f"{found['spikes']:,} ({found['differing'] / max(found['spikes'], 1):.2g})"
         print(f"\nSpikes that SpikingJelly's network fires otherwise: {found['differing']:,} of {share}")
     if {"shipped", "extras"} & parts:
-        shipped = shipped_cases(steps, args.device)
+        shipped = shipped_cases(steps, args.device, args.shipped)
     if "shipped" in parts:
         record["shipped"] = measure(shipped, images, args, brief=False)
-        print(f"\n{SHIPPED}, signed; compared with the reference kernel:\n")
+        print(f"\n{args.shipped}, signed; compared with the reference kernel:\n")
         print(table(record["shipped"], brief=False))
     if "extras" in parts:
         rows = record["extras"] = measure_extras(shipped[1], images, args)
-        print(f"\n{SHIPPED}, fp32, {steps} steps:\n")
+        print(f"\n{args.shipped}, fp32, {steps} steps:\n")
         lines = [(r["name"], f"{r['ms']['median']:.0f}", f"{r['over_plain']:.2f}") for r in rows]
         print(markdown(("", "ms/run", "over the first"), lines))
     if "memory" in parts:
@@ -206,6 +207,7 @@ def parse(argv: Sequence[str] | None) -> Any:
     add("--steps", type=int, nargs="+", help="T")
     add("--grid", action="store_true", help="many sizes, steps and batches, the strided network only")
     add("--parts", nargs="+", choices=PARTS, default=PARTS)
+    add("--shipped", choices=pretrained.names(), default=SHIPPED, help="which of the detectors that ship")
     add("--repeats", type=int, default=9, help="rounds, after one that warms up")
     add("--long-steps", type=int, default=300, help="T of the long run whose memory is looked at")
     add("--width", type=float, default=1.0, help="factor of the strided network's channels")
@@ -228,7 +230,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     record = prepare(args)
     if record is None:
         return
-    record |= {"repeats": args.repeats, "width": args.width, "kernel": choose(torch.device(args.device))}
+    record |= {
+        "repeats": args.repeats,
+        "width": args.width,
+        "shipped": args.shipped,
+        "kernel": choose(torch.device(args.device)),
+    }
     print(json.dumps(record))
     settings = itertools.product(args.sizes, args.batch, args.steps)
     with others_cores() as others:

@@ -54,6 +54,15 @@ def test_speed_compares_everything(
     assert "fires otherwise: 0 of" in printed and printed.count("\n| this package, int8") == 3
 
 
+def test_speed_of_the_other_detector(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    results, small = tmp_path / "r.json", "snn-yolo-fastest-xl-coco"
+    places = ["--results", str(results), "--figure", str(tmp_path / "f.png")]
+    script("speed").main([*TINY, "--parts", "shipped", "--shipped", small, *places])
+    record = json.loads(results.read_text())
+    names = [row["name"] for row in record["settings"][0]["shipped"]]
+    assert record["shipped"] == small and "this package, fp32, as shipped (1+1b127)" in names
+
+
 def test_a_grid_has_every_setting(script: Callable[[str], ModuleType], tmp_path: Path) -> None:
     results, figure = tmp_path / "r.json", tmp_path / "f.png"
     options = ["--grid", "--sizes", "32", "64", "--batch", "1", "2", "--steps", "1", "2", "--repeats", "1"]
