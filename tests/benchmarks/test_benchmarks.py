@@ -146,7 +146,7 @@ def test_latency_scores_every_step(
 def test_the_first_read_out_that_is_good_enough_is_told(
     script: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
-    table = script("score").Table({"cell": "{map50:.1f}"}, None, None, {}, None)
+    table = script("score").Table({"cell": "{map50:.1f}"}, None, {}, None)
 
     def soonest(values: dict[int, float]) -> int | str:
         points = [{"steps": step, "map50": value / 100} for step, value in values.items()]
