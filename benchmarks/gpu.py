@@ -43,11 +43,15 @@ def pack(args: argparse.Namespace) -> None:
         picture = to_pil_image(every[index].image)
         picture.thumbnail((args.side, args.side))
         picture.save(pictures / f"{index:06}.jpg", quality=args.quality, optimize=True)
-    for pattern in TEACHERS:
-        for weights in args.data.glob(pattern):
-            copied = args.output / weights.relative_to(args.data)
-            copied.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(weights, copied)
+    teachers = [file for pattern in TEACHERS for file in args.data.glob(pattern)]
+    if not teachers:
+        raise FileNotFoundError(
+            f"no weights of a teacher in {args.data}: give it one of {', '.join(TEACHERS)}"
+        )
+    for weights in teachers:
+        copied = args.output / weights.relative_to(args.data)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(weights, copied)
     if args.python is not None:
         _fetch(args.python, args.output / "wheels")
     for part in sorted(args.output.iterdir()):

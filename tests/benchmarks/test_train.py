@@ -21,10 +21,8 @@ from sj_lowlat.zoo import open_network
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 PLAN = FOLDER / "configs" / "snn_tiny_yolov3_coco.json"
-IMAGES = 24
-
-
 SMALL = FOLDER / "configs" / "snn_yolo_fastest_xl_coco.json"
+IMAGES = 24
 
 
 @pytest.mark.parametrize(
