@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sj_lowlat.errors import InputError
+from sj_lowlat.schedule import Schedule
 
 RUN_FIELDS = ("workers", "checkpoint_every", "log_every")
 """Fields that change how a run goes, never what it computes: a resumed run may change them."""
@@ -30,6 +31,9 @@ class FinetuneConfig:
         the same layers (:func:`~sj_lowlat.training.distil.feature_loss`); 0 leaves it out
     :param spike_weight: factor of the spikes that the network will send, in synaptic operations per
         multiplication of the ANN (:class:`~sj_lowlat.training.spikes.SpikePenalty`); 0 leaves it out
+    :param schedule: train through the spiking network that the Quant ANN is converted to, at this schedule
+        (:class:`~sj_lowlat.training.rates.SpikingRates`), for schedules too short to settle; needs
+        ``frozen_norms``. Each step takes a run of the spiking network longer
     :param mix: probability in [0, 1] that a picture is blended (mix-up) with another one of its batch, its
         own weight being 0.5 to 1; the objects of both count
     :param frozen_norms: batch norms keep the statistics that they have and use them, as in ``eval``; those of
@@ -56,6 +60,7 @@ class FinetuneConfig:
     distillation_weight: float = 1.0
     feature_weight: float = 0.0
     spike_weight: float = 0.0
+    schedule: str | None = None
     mix: float = 0.0
     frozen_norms: bool = False
     precision: Literal["bf16", "fp32"] = "bf16"
@@ -80,6 +85,10 @@ class FinetuneConfig:
             raise InputError(f"precision is {self.precision!r}; give 'bf16' or 'fp32'")
         if self.detection_weight == self.distillation_weight == 0:
             raise InputError("detection_weight and distillation_weight are both 0: set at least one above 0")
+        if self.schedule is not None:
+            Schedule.parse(self.schedule)
+            if not self.frozen_norms:
+                raise InputError("schedule needs batch norms that keep their statistics: set frozen_norms")
         if not isinstance(self.size, int):
             object.__setattr__(self, "size", tuple(self.size))
         for size in self.sizes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import ExitStack, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,12 @@ from sj_lowlat.data.sample import DetectionDataset
 from sj_lowlat.detect import HeadSpec
 from sj_lowlat.errors import InputError
 from sj_lowlat.network import info_of
+from sj_lowlat.schedule import Schedule
 from sj_lowlat.training.batches import Batch
 from sj_lowlat.training.config import FinetuneConfig
 from sj_lowlat.training.distil import distillation_loss, feature_loss, output_distance, shared_layers, watch
 from sj_lowlat.training.losses import Targets, detection_loss
+from sj_lowlat.training.rates import SpikingRates
 from sj_lowlat.training.spikes import SpikePenalty, spike_loss
 from sj_lowlat.training.whole_batch import WholeBatch
 
@@ -28,7 +30,7 @@ class Objective:
     Detection is used where the data has classes and the model YOLO heads; distillation where there is a
     teacher: by YOLO head maps where the model has them, else as mean squared error of the outputs;
     with ``feature_weight`` also by the outputs of the batch norms that both networks share. ``spike_weight``
-    adds what spikes cost.
+    adds what spikes cost. With a ``schedule`` the model's forward is that of its spiking network.
 
     :param teacher: in eval mode, on the same device
     :raises InputError: if nothing is left to minimise
@@ -50,6 +52,7 @@ class Objective:
         self.teacher = teacher if config.distillation_weight > 0 else None
         self.features: list[str] = []
         self.spikes: SpikePenalty | None = None
+        self.rates: SpikingRates | None = None
         if self.teacher is not None and config.feature_weight > 0:
             self.features = shared_layers(model, self.teacher)
         if self.detection or self.teacher is not None:
@@ -57,6 +60,8 @@ class Objective:
                 shape = info_of(model).input_shape or (3, 32, 32)
                 like = next(model.parameters())
                 self.spikes = SpikePenalty(model, like.new_zeros(1, *shape))
+            if config.schedule is not None:
+                self.rates = SpikingRates(model, Schedule.parse(config.schedule), config.precision)
             return
         if teacher is not None:
             reason = "config.distillation_weight is 0 and the data has no labels, or the model no YOLO heads"
@@ -76,8 +81,12 @@ class Objective:
         if self.teacher is not None:
             with torch.no_grad():
                 theirs, their_features = self._run(self.teacher, batch.images)
-        none: AbstractContextManager[list[Tensor]] = nullcontext([])
-        with self.spikes.counted() if self.spikes else none as counted:
+        counted: list[Tensor] = []
+        with ExitStack() as stack:
+            if self.rates is not None:
+                stack.enter_context(self.rates.standing_in(batch.images))
+            if self.spikes is not None:  # counts what stands in
+                counted = stack.enter_context(self.spikes.counted())
             ours, our_features = self._run(self.model, batch.images)
         if self.detection:
             targets = Targets(*batch[1:])
