@@ -24,7 +24,8 @@ class ValidationOptions:
     """Validation while training.
 
     :param val: data to score the network on, in the same formats as --data (of yolo:... the set val): mAP50
-        goes to log.jsonl and loss.png, and the network that scores best into the folder best
+        goes to log.jsonl and loss.png, and the network that scores best into the folder best; with a
+        schedule that of the spiking network
     :param val_every: iterations between scores; the end is scored in any case
     :param val_images: number of pictures, from all over the data; 0 for all
     """
@@ -37,9 +38,12 @@ class ValidationOptions:
         """What must be the same when a run goes on."""
         return None if self.val is None else [self.val, self.val_images]
 
-    def open(self, network: nn.Module, size: int, folder: Path) -> Validation | None:
+    def open(
+        self, network: nn.Module, size: int, folder: Path, schedule: str | None = None
+    ) -> Validation | None:
         """The validation of a network that will be trained; its best state goes to a folder.
 
+        :param schedule: of the spiking network that the training goes through
         :raises InputError: if the data cannot be scored
         """
         if self.val is None:
@@ -47,7 +51,7 @@ class ValidationOptions:
         data = open_data(self.val)
         if not data.class_names:
             raise InputError(f"{self.val} has no boxes to score against: {DATA_FORMS.split(', or')[0]}")
-        score = Validator(network, data, self.val_images, size)
+        score = Validator(network, data, self.val_images, size, schedule)
         return Validation(score, self.val_every, lambda best: checkpoint.save(best, folder))
 
     def sentence(self, end: dict[str, Any], folder: Path) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
+from sj_lowlat.conversion import convert
 from sj_lowlat.data import DetectionDataset, Part, collate, spaced
 from sj_lowlat.data.sample import Sample, ground_truth
 from sj_lowlat.detect import Detections
@@ -13,6 +16,7 @@ from sj_lowlat.evaluation.ap import scored_labels
 from sj_lowlat.evaluation.predict import predict
 from sj_lowlat.evaluation.protocols import class_map_of, score
 from sj_lowlat.network import info_of
+from sj_lowlat.schedule import Schedule
 
 _BATCH = 8
 
@@ -26,16 +30,25 @@ class Validator:
     :param network: that will be trained
     :param images: number of pictures, evenly spaced; 0 for all
     :param size: side of the network's input in pixels, by default the network's
-    :raises InputError: if ``images`` is negative, or the pictures have no object of the network's classes
+    :param schedule: score the spiking network that a Quant ANN is converted to, at this schedule: what a
+        training with the same ``schedule`` (:class:`~sj_lowlat.training.FinetuneConfig`) is for
+    :raises InputError: if ``images`` is negative, ``schedule`` is not a schedule, or the pictures have no
+        object of the network's classes
     """
 
     def __init__(
-        self, network: nn.Module, dataset: DetectionDataset, images: int = 100, size: int | None = None
+        self,
+        network: nn.Module,
+        dataset: DetectionDataset,
+        images: int = 100,
+        size: int | None = None,
+        schedule: str | None = None,
     ) -> None:
         if images < 0:
             raise InputError(f"{images} pictures to validate on came: give 1 or more, or 0 for all")
         self.data = Part(dataset, spaced(len(dataset), images or len(dataset)))
         self.size = int(size or info_of(network).size or 416)
+        self.run: dict[str, Any] = {} if schedule is None else {"schedule": Schedule.parse(schedule)}
         self.class_map = class_map_of(network, dataset)
         scored_labels(ground_truth(self.data), len(dataset.class_names), self.class_map)
 
@@ -44,6 +57,7 @@ class Validator:
 
     def __call__(self, network: nn.Module) -> float:
         """mAP50, a fraction."""
+        network = convert(network) if self.run else network
         found: list[Detections] = []
         for first in range(0, len(self.data), _BATCH):
             places = range(first, min(first + _BATCH, len(self.data)))
@@ -56,7 +70,7 @@ class Validator:
         if not samples:
             return []
         images, boxes, _ = collate(samples, self.size)
-        return next(predict(network, images, boxes)).detections
+        return next(predict(network, images, boxes, **self.run)).detections
 
     def _read(self, place: int) -> Sample | None:
         try:

@@ -148,6 +148,19 @@ def test_finetune_scores_while_it_trains(places: Any, run: Run, tmp_path: Path) 
     assert done.code == 2 and "has no boxes to score against" in done.err and not (tmp_path / "b").exists()
 
 
+def test_finetune_through_the_spiking_network(places: Any, run: Run, tmp_path: Path) -> None:
+    command = ("finetune", "--model", places.quant, "--teacher", places.ann, "--data", places.data, *TRAIN,
+               "--schedule", "2+1", "--val", places.data, "--val-images", 3,
+               "--output", tmp_path / "new")  # fmt: skip
+    done = run(*command)
+    assert done.code == 2 and "set --frozen-norms" in done.err
+    done = run(*command, "--frozen-norms")
+    assert done.code == 0, done.err
+    snn, part = convert(checkpoint.load(tmp_path / "new")), Part(open_data(places.data), [0, 2, 5])
+    score = evaluate(snn, part, "2+1", size=64, batch_size=3).final.map50
+    assert read(tmp_path / "new/finetune.json")["validation"]["map50"] == pytest.approx(score, abs=1e-6)
+
+
 def test_a_method_from_its_training_to_its_neurons(places: Any, run: Run, tmp_path: Path) -> None:
     ann, snn = tmp_path / "ann", tmp_path / "snn"
     command = ("finetune", "--model", "tiny-yolov3:width=0.125,input_size=64", "--data", places.data,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sj_lowlat import checkpoint
+from sj_lowlat.conversion import convert, prepare
 from sj_lowlat.data import Sample, Target, TrafficDataset, ground_truth
 from sj_lowlat.errors import InputError
 from sj_lowlat.evaluation import Validator, evaluate
@@ -169,6 +170,14 @@ class TestValidator:
         data = kind(9, 64, seed=3)
         expected = evaluate(net, data, batch_size=3).final.map50
         assert Validator(net, data)(net) == pytest.approx(expected, abs=1e-6) and expected > 0.05
+
+    @pytest.mark.parametrize("schedule", ["2", "3+1c4"])
+    def test_scores_the_spiking_network(self, net: nn.Module, schedule: str) -> None:
+        data = TrafficDataset(9, 64, seed=3)
+        quant = prepare(net, 4, torch.stack([data[index].image for index in range(4)]) / 255)
+        expected = evaluate(convert(quant), data, schedule, batch_size=3).final.map50
+        found = Validator(net, data, schedule=schedule)(quant)
+        assert found == pytest.approx(expected, abs=1e-6) and found != Validator(net, data)(quant)
 
     def test_pictures_come_from_all_over(self, net: nn.Module) -> None:
         data = TrafficDataset(9, 64, seed=3)
