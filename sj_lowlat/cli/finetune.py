@@ -96,7 +96,7 @@ def run(
         raise InputError(f"{model} is a spiking network: finetune the network that it was converted from")
     guide = open_network(teacher, device=device) if teacher is not None else None
     factors = finer_factors(finer)
-    scored = validation.open(student, max(settings.sizes), folder / "best", settings.schedule)
+    scored = validation.open(student, folder / "best", settings)
     main = distributed.is_main()
     with one_run(folder) if main else nullcontext():
         if main:

@@ -15,7 +15,7 @@ from sj_lowlat.errors import InputError, printable
 from sj_lowlat.evaluation import Validator
 from sj_lowlat.files import atomic_write
 from sj_lowlat.plots import plot_training
-from sj_lowlat.training import Validation
+from sj_lowlat.training import FinetuneConfig, Validation
 from sj_lowlat.training.journal import curves
 
 
@@ -38,12 +38,9 @@ class ValidationOptions:
         """What must be the same when a run goes on."""
         return None if self.val is None else [self.val, self.val_images]
 
-    def open(
-        self, network: nn.Module, size: int, folder: Path, schedule: str | None = None
-    ) -> Validation | None:
+    def open(self, network: nn.Module, folder: Path, settings: FinetuneConfig) -> Validation | None:
         """The validation of a network that will be trained; its best state goes to a folder.
 
-        :param schedule: of the spiking network that the training goes through
         :raises InputError: if the data cannot be scored
         """
         if self.val is None:
@@ -51,7 +48,9 @@ class ValidationOptions:
         data = open_data(self.val)
         if not data.class_names:
             raise InputError(f"{self.val} has no boxes to score against: {DATA_FORMS.split(', or')[0]}")
-        score = Validator(network, data, self.val_images, size, schedule)
+        score = Validator(
+            network, data, self.val_images, max(settings.sizes), settings.schedule, settings.neuron
+        )
         return Validation(score, self.val_every, lambda best: checkpoint.save(best, folder))
 
     def sentence(self, end: dict[str, Any], folder: Path) -> str:

@@ -32,6 +32,7 @@ class Validator:
     :param size: side of the network's input in pixels, by default the network's
     :param schedule: score the spiking network that a Quant ANN is converted to, at this schedule: what a
         training with the same ``schedule`` (:class:`~sj_lowlat.training.FinetuneConfig`) is for
+    :param neuron: of that spiking network
     :raises InputError: if ``images`` is negative, ``schedule`` is not a schedule, or the pictures have no
         object of the network's classes
     """
@@ -43,12 +44,14 @@ class Validator:
         images: int = 100,
         size: int | None = None,
         schedule: str | None = None,
+        neuron: str = "signed",
     ) -> None:
         if images < 0:
             raise InputError(f"{images} pictures to validate on came: give 1 or more, or 0 for all")
         self.data = Part(dataset, spaced(len(dataset), images or len(dataset)))
         self.size = int(size or info_of(network).size or 416)
         self.run: dict[str, Any] = {} if schedule is None else {"schedule": Schedule.parse(schedule)}
+        self.neuron = neuron
         self.class_map = class_map_of(network, dataset)
         scored_labels(ground_truth(self.data), len(dataset.class_names), self.class_map)
 
@@ -57,7 +60,7 @@ class Validator:
 
     def __call__(self, network: nn.Module) -> float:
         """mAP50, a fraction."""
-        network = convert(network) if self.run else network
+        network = convert(network, neuron=self.neuron) if self.run else network
         found: list[Detections] = []
         for first in range(0, len(self.data), _BATCH):
             places = range(first, min(first + _BATCH, len(self.data)))

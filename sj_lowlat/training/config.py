@@ -34,6 +34,8 @@ class FinetuneConfig:
     :param schedule: train through the spiking network that the Quant ANN is converted to, at this schedule
         (:class:`~sj_lowlat.training.rates.SpikingRates`), for schedules too short to settle; needs
         ``frozen_norms``. Each step takes a run of the spiking network longer
+    :param neuron: of that spiking network (:func:`~sj_lowlat.conversion.convert`): ``"signed"``, or
+        ``"residual-fix"`` for hardware without negative spikes
     :param mix: probability in [0, 1] that a picture is blended (mix-up) with another one of its batch, its
         own weight being 0.5 to 1; the objects of both count
     :param frozen_norms: batch norms keep the statistics that they have and use them, as in ``eval``; those of
@@ -61,6 +63,7 @@ class FinetuneConfig:
     feature_weight: float = 0.0
     spike_weight: float = 0.0
     schedule: str | None = None
+    neuron: str = "signed"
     mix: float = 0.0
     frozen_norms: bool = False
     precision: Literal["bf16", "fp32"] = "bf16"

@@ -61,7 +61,8 @@ class Objective:
                 like = next(model.parameters())
                 self.spikes = SpikePenalty(model, like.new_zeros(1, *shape))
             if config.schedule is not None:
-                self.rates = SpikingRates(model, Schedule.parse(config.schedule), config.precision)
+                schedule = Schedule.parse(config.schedule)
+                self.rates = SpikingRates(model, schedule, config.neuron, config.precision)
             return
         if teacher is not None:
             reason = "config.distillation_weight is 0 and the data has no labels, or the model no YOLO heads"

@@ -20,8 +20,8 @@ from sj_lowlat.simulation import simulate
 class SpikingRates:
     r"""Makes a forward of a Quant ANN compute what its spiking network does at the end of a schedule.
 
-    The network is converted as it is now, with signed neurons, and runs the batch. Its neurons of layer l end
-    with net counts :math:`n_l`, and each activation gives
+    The network is converted as it is now and runs the batch. A neuron of layer l sends :math:`n_l` spikes,
+    less those of minus sign, and its activation gives
 
     .. math:: q_l = n_l \, \lambda_l / L_l
 
@@ -33,18 +33,27 @@ class SpikingRates:
 
     :param model: a Quant ANN; its batch norms have to keep their statistics, which the conversion folds
     :param schedule: of the spiking network
+    :param neuron: its neurons, see :func:`~sj_lowlat.conversion.convert`
     :param precision: of its inner weights, see :func:`~sj_lowlat.conversion.set_precision`
-    :raises InputError: if the model is no Quant ANN, or the spiking network has other neurons than it has
-        activations
+    :raises InputError: if the model is no Quant ANN, the schedule has pre-steps, or the spiking network has
+        other neurons than the model has activations
+    :raises ConversionError: if it cannot be converted
     """
 
-    def __init__(self, model: nn.Module, schedule: Schedule, precision: str = "fp32") -> None:
-        self.model, self.schedule, self.precision = unwrapped(model), schedule, precision
+    def __init__(
+        self, model: nn.Module, schedule: Schedule, neuron: str = "signed", precision: str = "fp32"
+    ) -> None:
+        self.model, self.schedule = unwrapped(model), schedule
+        self.neuron, self.precision = neuron, precision
         levels = info_of(self.model).levels
         if levels is None:
             raise InputError(f"schedule {schedule} is for a Quant ANN: call prepare first, or leave it out")
-        self.per_count = levels / (schedule.charge or levels)
-        neurons = {name for name, module in convert(self.model).named_modules() if _is_neuron(module)}
+        if schedule.pre:
+            raise InputError(
+                f"schedule {schedule} has pre-steps, which nothing is trained through: leave them out"
+            )
+        self.per_spike = levels / (schedule.charge or levels)
+        neurons = set(_neurons(convert(self.model, neuron=neuron)))
         if neurons != set(self._activations()):
             other = ", ".join(sorted(neurons ^ set(self._activations())))
             raise InputError(
@@ -58,24 +67,34 @@ class SpikingRates:
     @contextmanager
     def standing_in(self, images: Tensor) -> Iterator[None]:
         """Context manager: forwards of the model on ``images`` are those of the spiking network."""
-        with torch.no_grad():
-            snn = convert(self.model)
-            snn = snn if self.precision == "fp32" else set_precision(snn, self.precision)
-            simulate(snn, images.to(next(self.model.parameters()).dtype), self.schedule)
-        nodes = {name: module for name, module in snn.named_modules() if _is_neuron(module)}
+        sent = self._run(images.to(next(self.model.parameters()).dtype))
         with ExitStack() as hooks:
             for name, activation in self._activations().items():
-                rates = partial(self._rates, nodes[name])
-                hooks.enter_context(activation.register_forward_hook(rates))
+                hooks.enter_context(activation.register_forward_hook(partial(self._stand_in, sent[name])))
             yield
 
-    def _rates(self, node: nn.Module, layer: QuantReLU, _args: object, out: Tensor) -> Tensor:
+    @torch.no_grad()
+    def _run(self, images: Tensor) -> dict[str, Tensor]:
+        """Spikes of every neuron, less those of minus sign, ``[N, C, *]``."""
+        snn = convert(self.model, neuron=self.neuron)
+        snn = snn if self.precision == "fp32" else set_precision(snn, self.precision)
+        sent: dict[str, Tensor] = {}
+
+        def count(name: str, _node: LowLatencyIFNode, _args: object, out: Tensor) -> None:
+            new = out.unflatten(0, (-1, len(images))).sum(0, dtype=images.dtype)
+            sent[name] = sent[name] + new if name in sent else new
+
+        for name, node in _neurons(snn).items():
+            node.register_forward_hook(partial(count, name))
+        simulate(snn, images, self.schedule)
+        return sent
+
+    def _stand_in(self, sent: Tensor, layer: QuantReLU, _args: object, out: Tensor) -> Tensor:
         clip = layer.clip.detach()
         unit = (clip if clip.dim() == 0 else clip.view(-1, *[1] * (out.dim() - 2))) / layer.levels
-        assert isinstance(node.count, Tensor)
-        sent = (node.count * unit * self.per_count).to(out.dtype)
-        return out + (sent - out).detach()
+        rates = (sent * unit * self.per_spike).to(out.dtype)
+        return out + (rates - out).detach()
 
 
-def _is_neuron(module: nn.Module) -> bool:
-    return isinstance(module, LowLatencyIFNode)
+def _neurons(snn: nn.Module) -> dict[str, LowLatencyIFNode]:
+    return {name: module for name, module in snn.named_modules() if isinstance(module, LowLatencyIFNode)}

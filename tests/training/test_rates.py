@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from sj_lowlat.conversion import convert, prepare
+from sj_lowlat.conversion import convert, prepare, replace_layers
 from sj_lowlat.errors import InputError
 from sj_lowlat.models import tiny_yolov3
 from sj_lowlat.network import GraphNetwork
@@ -24,9 +24,12 @@ from sj_lowlat.training.rates import SpikingRates
 
 
 @cache
-def detector(headroom: int, per_channel: bool) -> GraphNetwork:
+def detector(headroom: int, per_channel: bool, neuron: str) -> GraphNetwork:
+    """Leaky ReLUs for signed neurons, ReLUs for others; max-pools, a concatenation, finer levels."""
     torch.manual_seed(0)
     network = tiny_yolov3(2, width=0.25, input_size=96).double().eval()
+    if neuron != "signed":
+        network = replace_layers(network, pictures(), only_activations=True)
     options = {"finer": {"layers.0.act": 2}, "headroom": headroom, "per_channel": per_channel}
     return prepare(network, 4, pictures(), **options)
 
@@ -43,16 +46,24 @@ def pictures(dtype: torch.dtype = torch.float64) -> torch.Tensor:
     charge=st.sampled_from([None, 3, 6]),
     headroom=st.sampled_from([1, 2]),
     per_channel=st.booleans(),
+    neuron=st.sampled_from(["signed", "residual-fix"]),
 )
 def test_the_forward_is_the_spiking_networks(
-    steps: int, flush: int, burst: int, charge: int | None, headroom: int, per_channel: bool
+    steps: int,
+    flush: int,
+    burst: int,
+    charge: int | None,
+    headroom: int,
+    per_channel: bool,
+    neuron: str,
 ) -> None:
-    """Leaky ReLUs, max-pools, a concatenation, finer levels: the heads give what a simulation reads."""
+    """The heads give what a simulation reads."""
     images, schedule = pictures(), Schedule(steps, flush, burst, charge)
-    quant = detector(headroom, per_channel)
-    with SpikingRates(quant, schedule).standing_in(images):
+    quant = detector(headroom, per_channel, neuron)
+    with SpikingRates(quant, schedule, neuron).standing_in(images):
         ours = quant(images)
-    for own, read in zip(ours, simulate(convert(quant), images, schedule).final, strict=True):
+    spiking = convert(quant, neuron=neuron)
+    for own, read in zip(ours, simulate(spiking, images, schedule).final, strict=True):
         torch.testing.assert_close(own.detach(), read, rtol=1e-9, atol=1e-9)
 
 
@@ -114,6 +125,8 @@ def test_what_it_is_not_for(make_detector: Any, make_data: Any) -> None:
         FinetuneConfig(schedule="8")
     with pytest.raises(InputError, match="schedule 'eight'"):
         FinetuneConfig(schedule="eight", frozen_norms=True)
+    with pytest.raises(InputError, match="has pre-steps"):
+        SpikingRates(detector(1, False, "signed"), Schedule(4, pre=2))
     config = FinetuneConfig(iterations=1, batch_size=2, size=64, schedule="8", frozen_norms=True)
     with pytest.raises(InputError, match="is for a Quant ANN: call prepare first"):
         finetune(make_detector(), make_data(), config=config)
