@@ -35,9 +35,7 @@ class SpikingRates:
     :param schedule: of the spiking network
     :param neuron: its neurons, see :func:`~sj_lowlat.conversion.convert`
     :param precision: of its inner weights, see :func:`~sj_lowlat.conversion.set_precision`
-    :raises InputError: if the model is no Quant ANN, the schedule has pre-steps, or the spiking network has
-        other neurons than the model has activations
-    :raises ConversionError: if it cannot be converted
+    :raises InputError: if the model is no Quant ANN, or the schedule has pre-steps
     """
 
     def __init__(
@@ -53,24 +51,15 @@ class SpikingRates:
                 f"schedule {schedule} has pre-steps, which nothing is trained through: leave them out"
             )
         self.per_spike = levels / (schedule.charge or levels)
-        neurons = set(_neurons(convert(self.model, neuron=neuron)))
-        if neurons != set(self._activations()):
-            other = ", ".join(sorted(neurons ^ set(self._activations())))
-            raise InputError(
-                f"training through the spiking network needs a neuron for each activation, but {other} has "
-                "no counterpart: leave the schedule out"
-            )
-
-    def _activations(self) -> dict[str, QuantReLU]:
-        return {name: m for name, m in self.model.named_modules() if isinstance(m, QuantReLU)}
 
     @contextmanager
     def standing_in(self, images: Tensor) -> Iterator[None]:
         """Context manager: forwards of the model on ``images`` are those of the spiking network."""
         sent = self._run(images.to(next(self.model.parameters()).dtype))
         with ExitStack() as hooks:
-            for name, activation in self._activations().items():
-                hooks.enter_context(activation.register_forward_hook(partial(self._stand_in, sent[name])))
+            for name, count in sent.items():
+                activation = self.model.get_submodule(name)
+                hooks.enter_context(activation.register_forward_hook(partial(self._stand_in, count)))
             yield
 
     @torch.no_grad()
@@ -84,8 +73,9 @@ class SpikingRates:
             new = out.unflatten(0, (-1, len(images))).sum(0, dtype=images.dtype)
             sent[name] = sent[name] + new if name in sent else new
 
-        for name, node in _neurons(snn).items():
-            node.register_forward_hook(partial(count, name))
+        for name, node in snn.named_modules():
+            if isinstance(node, LowLatencyIFNode):
+                node.register_forward_hook(partial(count, name))
         simulate(snn, images, self.schedule)
         return sent
 
@@ -94,7 +84,3 @@ class SpikingRates:
         unit = (clip if clip.dim() == 0 else clip.view(-1, *[1] * (out.dim() - 2))) / layer.levels
         rates = (sent * unit * self.per_spike).to(out.dtype)
         return out + (rates - out).detach()
-
-
-def _neurons(snn: nn.Module) -> dict[str, LowLatencyIFNode]:
-    return {name: module for name, module in snn.named_modules() if isinstance(module, LowLatencyIFNode)}

@@ -67,6 +67,31 @@ def test_the_forward_is_the_spiking_networks(
         torch.testing.assert_close(own.detach(), read, rtol=1e-9, atol=1e-9)
 
 
+class Branches(nn.Module):
+    """An activation that is called twice, a sum, a gate, a function with both signs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(3, 6, 1) for _ in range(3))
+        self.d, self.out = nn.Conv2d(6, 6, 1), nn.Conv2d(6, 2, 1)
+        self.relu, self.gate, self.silu = nn.ReLU(), nn.Sigmoid(), nn.SiLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = self.relu(self.a(x)) + self.silu(self.b(x))
+        return self.out(self.relu(self.d(total)) * self.gate(self.c(x)))
+
+
+@pytest.mark.parametrize("schedule", ["2", "3"])
+def test_networks_of_other_shapes(schedule: str) -> None:
+    torch.manual_seed(0)
+    images = torch.rand(3, 3, 6, 6, dtype=torch.float64)
+    quant = prepare(Branches().double(), 4, images)
+    with SpikingRates(quant, Schedule.parse(schedule)).standing_in(images):
+        ours = quant(images).detach()
+    torch.testing.assert_close(ours, simulate(convert(quant), images, schedule).final)
+    assert not torch.allclose(ours, quant(images))
+
+
 class Small(nn.Module):
     """Two layers on single pixels."""
 
