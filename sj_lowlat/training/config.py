@@ -32,7 +32,7 @@ class FinetuneConfig:
     :param spike_weight: factor of the spikes that the network will send, in synaptic operations per
         multiplication of the ANN (:class:`~sj_lowlat.training.spikes.SpikePenalty`); 0 leaves it out
     :param schedule: train through the spiking network that the Quant ANN is converted to, at this schedule
-        (:class:`~sj_lowlat.training.rates.SpikingRates`), for schedules too short to settle; needs
+        (:class:`~sj_lowlat.training.SpikingRates`), for schedules too short to settle; needs
         ``frozen_norms``. Each step takes a run of the spiking network longer
     :param neuron: of that spiking network (:func:`~sj_lowlat.conversion.convert`): ``"signed"``, or
         ``"residual-fix"`` for hardware without negative spikes
