@@ -88,6 +88,8 @@ class FinetuneConfig:
             raise InputError(f"precision is {self.precision!r}; give 'bf16' or 'fp32'")
         if self.detection_weight == self.distillation_weight == 0:
             raise InputError("detection_weight and distillation_weight are both 0: set at least one above 0")
+        if self.schedule is None and self.neuron != "signed":
+            raise InputError(f"neuron is {self.neuron!r} without a schedule to train through: give both")
         if self.schedule is not None:
             Schedule.parse(self.schedule)
             if not self.frozen_norms:

@@ -35,7 +35,8 @@ class SpikingRates:
     :param schedule: of the spiking network
     :param neuron: its neurons, see :func:`~sj_lowlat.conversion.convert`
     :param precision: of its inner weights, see :func:`~sj_lowlat.conversion.set_precision`
-    :raises InputError: if the model is no Quant ANN, or the schedule has pre-steps
+    :raises InputError: if the model is no Quant ANN, the schedule has pre-steps, or the neuron is unknown
+    :raises ConversionError: if the model has no form of such neurons
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class SpikingRates:
             raise InputError(
                 f"schedule {schedule} has pre-steps, which nothing is trained through: leave them out"
             )
+        convert(self.model, neuron=neuron)  # refuses at once what it cannot convert
         self.per_spike = levels / (schedule.charge or levels)
 
     @contextmanager

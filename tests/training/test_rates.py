@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from sj_lowlat.conversion import convert, prepare, replace_layers
-from sj_lowlat.errors import InputError
+from sj_lowlat.errors import ConversionError, InputError
 from sj_lowlat.models import tiny_yolov3
 from sj_lowlat.network import GraphNetwork
 from sj_lowlat.schedule import Schedule
@@ -130,6 +130,7 @@ def test_gradients_are_straight_through_at_mean_currents() -> None:
 
 def test_a_short_run_comes_nearer_to_the_teacher(make_data: Any) -> None:
     images = pictures(torch.float32)
+    torch.manual_seed(0)
     teacher = tiny_yolov3(3, width=0.25, input_size=96).eval()
     start = prepare(copy.deepcopy(teacher), 4, images, scale="mse")
     kept: dict[str, Any] = {"frozen_norms": True, "precision": "fp32", "ema": 0.5}
@@ -150,6 +151,10 @@ def test_what_it_is_not_for(make_detector: Any, make_data: Any) -> None:
         FinetuneConfig(schedule="8")
     with pytest.raises(InputError, match="schedule 'eight'"):
         FinetuneConfig(schedule="eight", frozen_norms=True)
+    with pytest.raises(InputError, match="neuron is 'residual-fix' without a schedule"):
+        FinetuneConfig(neuron="residual-fix")
+    with pytest.raises(ConversionError, match="no negative spikes"):
+        SpikingRates(detector(1, False, "signed"), Schedule(4), "residual-fix")
     with pytest.raises(InputError, match="has pre-steps"):
         SpikingRates(detector(1, False, "signed"), Schedule(4, pre=2))
     config = FinetuneConfig(iterations=1, batch_size=2, size=64, schedule="8", frozen_norms=True)
