@@ -90,7 +90,8 @@ def test_plans_can_be_run(plan: Path, data_dir: Path) -> None:
     """What they name is there, and their settings are settings."""
     found = json.loads(plan.read_text())
     for stage in found["stages"]:
-        options = {k: v for k, v in {**found["finetune"], **stage}.items() if k not in ("name", "levels")}
+        own = {**found["finetune"], **stage}
+        options = {k: v for k, v in own.items() if k not in ("name", "levels", "from")}
         FinetuneConfig(**options)
     word = found.get("network", "DATA/darknet/yolov3-tiny.weights").replace("DATA", str(data_dir))
     assert info_of(open_network(word)).heads
